@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+SLICE = 8192  # rows at a time where a second block would cost memory
+
 
 class Operator(Protocol):
     """A symmetric linear map of R^D."""
@@ -51,7 +53,7 @@ def multiply(operator: Operator, block: Tensor) -> Tensor:
         NonFiniteProduct: the product has NaN or inf.
     """
     product = operator @ block
-    if not torch.isfinite(product).all():
+    if not torch.isfinite(product.sum()):  # a sum is finite only where all terms are
         raise NonFiniteProduct(
             "A Hessian product has NaN or inf: the loss has diverged; lower learning_rate."
         )
@@ -82,15 +84,40 @@ def orthonormalize(block: Tensor, against: Tensor | None = None) -> Tensor:
     return block
 
 
-def rayleigh_ritz(basis: Tensor, product: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ritz values, vectors and their products from an orthonormal basis Q (D, q) and A Q (D, q).
+def rayleigh_ritz(basis: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
+    """Ritz values, and the rotation Y to Ritz vectors, from an orthonormal basis Q and A Q (D, q).
 
-    Solves (QᵀAQ) y = θ y; returns θ (q,) in descending order, Q Y and A Q Y.
+    Solves (QᵀAQ) y = θ y; returns θ (q,) in descending order and Y (q, q): the Ritz vectors are Q Y,
+    their products A Q Y.
+    """
+    small = (basis.T @ product).double()
+    values, rotation = torch.linalg.eigh((small + small.T) / 2)
+    return values.flip(0).to(basis.dtype), rotation.flip(1).to(basis.dtype)
+
+
+def rotate_(block: Tensor, rotation: Tensor) -> Tensor:
+    """``block @ rotation`` in the memory of ``block`` (D, m), rotation (m, c) with c ≤ m; returns (D, c).
+
+    Done in slices of rows, so that no second block is needed.
+    """
+    columns = rotation.shape[1]
+    for rows in block.split(SLICE):
+        rows[:, :columns] = rows @ rotation
+    return block[:, :columns]
+
+
+def residual_gram(basis: Tensor, product: Tensor) -> Tensor:
+    """EᵀE in float64 (q, q) for E = A Q − Q (QᵀAQ), from an orthonormal basis Q and A Q (D, q).
+
+    The residuals of Ritz pairs θ, Q Y are E Y, so that their squared norms are the diagonal of YᵀEᵀE Y.
     """
     small = basis.T @ product
-    values, rotation = torch.linalg.eigh((small + small.T) / 2)
-    values, rotation = values.flip(0), rotation.flip(1)
-    return values, basis @ rotation, product @ rotation
+    small = (small + small.T) / 2
+    gram = small.new_zeros(small.shape, dtype=torch.float64)
+    for q, w in zip(basis.split(SLICE), product.split(SLICE), strict=True):
+        rest = w - q @ small
+        gram += rest.T @ rest
+    return gram
 
 
 def top_eigenpairs(
@@ -98,30 +125,37 @@ def top_eigenpairs(
     k: int,
     start: Tensor,
     *,
+    extra: int = 0,
     tolerance: float = 1e-3,
+    angle: float | None = None,
     max_products: int = 2000,
     max_basis: int | None = None,
 ) -> RitzPairs:
     """The k algebraically largest eigenpairs by a block Krylov method with thick restart.
 
-    The basis grows by the residuals of the Ritz pairs not yet converged (full reorthogonalization,
-    two sweeps), and is cut back to the leading Ritz vectors when it reaches ``max_basis`` columns.
-    A warm start is a start block near the wanted vectors; a cold one is random.
+    The basis grows by the principal directions of the wanted pairs' residuals (full
+    reorthogonalization, two sweeps), as many as still exceed the tolerance, and is cut back to the
+    leading Ritz vectors when it reaches ``max_basis`` columns. From a random start of b columns this is
+    the block Lanczos method: b = 3 takes the fewest products that still see a triple eigenvalue. A warm
+    start is a block of k or more columns near the wanted vectors.
 
     Args:
         operator: symmetric A of shape (D, D), given by its products.
         k: how many pairs, 1 ≤ k ≤ D.
-        start: (D, m), m ≥ k unless D is smaller; need not be orthonormal.
+        start: (D, b), b ≥ 1; need not be orthonormal. An eigenvalue of multiplicity above b may be
+            found b times only.
+        extra: pairs to return beyond the first k, not waited for.
         tolerance: on ‖A v − λ v‖, relative to the largest |λ| seen; it must be below |λ|/10 as well.
+        angle: stop earlier, when ``angle_bound`` certifies this sine for the first k vectors.
         max_products: budget; when it is spent, what has been reached is returned with
             ``converged=False``.
-        max_basis: columns kept at most, default 3 (m + 4).
+        max_basis: columns kept at most, default 3 (max(b, k + extra) + 4).
 
     Returns:
-        m pairs (fewer when D < m): the first k are those asked for, the rest guards.
+        max(b, k + extra) pairs, or D if that is less.
 
     Raises:
-        ValueError: k outside 1 … D, or a start block with fewer than k columns.
+        ValueError: k outside 1 … D, or an empty start block.
         NonFiniteProduct: a product has NaN or inf.
 
     Source: Davidson 1975 without preconditioner; thick restart as in Stathopoulos, Saad, Wu 1998.
@@ -129,50 +163,79 @@ def top_eigenpairs(
     dim, width = start.shape
     if not 1 <= k <= dim:
         raise ValueError(f"k = {k} must lie between 1 and D = {dim}.")
-    if width < k:
-        raise ValueError(f"The start block has {width} columns; it needs at least k = {k}.")
-    limit = min(dim, max_basis or 3 * (width + 4))
+    if width < 1:
+        raise ValueError("The start block has no columns; it needs at least one.")
+    wanted = min(dim, max(width, k + extra))
+    limit = min(dim, max_basis or 3 * (wanted + 4))
     generator = torch.Generator(device="cpu").manual_seed(0)
     basis = _fill(orthonormalize(start), min(width, dim), generator)
     product = multiply(operator, basis)
     products = basis.shape[1]
     while True:
-        values, vectors, images = rayleigh_ritz(basis, product)
-        residual = images[:, :width] - vectors[:, :width] * values[:width]
-        norms = residual.norm(dim=0)
-        scale = values.abs().max().clamp_min(torch.finfo(values.dtype).tiny)
-        # A random vector of a large operator has a small residual too, but a Ritz value smaller still.
-        own = 0.1 * values[:k].abs() + 100 * torch.finfo(values.dtype).eps * scale
-        failed = (norms[:k] > tolerance * scale) | (norms[:k] > own)
-        done = not failed.any()
-        if done or products >= max_products or basis.shape[1] >= dim:
-            kept = slice(0, min(width, len(values)))
-            return RitzPairs(values[kept], vectors[:, kept], norms, products, done)
-        if basis.shape[1] + int(failed.sum()) > limit:
-            keep = min(width + 4, dim)
-            basis, product = vectors[:, :keep], images[:, :keep]
+        values, rotation = rayleigh_ritz(basis, product)
+        basis, product = rotate_(basis, rotation), rotate_(product, rotation)
+        size = basis.shape[1]
+        gram = residual_gram(basis, product)
+        norms = gram.diagonal().sqrt()
+        goal = _goal(values, k, tolerance)
+        done = size >= min(k, dim) and bool((norms[:k] <= goal[:k]).all())
+        if angle is not None and not done and size > k:
+            ceiling = float(values[k]) + float(norms[k])
+            done = angle_bound(values[:k], gram[:k, :k], ceiling) <= angle
+        if (done and size >= wanted) or products >= max_products or size >= dim:
+            kept = slice(0, min(wanted, size))
+            return RitzPairs(values[kept], basis[:, kept], norms[kept].to(values), products, done)
+        if done or (
+            size < k and not (norms > goal).any()
+        ):  # too few pairs, and nothing left to improve
+            fresh = _fill(basis, size + 1, generator)[:, size:]
         else:
-            basis, product = vectors, images
-        fresh = orthonormalize(residual[:, :k][:, failed], against=basis)
-        if not fresh.shape[1]:  # residuals at the limit of precision: look elsewhere once
-            fresh = _fill(basis, basis.shape[1] + 1, generator)[:, basis.shape[1] :]
+            fresh = _directions(basis, product, values, gram, goal, k)
+            if not fresh.shape[1]:  # residuals at the limit of precision: look elsewhere once
+                fresh = _fill(basis, size + 1, generator)[:, size:]
+        if size + fresh.shape[1] > limit:
+            keep = min(wanted + 4, size, limit - fresh.shape[1])
+            basis, product = basis[:, :keep], product[:, :keep]
         fresh = fresh[:, : max_products - products]
-        basis = torch.cat([basis, fresh], 1)
-        product = torch.cat([product, multiply(operator, fresh)], 1)
+        basis = stack(basis, fresh)
+        product = stack(product, multiply(operator, fresh))
         products += fresh.shape[1]
 
 
-def power_step(basis: Tensor, product: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Advance a basis of the dominant subspace by one block product.
+def _goal(values: Tensor, k: int, tolerance: float) -> Tensor:
+    """The residual norm that each pair has to reach."""
+    scale = values.abs().max().clamp_min(torch.finfo(values.dtype).tiny)
+    # A random vector of a large operator has a small residual too, but a Ritz value smaller still.
+    own = 0.1 * values.abs() + 100 * torch.finfo(values.dtype).eps * scale
+    return own.clamp_max(tolerance * float(scale)).double()
 
-    With W = A V solves the pencil (VᵀAV) z = μ (WᵀW) z and returns 1/μ and W Z, orthonormal: one
-    product per vector where an expansion by residuals takes two. It is a Rayleigh–Ritz step for the
-    inverse of A on span(A V). That overrates a direction in which large positive and negative
-    curvatures cancel: a Ritz vector beyond the first k takes part only when its own estimate
-    ‖A v‖²/(vᵀAv) stays below θ_k; the others are appended as they are.
+
+def _directions(
+    basis: Tensor, product: Tensor, values: Tensor, gram: Tensor, goal: Tensor, k: int
+) -> Tensor:
+    """Where to expand: the principal directions of the first k residuals that miss their goals."""
+    k = min(k, len(gram))
+    relative = gram[:k, :k] / goal[:k, None] / goal[:k]
+    sizes, mix = torch.linalg.eigh(relative)
+    mix = (mix[:, sizes > 0.25] / goal[:k, None]).to(basis.dtype)
+    residual = product[:, :k] @ mix - basis[:, :k] @ (values[:k, None] * mix)
+    return orthonormalize(residual, against=basis)
+
+
+def power_step(
+    basis: Tensor, product: Tensor, values: Tensor, rotation: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """Advance a basis V of the dominant subspace by the product W = A V that ``rayleigh_ritz`` has seen.
+
+    Solves the pencil (VᵀAV) z = μ (WᵀW) z and returns 1/μ and W Z, orthonormal: one product per vector
+    where an expansion by residuals takes two. It is a Rayleigh–Ritz step for the inverse of A on
+    span(A V). That overrates a direction in which large positive and negative curvatures cancel: a Ritz
+    vector v beyond the first k takes part only when its own estimate ‖A v‖²/(vᵀAv) stays below θ_k; the
+    others advance to A v + ‖A v‖ v, which damps what is negative.
 
     Args:
-        basis: V (D, m), orthonormal columns; product: W = A V (D, m).
+        basis: V (D, m), orthonormal columns; product: W (D, m), overwritten.
+        values, rotation: what ``rayleigh_ritz(basis, product)`` gives.
         k: size of the dominant part; θ_k must be positive.
 
     Returns:
@@ -180,25 +243,30 @@ def power_step(basis: Tensor, product: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Source: subspace iteration, Saad, Numerical Methods for Large Eigenvalue Problems, 2011, ch. 5.
     """
-    values, ritz, images = rayleigh_ritz(basis, product)
-    own = images.square().sum(0) / values
-    kept = (values > 1e-3 * values[0]) & (own < values[k - 1])
+    turn = rotation.double()
+    gram = turn.T @ (product.T @ product).double() @ turn
+    norms = gram.diagonal().clamp_min(0).sqrt()
+    kept = (values > 1e-3 * values[0]) & (norms.square() / values < values[k - 1])
     kept[:k] = True
-    # In the scaled coordinates W θ^(-1/2) the pencil is an ordinary eigenproblem.
-    scaled = images[:, kept] * values[kept].rsqrt()
-    gram = (scaled.T @ scaled).double()
-    estimates, rotation = torch.linalg.eigh((gram + gram.T) / 2)
-    estimates, rotation = estimates.flip(0), rotation.flip(1)
-    vectors = scaled @ (rotation / estimates.sqrt()).to(scaled.dtype)
-    estimates = estimates.to(values.dtype)
+    other = None
     if not kept.all():
-        rest = orthonormalize(ritz[:, ~kept], against=vectors)
-        vectors = torch.cat([vectors, rest], 1)
-        estimates = torch.cat([estimates, values[~kept][: rest.shape[1]]])
-    return estimates, vectors
+        left = rotation[:, ~kept]
+        other = product @ left + basis @ (left * norms[~kept].to(left.dtype))
+    # In the coordinates V Y θ^(-1/2) the pencil is an ordinary eigenproblem.
+    scale = values[kept].double().rsqrt()
+    estimates, mix = torch.linalg.eigh(gram[kept][:, kept] * scale * scale[:, None])
+    estimates, mix = estimates.flip(0), mix.flip(1)
+    mix = turn[:, kept] @ (scale[:, None] * mix / estimates.sqrt())
+    moved = rotate_(product, mix.to(product.dtype))
+    estimates = estimates.to(values.dtype)
+    if other is not None:
+        other = orthonormalize(other, against=moved)
+        moved = stack(moved, other)
+        estimates = torch.cat([estimates, values[~kept][: other.shape[1]]])
+    return estimates, moved
 
 
-def angle_bound(values: Tensor, residual: Tensor, guard_residual: float) -> float:
+def angle_bound(values: Tensor, gram: Tensor, ceiling: float) -> float:
     """Bound on the sine of the largest angle between k Ritz vectors and the exact eigenvectors.
 
     With R = A V − V Θ (D, k), μ ≥ λ_{k+1}, Δ = Θ − μ > 0 and δ its smallest entry, the part of the
@@ -209,12 +277,13 @@ def angle_bound(values: Tensor, residual: Tensor, guard_residual: float) -> floa
       e^{−s(Δ_i + b)} and apply Cauchy–Schwarz with weight e^{−sγ}); γ = δ and equal Δ_i give
       Davis–Kahan's ‖R‖₂/δ.
 
-    The smallest of these is returned. μ is θ_{k+1} plus its residual norm: the bound rests on the
-    block not missing an eigenvalue above that; guard vectors and probes are there to see to it.
+    The smallest of these is returned. Rounding of the products, which the residual cannot show, enters
+    as 10 ε θ_1 added to each column.
 
     Args:
-        values: Ritz values, descending, more than k of them unless k = D.
-        residual: R (D, k); guard_residual: residual norm of pair k+1.
+        values: Ritz values Θ (k,), descending; gram: RᵀR (k, k), float64.
+        ceiling: μ, usually θ_{k+1} plus its residual norm: the bound rests on the block not missing an
+            eigenvalue above that; guard vectors and probes are there to see to it. −inf for k = D.
 
     Returns:
         The bound, at most 1; NaN where Δ is not positive beyond rounding: the subspace is not
@@ -222,16 +291,14 @@ def angle_bound(values: Tensor, residual: Tensor, guard_residual: float) -> floa
 
     Source: Davis and Kahan 1970 (sin Θ theorem), with a weight per column.
     """
-    dim, k = residual.shape
-    if k == dim:
+    if ceiling == -math.inf:
         return 0.0
-    if len(values) <= k:
+    delta = values.double() - ceiling
+    smallest, scale = float(delta.min()), float(values.abs().max())
+    rounding = torch.finfo(values.dtype).eps * scale
+    if not smallest > 100 * rounding:
         return math.nan
-    delta = (values[:k] - values[k] - guard_residual).double()
-    smallest = float(delta.min())
-    if smallest <= 100 * torch.finfo(values.dtype).eps * float(values.abs().max()):
-        return math.nan
-    gram = (residual.T @ residual).double()
+    gram = gram + torch.diag(torch.full_like(delta, (10 * rounding) ** 2))
     bounds = [float((gram.diagonal() / delta.square()).sum().sqrt())]
     for gamma in (smallest * f for f in (1.0, 1.25, 1.5, 1.75)):
         weight = (gamma * (2 * delta - gamma)).rsqrt()
@@ -240,13 +307,34 @@ def angle_bound(values: Tensor, residual: Tensor, guard_residual: float) -> floa
     return min(1.0, *bounds)
 
 
+def clearest_cut(values: Tensor, k: int, within: int = 5) -> int:
+    """Where to cut instead of k: the j ∈ k − within … k + within with the largest θ_j/θ_{j+1}.
+
+    Only positive Ritz values (m,), descending, are looked at; k where there are not two of them.
+    """
+    top = values[values > 0].double()
+    first, last = max(1, k - within), min(len(top) - 1, k + within)
+    if last < first:
+        return k
+    return first + int((top[first - 1 : last] / top[first : last + 1]).argmax())
+
+
 def sin_largest_angle(first: Tensor, second: Tensor) -> float:
     """Sine of the largest principal angle between two subspaces, given by orthonormal bases (D, k).
 
     ‖(I − V Vᵀ) U‖₂, accurate for small angles where √(1 − cos²) is not.
     """
-    rest = first - second @ (second.T @ first)
-    return float(torch.linalg.matrix_norm(rest.double(), ord=2))
+    overlap = second.T @ first
+    gram = torch.zeros(first.shape[1], first.shape[1], dtype=torch.float64, device=first.device)
+    for u, v in zip(first.split(SLICE), second.split(SLICE), strict=True):
+        rest = u - v @ overlap
+        gram += rest.T @ rest
+    return min(1.0, float(torch.linalg.eigvalsh(gram)[-1].clamp_min(0).sqrt()))
+
+
+def stack(*blocks: Tensor) -> Tensor:
+    """The columns of several blocks (D, m_i) as one, each column contiguous in memory."""
+    return torch.cat([block.T for block in blocks]).T
 
 
 def _fill(block: Tensor, width: int, generator: torch.Generator) -> Tensor:
@@ -254,5 +342,5 @@ def _fill(block: Tensor, width: int, generator: torch.Generator) -> Tensor:
     while block.shape[1] < width:
         extra = torch.randn(block.shape[0], width - block.shape[1], generator=generator)
         extra = orthonormalize(extra.to(block), against=block)
-        block = torch.cat([block, extra], 1)
+        block = stack(block, extra)
     return block

@@ -10,10 +10,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from subspace_lib import data
-from subspace_lib.models import MODELS
+from subspace_lib.models import CHUNKS, MODELS
 from subspace_lib.objective import LOSSES
 
-NUMERICS = 2  # raised whenever the code changes the numbers that a description leads to
+NUMERICS = 3  # raised whenever the code changes the numbers that a description leads to
 
 
 DatasetName = Literal[data.DATASETS]
@@ -68,9 +68,15 @@ class Experiment(Description):
     refresh: Refresh = Field("adaptive", description="or a number of steps ≥ 1")
     target_angle: float = Field(0.05, gt=0, le=0.5, description="sine")
     guards: int = Field(3, ge=1, le=50)
-    record_every: int = Field(100, ge=1, description="steps")
-    spectrum_every: int = Field(1000, ge=1, description="steps, a multiple of record_every")
-    chunk: int = Field(1000, ge=1, description="samples per autograd graph")
+    correction: int = Field(0, ge=0, description="samples for a second power step, 0 for none")
+    # Not a divisor of the steps in an epoch, or every row would be at the same place of an epoch.
+    record_every: int = Field(90, ge=1, description="steps")
+    spectrum_every: int = Field(900, ge=1, description="steps, a multiple of record_every")
+    chunk: int = Field(
+        default_factory=lambda fields: CHUNKS.get(fields.get("model"), 1000),
+        ge=1,
+        description="samples per autograd graph",
+    )
     device: Literal["cpu", "cuda"] = "cpu"
 
     @field_validator("refresh")

@@ -141,8 +141,6 @@ def spectra(study: SwitchStudy) -> Picture:
     for axes, method in zip(panels, COLOURS, strict=True):
         rows = study.of(method)[0].table
         rows = rows[rows[names[-1]].notna()]
-        if method != "SGD":  # the stored runs' first spectrum is not converged: see the chapter
-            rows = rows.iloc[1:]
         for i, name in enumerate(names):
             colour, width = (COLOURS[method], 1.3) if i < k else ("#999999", 0.9)
             axes.plot(rows["step"], rows[name], color=colour, lw=width, marker=".", ms=3)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 MODELS = ("mlp", "cnn")
+CHUNKS = {"mlp": 1000, "cnn": 250}  # samples per autograd graph that are fastest on a CPU
 
 
 def mlp(inputs: int, classes: int, width: int = 200) -> nn.Sequential:

@@ -5,6 +5,7 @@ This is the only module that touches autograd.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -41,6 +42,9 @@ class Objective:
         inputs: (N, ...); labels: (N,) int64, or whatever the loss takes.
         chunk: samples held in one autograd graph, > 0.
         device, dtype: where θ and the data live; float32 for runs, float64 for references.
+        batch_products: multiply all columns of a block at once (vmap) or one after the other. None: one
+            after the other on the CPU, where that is faster and a run must repeat bit by bit; elsewhere
+            what is faster at the first product, measured once.
 
     Raises:
         ValueError: unknown loss, or chunk < 1.
@@ -59,6 +63,7 @@ class Objective:
         chunk: int = 5000,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
+        batch_products: bool | None = None,
     ):
         if not callable(loss) and loss not in LOSSES:
             raise ValueError(f"loss = {loss!r} is not known; choose one of {', '.join(LOSSES)}.")
@@ -76,6 +81,9 @@ class Objective:
         self.dim = sum(self._sizes)
         self.gradient_equivalents = 0.0
         self.products = 0
+        if batch_products is None and torch.device(device).type == "cpu":
+            batch_products = False
+        self._batch_products = batch_products
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -131,57 +139,130 @@ class Objective:
         """The Hessian H(θ) of the full training loss as an operator."""
         return Hessian(self, theta)
 
+    def batches_products(
+        self, hessian: Hessian, graph: tuple[Tensor, ...], columns: Tensor
+    ) -> bool:
+        """Whether block products are to be batched, measured on the first block of several columns."""
+        if self._batch_products is None and len(columns) > 1:
+            seconds = {}
+            for self._batch_products in (True, False, True, False):  # the first two warm up
+                begun = self._clock()
+                hessian._add_products(graph, columns, 0.0, torch.zeros_like(columns))
+                seconds[self._batch_products] = self._clock() - begun
+            self._batch_products = seconds[True] < seconds[False]
+        return bool(self._batch_products)
+
+    def _clock(self) -> float:
+        if self.inputs.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def gauss_newton(self, theta: Tensor) -> GaussNewton:
+        """The Gauss–Newton matrix G(θ) of the full training loss as an operator."""
+        return GaussNewton(self, theta)
+
 
 class Hessian:
     """H(θ) of an ``Objective``, given by its block products: ``hessian @ V`` is (D, m) for V (D, m).
 
     Products come from double backward. The graph of the gradient is built once per chunk and block;
     when all data fit in one chunk it is kept for later products at the same θ. ``loss`` and
-    ``gradient`` (full data) fall out of the first product.
+    ``gradient`` (over the same data) fall out of the first product.
+
+    Args:
+        objective, theta: whose, and where.
+        samples: of a fixed subset, spread evenly over the data; None for all of them.
 
     Source: Pearlmutter, Fast exact multiplication by the Hessian, 1994.
     """
 
-    def __init__(self, objective: Objective, theta: Tensor):
-        self._objective = objective
-        self._theta = theta.detach().clone().requires_grad_()
-        self._kept: tuple[Tensor, Tensor] | None = None
-        self.dim = objective.dim
+    def __init__(self, objective: Objective, theta: Tensor, samples: int | None = None):
+        self.objective = objective
+        self.theta = theta.detach().clone().requires_grad_()
         self.loss: Tensor | None = None
         self.gradient: Tensor | None = None
+        self._kept: tuple[Tensor, Tensor] | None = None
+        whole = len(objective)
+        self._rows = None
+        if samples is not None and samples < whole:
+            self._rows = torch.arange(samples) * whole // samples
+        self._samples = whole if self._rows is None else samples
+
+    def on(self, samples: int) -> Hessian:
+        """The Hessian at the same θ of the loss on a fixed subset of the data."""
+        return type(self)(self.objective, self.theta, samples)
 
     def __matmul__(self, block: Tensor) -> Tensor:
-        objective = self._objective
-        objective.products += block.shape[1]
-        objective.gradient_equivalents += Objective.PRODUCT_COST * block.shape[1]
+        objective, share = self.objective, self._samples / len(self.objective)
+        if self._rows is None:
+            objective.products += block.shape[1]
+        objective.gradient_equivalents += Objective.PRODUCT_COST * block.shape[1] * share
         columns = block.T.contiguous()
         result = torch.zeros_like(columns)
         loss, gradient = 0.0, 0.0
-        for part in _chunks(len(objective), objective.chunk):
-            weight = (part.stop - part.start) / len(objective)
-            part_loss, part_gradient = self._graph(part)
-            loss = loss + weight * part_loss.detach()
-            gradient = gradient + weight * part_gradient.detach()
-            for i, column in enumerate(columns):
-                (product,) = torch.autograd.grad(
-                    part_gradient, self._theta, column, retain_graph=True
-                )
-                result[i].add_(product, alpha=weight)
+        for part in _chunks(self._samples, objective.chunk):
+            weight = (part.stop - part.start) / self._samples
+            graph = self._graph(part if self._rows is None else self._rows[part], weight * share)
+            loss = loss + weight * graph[0].detach()
+            gradient = gradient + weight * graph[1].detach()
+            self._add_products(graph, columns, weight, result)
         self.loss, self.gradient = loss, gradient
         return result.T
 
-    def _graph(self, part: slice) -> tuple[Tensor, Tensor]:
+    def _add_products(self, graph, columns: Tensor, weight: float, result: Tensor) -> None:
+        gradient = graph[1]
+        if self.objective.batches_products(self, graph, columns):
+            (products,) = torch.autograd.grad(
+                gradient, self.theta, columns, retain_graph=True, is_grads_batched=True
+            )
+            result.add_(products, alpha=weight)
+            return
+        for i, column in enumerate(columns):
+            (product,) = torch.autograd.grad(gradient, self.theta, column, retain_graph=True)
+            result[i].add_(product, alpha=weight)
+
+    def _graph(self, rows: slice | Tensor, share: float) -> tuple[Tensor, ...]:
+        """Loss and gradient on some rows, which make up this share of all data, with their graph."""
         if self._kept is not None:
             return self._kept
-        whole = len(self._objective)
-        self._objective.gradient_equivalents += (
-            Objective.GRAPH_COST * (part.stop - part.start) / whole
-        )
-        loss = self._objective.value(self._theta, part)
-        (gradient,) = torch.autograd.grad(loss, self._theta, create_graph=True)
-        if part.stop - part.start == whole:
-            self._kept = loss, gradient
+        self.objective.gradient_equivalents += Objective.GRAPH_COST * share
+        graph = self._build(rows)
+        if self._samples <= self.objective.chunk:
+            self._kept = graph
+        return graph
+
+    def _build(self, rows: slice | Tensor) -> tuple[Tensor, ...]:
+        loss = self.objective.value(self.theta, rows)
+        (gradient,) = torch.autograd.grad(loss, self.theta, create_graph=True)
         return loss, gradient
+
+
+class GaussNewton(Hessian):
+    """G(θ) = (1/N) Σ_i J_iᵀ ∇²ℓ_i J_i with J_i = ∂f(x_i)/∂θ: the part of H(θ) without ∂²f/∂θ².
+
+    Positive semidefinite where ℓ is convex in f. A product is J v by forward mode, then one backward
+    pass, exact and counted like a Hessian product.
+
+    Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
+    """
+
+    def _build(self, rows: slice | Tensor) -> tuple[Tensor, ...]:
+        o = self.objective
+        outputs = o.outputs(self.theta, o.inputs[rows])
+        leaf = outputs.detach().requires_grad_()
+        loss = o.loss(leaf, o.labels[rows])
+        (slope,) = torch.autograd.grad(loss, leaf, create_graph=True)
+        (gradient,) = torch.autograd.grad(outputs, self.theta, slope.detach(), retain_graph=True)
+        return loss, gradient, rows, outputs, leaf, slope
+
+    def _add_products(self, graph, columns: Tensor, weight: float, result: Tensor) -> None:
+        o, (_, _, rows, outputs, leaf, slope) = self.objective, graph
+        theta = self.theta.detach()
+        for i, column in enumerate(columns):
+            _, change = torch.func.jvp(lambda t: o.outputs(t, o.inputs[rows]), (theta,), (column,))
+            (bent,) = torch.autograd.grad(slope, leaf, change, retain_graph=True)
+            (product,) = torch.autograd.grad(outputs, self.theta, bent, retain_graph=True)
+            result[i].add_(product, alpha=weight)
 
 
 def _chunks(total: int, size: int) -> Iterator[slice]:

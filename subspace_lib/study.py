@@ -66,8 +66,8 @@ class SwitchParameters(Description):
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     refresh: Refresh = "adaptive"
     target_angle: float = 0.05
-    record_every: int = 100
-    spectrum_every: int = 1000
+    record_every: int = 90
+    spectrum_every: int = 900
     device: Literal["cpu", "cuda"] = "cpu"
     profile: Literal["paper", "quick"] = "paper"
 

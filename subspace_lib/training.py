@@ -34,7 +34,8 @@ COLUMNS = (
     "descent",  # predicted second-order loss decrease of the plain update
     "descent_dominant",  # and of its dominant part
     "turn",  # sin of the largest angle the basis had turned by, largest since the last row
-    "angle_bound",  # its certified bound, likewise
+    "angle_bound",  # its certified bound, likewise; 1 where the subspace is not determined at k
+    "cut",  # where the nearest clear gap is: k, unless another is clearer
     "refresh_interval",
     "refreshes",
     "products",
@@ -104,6 +105,7 @@ class Run:
             guards=e.guards,
             refresh=e.refresh,
             target=e.target_angle,
+            correction=e.correction,
             seed=e.seed,
         )
         self.batches = Batches(len(self.objective), e.batch_size, e.seed)
@@ -154,7 +156,7 @@ class Run:
         record = last or self.step == e.switch_step or self.step % e.record_every == 0
         gradient = self._gradient()
         if record or self.subspace.due(self.step):
-            seen = self.subspace.refresh(self.theta, self.step, gradient)
+            seen = self.subspace.refresh(self.theta, self.step, gradient, measure=record)
             self.refreshes += 1
             bound = 1.0 if math.isnan(seen.bound) else seen.bound
             self.worst = [max(self.worst[0], seen.turn), max(self.worst[1], bound)]
@@ -175,7 +177,8 @@ class Run:
             self.trigger_step = self.step
 
     def _record(self, gradient: Tensor, seen: Refresh) -> None:
-        o, s, eta = self.objective, self.subspace, self.experiment.learning_rate
+        e, o, s = self.experiment, self.objective, self.subspace
+        eta = e.learning_rate
         full, dominant = seen.gradient, s.project(seen.gradient)
         row = dict.fromkeys(COLUMNS, math.nan)
         row["step"], row["train_loss"] = self.step, seen.loss
@@ -189,10 +192,11 @@ class Run:
         row["descent"] = eta * float(full @ gradient) - eta**2 / 2 * curvature
         row["descent_dominant"] = eta * float(dominant @ gradient) - eta**2 / 2 * curvature_dominant
         row["turn"], row["angle_bound"] = self.worst
+        row["cut"] = seen.cut
         self.worst = [0.0, 0.0]
         row["refresh_interval"], row["refreshes"] = s.interval, self.refreshes
-        values = seen.values[:SPECTRUM]
-        if self.step % self.experiment.spectrum_every == 0:
+        values = seen.values[: min(SPECTRUM, s.k + e.guards)]
+        if self.step % e.spectrum_every == 0:
             pairs = s.spectrum(self.theta, min(SPECTRUM, o.dim), self._spectrum_start)
             values, self._spectrum_start = pairs.values[:SPECTRUM], pairs.vectors.contiguous()
         row.update((f"eigenvalue_{i:02d}", float(v)) for i, v in enumerate(values, 1))
@@ -236,7 +240,7 @@ class Run:
         self.rule_state = {n[5:]: v.to(device) for n, v in state.items() if n.startswith("rule.")}
         subspace = {n[9:]: v for n, v in state.items() if n.startswith("subspace.")}
         if subspace:
-            subspace["vectors"] = subspace["vectors"].to(device)
+            subspace.update({n: subspace[n].to(device) for n in ("vectors", "spare")})
             self.subspace.load_state(subspace)
         if "spectrum_start" in state:
             self._spectrum_start = state["spectrum_start"].to(device)

@@ -24,7 +24,7 @@ BAD = {
     "negative seed": ({"seeds": [-1]}, "greater than or equal to 0"),
     "refresh": ({"refresh": 0}, "'adaptive' or a number of steps"),
     "refresh word": ({"refresh": "often"}, "adaptive"),
-    "record_every": ({"record_every": 300}, "multiple of record_every"),
+    "record_every": ({"record_every": 400}, "multiple of record_every"),
     "profile": ({"profile": "fast"}, "'paper' or 'quick'"),
 }
 

@@ -91,7 +91,7 @@ def test_everything_that_changes_the_numbers_changes_the_key():
         "dataset": "mnist5k", "model": "cnn", "loss": "cross_entropy", "projection": "dominant",
         "k": 9, "learning_rate": 0.02, "batch_size": 49, "steps": 121, "switch_step": 41, "seed": 1,
         "refresh": "adaptive", "target_angle": 0.04, "guards": 4, "record_every": 30,
-        "spectrum_every": 120, "chunk": 999, "watch_alignment": 0.9,
+        "spectrum_every": 120, "chunk": 999, "watch_alignment": 0.9, "correction": 500,
     }  # fmt: skip
     keys = {Experiment(**(SMALL | {name: value})).key for name, value in changes.items()}
     assert len(keys | {base.key}) == len(changes) + 1
