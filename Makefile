@@ -3,15 +3,17 @@
 # make results    all long runs whose results are missing; goes on with what was interrupted
 # make notebooks  executes the chapters in place, from the results, and draws the README's picture
 # make test-slow  checks on real data that take minutes (MNIST-5k in $SUBSPACE_DATA or downloaded)
+# make benchmark  our solver beside others, written to results/benchmark.json (about an hour on one core)
 # make lint       ruff
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+PEERS = .venv-benchmark
 PAGE = book/_build/html/index.html
 
-.PHONY: book test test-slow results notebooks lint
+.PHONY: book test test-slow results notebooks benchmark lint
 
 book: $(READY)
 	@test -L book/_toc.yml || { echo "book/_toc.yml is not a symbolic link: check the repository out with symbolic links (git config core.symlinks true)."; exit 1; }
@@ -33,6 +35,9 @@ notebooks: $(READY)
 	$(BIN)/jupytext --quiet --sync notebooks/*.py
 	$(BIN)/python -m subspace_lib.figures book/_static/dom_vs_bulk.png
 
+benchmark: $(PEERS)/.ready
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PEERS)/bin/python -m subspace_lib.benchmark
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,4 +47,14 @@ $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# The peers' own environment, laid over the first one. PRIMME is compiled: without a C compiler and the
+# BLAS headers it is left out, and the benchmark says so.
+$(PEERS)/.ready: requirements-benchmark.txt $(READY)
+	$(PYTHON) -m venv $(PEERS)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"
+	grep -v '^primme' requirements-benchmark.txt > $(PEERS)/peers.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $(PEERS)/peers.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^primme' requirements-benchmark.txt)" || echo "PRIMME could not be built; install a C compiler and the BLAS headers (Debian: libopenblas-dev), remove $(PEERS) and try again."
 	touch $@

@@ -146,14 +146,14 @@ def provenance(run: Run) -> dict[str, Any]:
     """Commit, versions, machine, threads, wall time and date of a run."""
     on_gpu = run.experiment.device == "cuda"
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "command": Path(sys.argv[0]).name,
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "subspace_lib")},
         },
         "machine": {
-            "processor": torch.cuda.get_device_name() if on_gpu else _processor(),
+            "processor": torch.cuda.get_device_name() if on_gpu else processor(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "system": platform.system(),
@@ -212,7 +212,7 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the code, with "+changes" where subspace_lib differs from it."""
     here = Path(__file__).resolve().parent
 
@@ -227,7 +227,7 @@ def _commit() -> str:
         return "unknown"
 
 
-def _processor() -> str:
+def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

@@ -1,0 +1,60 @@
+"""Measure, keep in ``results/benchmark.json``, print as a table: ``python -m subspace_lib.benchmark``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from importlib import metadata
+
+import torch
+
+from subspace_lib.benchmark import adaptive, growth
+from subspace_lib.benchmark.measure import run_case
+from subspace_lib.benchmark.problem import ANGLE, CASES, RESIDUAL, K
+from subspace_lib.store import commit, default_root, processor
+
+PACKAGES = (
+    "torch", "numpy", "scipy", "primme", "pyhessian", "hessian-eigenthings",
+    "curvlinops-for-pytorch", "skerch",
+)  # fmt: skip
+
+
+def machine() -> dict:
+    """What the figures were measured on, and with."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "cpu": processor(), "threads": torch.get_num_threads(), "python": platform.python_version(),
+        "packages": versions, "commit": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "target": {"residual": RESIDUAL, "angle": ANGLE, "k": K},
+    }  # fmt: skip
+
+
+def main() -> None:
+    parts = [*CASES, "adaptive", "growth", "memory"]
+    parser = argparse.ArgumentParser(prog="python -m subspace_lib.benchmark", description=__doc__)
+    parser.add_argument("--part", nargs="*", choices=parts, default=parts)
+    torch.set_num_threads(1)
+    wanted = parser.parse_args().part
+    file = default_root() / "benchmark.json"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    for part in wanted:
+        print(f"== {part}", flush=True)
+        if part in CASES:
+            found.setdefault("cases", {})[part] = run_case(CASES[part]) | {"machine": machine()}
+        else:
+            call = {"adaptive": adaptive.adaptive, "growth": growth.growth, "memory": growth.memory}
+            found[part] = {"measured": call[part](), "machine": machine()}
+            print(json.dumps(found[part]["measured"], indent=1))
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The problems: consecutive points of a training run, with float64 references of their top eigenvectors."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from subspace_lib import data, models
+from subspace_lib.eigensolver import rayleigh_ritz, residual_gram, sin_largest_angle, top_eigenpairs
+from subspace_lib.objective import Objective
+from subspace_lib.training import Batches
+
+K = 10
+RESIDUAL, ANGLE = 1e-3, 1e-2  # the target: relative to λ_1, and the sine of the largest angle
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where on which trajectory to measure, and how often."""
+
+    name: str
+    dataset: str
+    model: str
+    learning_rate: float
+    after: int  # SGD steps before the first point
+    points: int  # consecutive points at which solvers are measured
+    batch_size: int = 50
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("mnist", "mnist5k", "mlp", 0.01, 500, 5),
+        Case("near the edge", "mnist5k", "mlp", 0.03, 500, 5),
+        Case("small gap", "fashion_mnist5k", "mlp", 0.01, 3000, 5),
+        Case("cnn", "cifar10_5k", "cnn", 0.001, 500, 1),
+    )
+}
+
+
+@dataclass
+class Point:
+    """θ at one step, the minibatch gradient there, and the exact dominant subspace."""
+
+    step: int
+    theta: Tensor
+    probe: Tensor
+    values: Tensor
+    exact: Tensor  # (D, K), float64 solution stored in float32
+
+
+@dataclass
+class Problem:
+    """A case made concrete. ``points[0]`` only supplies the warm start; solvers run at the others."""
+
+    case: Case
+    objective: Objective
+    points: list[Point]
+    gradient_seconds: float = 0.0
+    model: torch.nn.Module = field(default=None)
+
+    def judge(self, point: Point, vectors: Tensor) -> tuple[float, float]:
+        """Largest residual relative to λ_1, and the true sine, of any basis (D, K) or Ritz vectors."""
+        vectors = torch.linalg.qr(vectors)[0]
+        product = self.objective.hessian(point.theta) @ vectors
+        _, rotation = rayleigh_ritz(vectors, product)
+        rotation = rotation.double()
+        gram = rotation.T @ residual_gram(vectors, product) @ rotation
+        residual = float(gram.diagonal().max().clamp_min(0).sqrt() / point.values[0])
+        return residual, sin_largest_angle(vectors, point.exact)
+
+
+def prepare(case: Case) -> Problem:
+    """Train to the case's points and solve for their references in float64."""
+    dataset = data.load(case.dataset)
+    chunk = models.CHUNKS[case.model]
+
+    def objective(dtype):
+        model = models.build(case.model, dataset.shape, dataset.classes, seed=0)
+        inputs, labels = dataset.train_inputs, dataset.train_labels
+        return Objective(model, "mse", inputs, labels, chunk=chunk, dtype=dtype)
+
+    single, double = objective(torch.float32), objective(torch.float64)
+    batches = Batches(len(single), case.batch_size, seed=0)
+    theta, points = single.initial(), []
+    start = torch.randn(len(theta), 4, generator=torch.Generator().manual_seed(1)).double()
+    for step in range(case.after + case.points + 1):
+        _, gradient = single.gradient(theta, batches.rows(step))
+        if step >= case.after:
+            pairs = top_eigenpairs(
+                double.hessian(theta.double()), K, start, extra=3, tolerance=1e-4
+            )
+            start = pairs.vectors
+            exact = start[:, :K].float().T.contiguous().T
+            points.append(Point(step, theta, gradient, pairs.values, exact))
+        theta = theta - case.learning_rate * gradient
+    problem = Problem(case, single, points, model=single.model)
+    problem.gradient_seconds = statistics.median(
+        seconds(lambda: single.gradient(theta)) for _ in range(7)
+    )
+    return problem
+
+
+def seconds(call) -> float:
+    """Wall time of one call."""
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun

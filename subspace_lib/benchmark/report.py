@@ -1,0 +1,273 @@
+"""What ``notebooks/12_cost`` shows of the benchmark: tables and figures, from the stored measurements."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from IPython.display import Markdown
+from pydantic import Field
+
+from subspace_lib import figures
+from subspace_lib.benchmark.measure import run_case
+from subspace_lib.benchmark.problem import ANGLE, CASES, Case
+from subspace_lib.experiment import DatasetName, Description, ModelName
+from subspace_lib.figures import INK, Picture, styled
+from subspace_lib.store import MissingRun, default_root
+from subspace_lib.study import SwitchStudy
+
+QUICK = {"dataset": "digits", "after": 50, "points": 2}
+MARKERS = {
+    "subspace_lib": ("o", "#D55E00"), "PRIMME": ("s", "#0072B2"), "scipy eigsh": ("^", "#009E73"),
+    "scipy lobpcg": ("v", "#009E73"), "torch.lobpcg": ("D", "#CC79A7"),
+    "curvlinops + eigsh": ("<", "#E69F00"), "hessian-eigenthings": (">", "#56B4E9"),
+    "skerch": ("P", "#999999"), "PyHessian": ("X", "#8A6D3B"),
+}  # fmt: skip
+
+
+class CostParameters(Description):
+    """Which problem the solvers are compared on: a point of an SGD run with MSE loss, batch size 50, k 10.
+
+    The defaults, and the other cases of ``make benchmark``, are stored; anything else is measured on the
+    spot, with the peers that are installed.
+    """
+
+    dataset: DatasetName = "mnist5k"
+    model: ModelName = "mlp"
+    learning_rate: float = Field(0.01, gt=0)
+    after: int = Field(500, ge=0, description="SGD steps before the first point")
+    points: int = Field(5, ge=1, le=50, description="consecutive points to solve at")
+    profile: str = Field("paper", pattern="^(paper|quick)$", description="paper or quick")
+
+    def resolved(self) -> CostParameters:
+        """The parameters in force, after the profile."""
+        if self.profile == "paper":
+            return self
+        fields = type(self).model_fields
+        changed = {n: v for n, v in QUICK.items() if getattr(self, n) == fields[n].default}
+        return type(self).parse(**{**self.model_dump(), **changed, "profile": "paper"})
+
+    def case(self) -> Case:
+        """The problem to solve: one of the stored cases where the parameters are its own."""
+        p = self.resolved()
+        setting = (p.dataset, p.model, p.learning_rate, p.after)
+        for case in CASES.values():
+            stored = (case.dataset, case.model, case.learning_rate, case.after)
+            if setting == stored and p.points == CostParameters.model_fields["points"].default:
+                return case
+        return Case("yours", *setting, p.points)
+
+
+def stored() -> dict[str, Any]:
+    """The measurements of ``make benchmark``: of the results folder in use, else of the repository.
+
+    Raises:
+        MissingRun: there are none.
+    """
+    repository = Path(__file__).resolve().parents[2] / "results"
+    for folder in (default_root(), repository):
+        if (folder / "benchmark.json").exists():
+            return json.loads((folder / "benchmark.json").read_text())
+    raise MissingRun("results/benchmark.json is missing; run `make benchmark`.")
+
+
+def comparison(parameters: CostParameters) -> dict[str, Any]:
+    """All solvers on the problem that the parameters name: from the stored cases, or measured now."""
+    case = parameters.case()
+    cases = stored().get("cases", {})
+    if case.name in cases:
+        return cases[case.name]
+    return run_case(case)
+
+
+def table(case: dict[str, Any]) -> Markdown:
+    """Every solver on one case; medians, with the range over the points where there are several."""
+    lines = [
+        f"{case['model']} on {case['dataset']}, {case['parameters']:,} parameters, after "
+        f"{case['after']:,} steps at η = {case['learning_rate']:g}; one gradient takes "
+        f"{case['gradient_seconds']:.3f} s; λ₁ = {case['eigenvalues'][0]:.1f}, λ₁₀/λ₁₁ = "
+        f"{case['eigenvalues'][9] / case['eigenvalues'][10]:.2f}.",
+        "",
+        "| solver | setting | start | products | seconds | gradients | residual/λ₁ | true sine | target |",
+        "|-|-|-|-|-|-|-|-|-|",
+    ]
+    for row in case["rows"]:
+        head = f"| {row['peer']} | {row['setting']} | {'warm' if row['warm'] else 'cold'} |"
+        if "failed" in row:
+            lines.append(f"{head} {row['failed']} | | | | | |")
+            continue
+        cells = [_spread(row, "products", "{:.0f}"), _spread(row, "seconds", "{:.2f}")]
+        cells += [_spread(row, "gradients", "{:.1f}"), f"{row['residual_range'][1]:.1e}"]
+        cells += [f"{row['angle_range'][1]:.4f}", "reached" if row["reached"] else "**missed**"]
+        lines.append(f"{head} {' | '.join(cells)} |")
+    return Markdown("\n".join(lines))
+
+
+def _spread(row: dict[str, Any], name: str, form: str) -> str:
+    low, high = (form.format(value) for value in row[f"{name}_range"])
+    middle = form.format(row[name])
+    return middle if low == high else f"{middle} ({low}–{high})"
+
+
+def ratios(found: dict[str, Any]) -> Markdown:
+    """How much less the every-step tracker takes than the cheapest setting of each peer, by case."""
+    names = [peer for peer in MARKERS if peer != "subspace_lib"]
+    lines = [
+        "| case | ours, every step | " + " | ".join(names) + " |",
+        "|-" * (len(names) + 2) + "|",
+    ]
+    for name, case in found["cases"].items():
+        rows = [row for row in case["rows"] if row.get("reached")]
+        ours = [r for r in rows if r["peer"] == "subspace_lib" and r["setting"] == "every step"]
+        if not ours:
+            continue
+        mine = ours[0]
+        cells = [f"{mine['products']:.0f} products, {mine['gradients']:.1f} gradients"]
+        for peer in names:
+            best = min(
+                (r for r in rows if r["peer"] == peer), key=lambda r: r["seconds"], default=None
+            )
+            tried = any(r["peer"] == peer for r in case["rows"])
+            cells.append(
+                ("none reached it" if tried else "–")
+                if best is None
+                else f"{best['products'] / mine['products']:.1f} × products, "
+                f"{best['seconds'] / mine['seconds']:.1f} × seconds"
+            )
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return Markdown("\n".join(lines))
+
+
+def along_runs(found: dict[str, Any]) -> Markdown:
+    """Cost per training step with adaptive refreshing, and the true error at random steps."""
+    lines = [
+        "| run | η | steps | refreshes | gradient equivalents per step, counted | measured | "
+        "largest true sine | median | largest alignment error |",
+        "|-|-|-|-|-|-|-|-|-|",
+    ]
+    for row in found["adaptive"]["measured"]:
+        lines.append(
+            f"| {row['method']} | {row['learning_rate']:g} | {row['steps']:,} | {row['refreshes']} | "
+            f"{row['counted_per_step']:.2f} | {row['measured_per_step']:.2f} | "
+            f"{row['largest_angle']:.3f} | {row['median_angle']:.3f} | "
+            f"{row['largest_alignment_error']:.4f} |"
+        )
+    return Markdown("\n".join(lines))
+
+
+def memory(found: dict[str, Any]) -> Markdown:
+    """Peak memory of the tracker, in vectors of length D."""
+    m = found["memory"]["measured"]
+    limit = 3 * (m["k"] + m["guards"])
+    cells = ", ".join(f"{name}: {m[name]:.0f}" for name in ("lean", "full", "cold start"))
+    return Markdown(
+        f"Peak memory of a refresh beside the network's graph, in vectors of length D, everything that "
+        f"the tracker holds included (aim: 3 (k + guards) = {limit}): {cells}."
+    )
+
+
+def floor(*widths: int) -> float:
+    """Multiplications of one Hessian product over those of one gradient, for an MLP of these widths.
+
+    With F_l = width_{l−1} · width_l, F = Σ F_l and F′ = F − F_1 a gradient takes 2F + F′ (forward, weight
+    gradients, and input gradients of all layers but the first). A product adds tangents to each: forward
+    F + F′, weight gradients F + F′, input gradients 2F′. That is (2F + 4F′)/(2F + F′), if what the
+    gradient has computed is kept.
+    """
+    first, *rest = (a * b for a, b in itertools.pairwise(widths))
+    whole = first + sum(rest)
+    return (2 * whole + 4 * sum(rest)) / (2 * whole + sum(rest))
+
+
+@styled
+def accuracy(case: dict[str, Any]) -> Picture:
+    """Cost against accuracy: every solver of a case, the target as a shaded corner."""
+    figure, (axes,) = figures._axes(1, height=4.6)
+    for row in case["rows"]:
+        if "failed" in row:
+            continue
+        marker, colour = MARKERS[row["peer"]]
+        axes.plot(
+            row["gradients"], max(row["angle_range"][1], 1e-5), marker=marker, ls="", ms=7,
+            color=colour if row["warm"] else "none", mec=colour, mew=1.4,
+            alpha=1 if row["reached"] else 0.45,
+        )  # fmt: skip
+    shown = dict.fromkeys(row["peer"] for row in case["rows"] if "failed" not in row)
+    for peer in shown:
+        marker, colour = MARKERS[peer]
+        axes.plot([], [], marker=marker, ls="", color=colour, label=peer)
+    axes.axhline(ANGLE, color=INK, lw=0.8, ls=":")
+    axes.set(xscale="log", yscale="log", xlabel="seconds, over those of one full-data gradient")
+    axes.set_ylabel("sine of the largest angle to the exact subspace")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return Picture(figure, f"Cost against true angle, {case['model']} on {case['dataset']}")
+
+
+@styled
+def over_training(study: SwitchStudy) -> Picture:
+    """Gradient equivalents per step over a run, minibatches and everything recorded included."""
+    figure, (axes,) = figures._axes(1, height=3.5)
+    curves = {}
+    for method in figures.COLOURS:
+        curves[method] = []
+        for trajectory in study.of(method):
+            rows = trajectory.table.set_index("step")["gradient_equivalents"]
+            cost = rows.diff() / rows.index.to_series().diff()
+            curves[method].append(cost.rolling(10, min_periods=1).mean())
+        figures._band(axes, curves[method], figures.COLOURS[method], figures.LINES[method], method)
+    axes.set(yscale="log", xlabel="step", ylabel="gradient equivalents per step")
+    axes.legend()
+    return Picture(figure, "Cost per training step over the runs of chapter 02")
+
+
+@styled
+def growth(found: dict[str, Any]) -> Picture:
+    """Cost of one refresh against k, samples, width and chunk size, each varied alone."""
+    rows = found["growth"]["measured"]
+    figure = figures.Figure(figsize=(5.6, 6), layout="constrained")
+    for axes, name in zip(
+        figure.subplots(2, 2).flat, ("k", "samples", "width", "chunk"), strict=True
+    ):
+        mine = [row for row in rows if row["varied"] == name]
+        x = [row[name] for row in mine]
+        axes.plot(x, [r["refresh_seconds"] for r in mine], "o-", color="#D55E00", label="refresh")
+        axes.plot(
+            x, [r["gradient_seconds"] for r in mine], "s--", color="#0072B2", label="gradient"
+        )
+        axes.set(xscale="log", yscale="log", xlabel=name, ylabel="seconds")
+        axes.set_xticks(x, [str(value) for value in x], fontsize=9)
+        axes.minorticks_off()
+    axes.legend()
+    return Picture(
+        figure, "Seconds of a refresh and of a gradient against k, samples, width, chunk"
+    )
+
+
+def per_product(found: dict[str, Any]) -> Markdown:
+    """What one product costs, amortized over the block of a refresh, everything included."""
+    mlp = next(r for r in found["growth"]["measured"] if r["varied"] == "k" and r["k"] == 10)
+    ratio = mlp["refresh_seconds"] / mlp["products"] / mlp["gradient_seconds"]
+    return Markdown(
+        f"By count of multiplications a product of this MLP takes {floor(784, 200, 200, 10):.2f} "
+        f"gradients. Measured, with the graph, the linear algebra and the certificate of a refresh "
+        f"shared out over its {mlp['products']:.0f} products: {ratio:.2f}."
+    )
+
+
+def where_from(found: dict[str, Any]) -> Markdown:
+    """Machine, versions and commit of each part of the benchmark."""
+    parts = {
+        **found.get("cases", {}),
+        **{n: found[n] for n in ("adaptive", "growth", "memory") if n in found},
+    }
+    lines = ["| part | machine | threads | versions | commit | date |", "|-|-|-|-|-|-|"]
+    for name, part in parts.items():
+        m = part["machine"]
+        versions = ", ".join(f"{n} {v}" for n, v in m["packages"].items() if v)
+        lines.append(
+            f"| {name} | {m['cpu']} | {m['threads']} | Python {m['python']}, {versions} | "
+            f"{m['commit'][:10]}{'+changes' if m['commit'].endswith('+changes') else ''} | {m['date']} |"
+        )
+    return Markdown("\n".join(lines))
