@@ -8,7 +8,7 @@ meant algebraically: −50 is below 1.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -142,8 +142,9 @@ def top_eigenpairs(
     Args:
         operator: symmetric A of shape (D, D), given by its products.
         k: how many pairs, 1 ≤ k ≤ D.
-        start: (D, b), b ≥ 1; need not be orthonormal. An eigenvalue of multiplicity above b may be
-            found b times only.
+        start: (D, b), b ≥ 1; need not be orthonormal. A Krylov space of b columns holds no more than b
+            vectors of a multiple eigenvalue: where 1 < b < k and one of the k values comes b times, the
+            search begins anew with a random block of k columns or more. b = 1 cannot tell.
         extra: pairs to return beyond the first k, not waited for.
         tolerance: on ‖A v − λ v‖, relative to the largest |λ| seen; it must be below |λ|/10 as well.
         angle: stop earlier, when ``angle_bound`` certifies this sine for the first k vectors.
@@ -182,6 +183,13 @@ def top_eigenpairs(
         if angle is not None and not done and size > k:
             ceiling = float(values[k]) + float(norms[k])
             done = angle_bound(values[:k], gram[:k, :k], ceiling) <= angle
+        if done and 1 < width < k and comes(values[:k], width, tolerance):
+            wide = _fill(basis[:, :0], wanted, generator)
+            again = top_eigenpairs(
+                operator, k, wide, extra=extra, tolerance=tolerance, angle=angle,
+                max_products=max(wanted, max_products - products), max_basis=max_basis,
+            )  # fmt: skip
+            return replace(again, products=again.products + products)
         if (done and size >= wanted) or products >= max_products or size >= dim:
             kept = slice(0, min(wanted, size))
             return RitzPairs(values[kept], basis[:, kept], norms[kept].to(values), products, done)
@@ -200,6 +208,12 @@ def top_eigenpairs(
         basis = stack(basis, fresh)
         product = stack(product, multiply(operator, fresh))
         products += fresh.shape[1]
+
+
+def comes(values: Tensor, times: int, tolerance: float) -> bool:
+    """Whether one of these values (m,), descending, comes that many times, to tolerance · max |value|."""
+    apart = values[: len(values) - times + 1] - values[times - 1 :]
+    return bool((apart <= tolerance * values.abs().max()).any())
 
 
 def _goal(values: Tensor, k: int, tolerance: float) -> Tensor:
@@ -259,11 +273,16 @@ def power_step(
     mix = turn[:, kept] @ (scale[:, None] * mix / estimates.sqrt())
     moved = rotate_(product, mix.to(product.dtype))
     estimates = estimates.to(values.dtype)
-    if other is not None:
-        other = orthonormalize(other, against=moved)
-        moved = stack(moved, other)
-        estimates = torch.cat([estimates, values[~kept][: other.shape[1]]])
-    return estimates, moved
+    if other is None:
+        return estimates, moved
+    # Members of a cluster around θ_k go right behind the first k, what has little curvature last.
+    near = int((values[~kept] > 0.85 * values[k - 1]).sum())
+    front = orthonormalize(other[:, :near], against=moved)
+    back = orthonormalize(other[:, near:], against=stack(moved, front))
+    moved = stack(moved[:, :k], front, moved[:, k:], back)
+    rest = values[~kept]
+    rest = rest[: front.shape[1]], rest[near : near + back.shape[1]]
+    return torch.cat([estimates[:k], rest[0], estimates[k:], rest[1]]), moved
 
 
 def angle_bound(values: Tensor, gram: Tensor, ceiling: float) -> float:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from subspace_lib.eigensolver import (
+    NonFiniteProduct,
     RitzPairs,
     angle_bound,
     clearest_cut,
+    comes,
     multiply,
     orthonormalize,
     power_step,
@@ -143,8 +145,14 @@ class DominantSubspace:
             measure: take guards and probe along in any case, so that ``curvature`` is known (exactly).
 
         Raises:
-            NonFiniteProduct: the loss has diverged.
+            NonFiniteProduct: the loss has diverged; the message names the step.
         """
+        try:
+            return self._refresh(theta, step, probe, measure)
+        except NonFiniteProduct as error:
+            raise NonFiniteProduct(f"Step {step}: {error}") from None
+
+    def _refresh(self, theta: Tensor, step: int, probe: Tensor, measure: bool) -> Refresh:
         hessian = self.objective.hessian(theta)
         before = self.objective.products
         cold = self.vectors is None
@@ -204,8 +212,19 @@ class DominantSubspace:
         self._generator.set_state(state["generator"])
 
     def _cold_start(self, hessian: Hessian, theta: Tensor) -> Tensor:
-        start = torch.randn(len(theta), min(3, len(theta)), generator=self._generator).to(theta)
-        return top_eigenpairs(hessian, self.k, start, extra=self.guards, tolerance=1e-3).vectors
+        """k + guards columns from a narrow random block.
+
+        Three columns show no more than three of a cluster of eigenvalues. Where k is as small, or three of
+        the k agree, the guards may hide the rest of it: then a full block is made to converge, all of it.
+        """
+        narrow = min(3, len(theta))
+        start = torch.randn(len(theta), narrow, generator=self._generator).to(theta)
+        pairs = top_eigenpairs(hessian, self.k, start, extra=self.guards, tolerance=1e-3)
+        if self.k <= narrow or comes(pairs.values[: self.k], narrow, 1e-3):
+            width = self.k + self.guards
+            start = torch.randn(len(theta), width, generator=self._generator).to(theta)
+            pairs = top_eigenpairs(hessian, width, start, tolerance=1e-3)
+        return pairs.vectors
 
     def _block(self, probe: Tensor, lean: bool) -> tuple[Tensor, int]:
         """Orthonormal columns to multiply, the basis first, and how many of them to keep."""
@@ -225,7 +244,8 @@ class DominantSubspace:
     ) -> tuple[Tensor, float]:
         """Residual norms of the k leading Ritz vectors, and the bound on the angle of the old basis.
 
-        The Ritz vectors are certified by their residual, and the old basis, the first k columns of the
+        Nothing is certified by a guard whose residual exceeds half its distance to θ_k. The Ritz vectors
+        are certified by their residual, and the old basis, the first k columns of the
         block, is at a known angle to them: sines of angles that add up add up to more than the sine
         of the sum.
         """
@@ -233,11 +253,14 @@ class DominantSubspace:
         leading = rotation[:, : k + 1].double()
         gram = leading.T @ residual_gram(block, product) @ leading
         norms = gram.diagonal().sqrt()
-        ceiling = float(values[k]) + float(norms[k])
+        # Guards that sit among negative eigenvalues say nothing of those near zero, which there always are.
+        ceiling = max(0.0, float(values[k]) + float(norms[k]))
         bound = angle_bound(values[:k], gram[:k, :k], ceiling)
         if not math.isnan(bound):
             old = torch.eye(len(rotation), k, dtype=rotation.dtype, device=rotation.device)
             bound = min(1.0, bound + sin_largest_angle(old, rotation[:, :k]))
+            if float(norms[k]) > (float(values[k - 1]) - float(values[k])) / 2:
+                bound = 1.0  # a guard as poor as this may hide an eigenvalue above the ceiling
         self._clear = ceiling < self.CLEAR * float(values[k - 1])
         return norms[:k], bound
 

@@ -78,6 +78,26 @@ def test_largest_algebraic_values_are_found(spectrum, k):
     torch.testing.assert_close(gram, torch.eye(len(gram), dtype=gram.dtype), atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
+@pytest.mark.parametrize("block", [2, 3])
+def test_a_narrow_start_finds_multiple_eigenvalues_too(spectrum, block):
+    matrix, _ = symmetric(spectrum)
+    pairs = top_eigenpairs(matrix, 5, start(60, block), extra=2, tolerance=1e-9)
+    assert pairs.converged
+    exact = np.sort(spectrum)[::-1][:5]
+    np.testing.assert_allclose(pairs.values[:5], exact, atol=1e-7 * max(1, np.abs(spectrum).max()))
+    assert pairs.vectors.shape == (60, 7)
+
+
+def test_an_angle_asked_for_ends_the_search_early():
+    matrix, vectors = symmetric(np.r_[np.linspace(0, 1, 190), np.linspace(2.5, 12, 10)])
+    exact = vectors[:, -10:]
+    tight = top_eigenpairs(matrix, 10, start(200, 3), tolerance=1e-12)
+    loose = top_eigenpairs(matrix, 10, start(200, 3), tolerance=1e-12, angle=0.05)
+    assert loose.products < tight.products
+    assert sin_largest_angle(loose.vectors[:, :10], exact) <= 0.05
+
+
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (5, 5), (12, 12), (3, 2)])
 def test_k_up_to_the_whole_space(n, k):
     matrix, _ = symmetric(np.arange(n) + 1.0)

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_eigensolver import start, symmetric
 
 from subspace_lib import data
@@ -109,8 +111,52 @@ def test_nonfinite_products_end_the_tracking():
     def at(t):
         return torch.full((20, 20), math.nan, dtype=torch.float64)
 
-    with pytest.raises(NonFiniteProduct):
+    with pytest.raises(NonFiniteProduct, match="Step 0: A Hessian product has NaN or inf"):
         next(follow(at, 20, 2, 0))
+
+
+AWKWARD = {
+    "spread": lambda rng, n: np.sort(rng.uniform(-1, 10, n)),
+    "clusters": lambda rng, n: np.sort(rng.choice([0, 1, 5], n) + 1e-3 * rng.normal(size=n)),
+    "multiple": lambda rng, n: np.sort(rng.choice([-1.0, 0, 2, 5], n)),
+    "negative larger": lambda rng, n: np.sort(rng.uniform(-30, 5, n)),
+    "rank below k": lambda rng, n: np.r_[np.zeros(n - 2), [3.0, 7.0]],
+    "zero": lambda rng, n: np.zeros(n),
+    "all negative": lambda rng, n: np.sort(rng.uniform(-9, -1, n)),
+}
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(AWKWARD)),
+    seed=st.integers(0, 10**6),
+    k=st.integers(1, 8),
+    turn=st.sampled_from([0.0, 1e-3, 0.02, 0.1]),
+    policy=st.sampled_from(["every step", "measured"]),
+    single=st.booleans(),
+)
+def test_no_refresh_certifies_less_than_the_true_angle(kind, seed, k, turn, policy, single):
+    n, rng = 40, np.random.default_rng(seed)
+    base, _ = symmetric(AWKWARD[kind](rng, n), seed)
+    skew = start(n, n, seed)
+    rotation = torch.linalg.matrix_exp(turn * (skew - skew.T) / n**0.5)
+    dtype = torch.float32 if single else torch.float64
+    now = base
+
+    def at(t):
+        return now.to(dtype)
+
+    tracker = DominantSubspace(Drifting(at, n), k, refresh=1, target=0.05)
+    previous = None
+    for t in range(8):
+        probe = start(n, 1, seed + t)[:, 0].to(dtype)
+        theta = torch.zeros(n, dtype=dtype)
+        seen = tracker.refresh(theta, t, probe, measure=policy == "measured")
+        if previous is not None and not math.isnan(seen.bound):
+            exact = torch.linalg.eigh(now)[1][:, -k:]
+            assert sin_largest_angle(previous, exact) <= seen.bound + 1e-9
+        previous = tracker.basis.double()
+        now = rotation @ now @ rotation.T
 
 
 def test_projection_and_alignment_by_definition():
