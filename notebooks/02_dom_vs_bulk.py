@@ -134,9 +134,7 @@ notebook.cost(study)
 # - *The subspace* is refreshed when the measured turn asks for it, not at every step. `refresh = 1` is the
 #   paper's protocol; `make test-slow` compares the two over 500 steps after a switch.
 # - *Minibatches* run through a fresh permutation of the data each epoch, the same for all three runs;
-#   seeds change them and the initialisation. Rows, every 100 steps, fall on the start of an epoch.
-# - *A fault of the stored runs:* in the projected runs of seeds 0 and 1 the last seven values of the first
-#   full spectrum are not converged; the figure leaves that row out. The solver has been mended since.
+#   seeds change them and the initialisation. Rows, every 90 steps, fall on all places of an epoch of 100.
 #
 # ## Rerun
 #

@@ -34,12 +34,12 @@ model = "mlp"  # mlp or cnn
 learning_rate = 0.01  # η
 after = 500  # SGD steps before the first point
 points = 5  # consecutive points
+device = "cpu"  # or cuda: measured now, not stored
 profile = "paper"  # or quick: seconds, on digits
 
 # %%
 from subspace_lib import notebook
 from subspace_lib.benchmark import report
-from subspace_lib.study import BOOK, switch_study
 
 parameters = notebook.parameters(globals(), report.CostParameters)
 found = report.stored()  # written by `make benchmark`
@@ -82,7 +82,7 @@ report.ratios(found)
 report.along_runs(found)
 
 # %% mystnb={"figure": {"caption": "Gradient equivalents per training step over the runs of chapter 02, everything included: minibatches, refreshes, the spectra, and for SGD the full gradient of the watched alignment until the switch. Mean over seeds with their range. **What to see:** how dear the first steps are, while the subspace turns fast, and how cheap the rest.", "name": "fig-over-training"}}
-report.over_training(switch_study(BOOK["02_dom_vs_bulk"], compute=False))
+report.over_training(report.book_runs())
 
 # %% [markdown]
 # ## Growth

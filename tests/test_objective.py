@@ -53,6 +53,46 @@ def test_eigenpairs_match_the_dense_hessian(network, loss, device):
     torch.testing.assert_close(pairs.values[:3], exact, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("chunk", [10, 37])
+def test_gauss_newton_products_match_the_dense_matrix(network, loss, chunk, device):
+    ref = reference(network, loss, chunk, device)
+    o, theta = ref.objective, ref.theta
+    jacobian = torch.func.jacrev(lambda t: o.outputs(t, o.inputs))(theta)  # (n, C, D)
+    outputs = o.outputs(theta, o.inputs).detach()
+    curvature = torch.func.hessian(lambda f: o.loss(f, o.labels))(outputs)  # (n, C, n, C)
+    dense = torch.einsum("ncd,ncme,mef->df", jacobian, curvature, jacobian)
+    block = torch.randn(o.dim, 4, dtype=torch.float64, device=device)
+    operator = o.gauss_newton(theta)
+    torch.testing.assert_close(operator @ block, dense @ block, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(operator.gradient, ref.gradient, rtol=1e-9, atol=1e-13)
+
+
+def test_products_on_a_subset_are_those_of_its_loss_and_cost_their_share():
+    ref = reference("mlp", "cross_entropy", 4)
+    o, block = ref.objective, torch.randn(ref.objective.dim, 3, dtype=torch.float64)
+    rows = torch.arange(10) * len(o) // 10
+    alone = Objective(o.model, "cross_entropy", o.inputs[rows], o.labels[rows], dtype=torch.float64)
+    before = o.gradient_equivalents
+    product = o.hessian(ref.theta).on(10) @ block
+    torch.testing.assert_close(product, alone.hessian(ref.theta) @ block, rtol=1e-10, atol=1e-13)
+    assert o.gradient_equivalents - before == pytest.approx((0.9 + 3 * 1.2) * 10 / len(o))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_batched_products_are_the_same(network, device):
+    ref = reference(network, "mse", 10, device)
+    o = ref.objective
+    block = torch.randn(o.dim, 3, dtype=torch.float64, device=device)
+    batched = Objective(
+        o.model, "mse", o.inputs, o.labels, chunk=10, device=device, dtype=torch.float64,
+        batch_products=True,
+    )  # fmt: skip
+    expected = o.hessian(ref.theta) @ block
+    torch.testing.assert_close(batched.hessian(ref.theta) @ block, expected, rtol=1e-10, atol=1e-13)
+
+
 def test_batch_gradient_is_the_mean_over_its_rows():
     ref = reference("mlp", "mse", 10)
     rows = torch.tensor([3, 17, 30])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import time
 
 import torch
 
 from subspace_lib.benchmark.peers import Solver, solvers
-from subspace_lib.benchmark.problem import ANGLE, CASES, RESIDUAL, Case, K, Problem, prepare
+from subspace_lib.benchmark.problem import ANGLE, CASES, RESIDUAL, Case, K, Problem, clock, prepare
 
 # On the CNN a product takes seconds: one point, and the methods that stand a chance.
 ON_CNN = {
@@ -29,13 +28,13 @@ def measure(problem: Problem, solver: Solver) -> dict:
         solver.solve.prepare(problem)
     runs, start = [], problem.points[0].exact
     for point in problem.points[1 : 1 + solver.points]:
-        begun = time.perf_counter()
+        begun = clock()
         try:
             vectors, products = solver.solve(problem, point, start)
         except Exception as error:  # a peer may fail in any way; that is a result
             return row | {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
-        took = time.perf_counter() - begun
-        vectors = vectors.to(torch.float32)
+        took = clock() - begun
+        vectors = vectors.to(point.theta)
         if vectors.shape[1] < K or not torch.isfinite(vectors).all():
             return row | {"failed": f"returned {vectors.shape[1]} vectors, or values not finite"}
         residual, angle = problem.judge(point, vectors)

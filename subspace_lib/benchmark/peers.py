@@ -56,13 +56,16 @@ class Counted:
         objective = whole
         if problem.case.model == "mlp":
             objective = Objective(
-                whole.model, whole.loss, whole.inputs, whole.labels, chunk=len(whole)
-            )
-        self.hessian, self.dim, self.products = objective.hessian(point.theta), whole.dim, 0
+                whole.model, whole.loss, whole.inputs, whole.labels, chunk=len(whole),
+                device=problem.case.device,
+            )  # fmt: skip
+        self.hessian, self.device = objective.hessian(point.theta), problem.case.device
+        self.dim, self.products = whole.dim, 0
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         columns = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))
-        return self.torch(columns.reshape(self.dim, -1)).numpy().reshape(block.shape)
+        columns = columns.reshape(self.dim, -1).to(self.device)
+        return self.torch(columns).cpu().numpy().reshape(block.shape)
 
     def torch(self, block: Tensor) -> Tensor:
         self.products += block.shape[1]
@@ -95,10 +98,8 @@ class Ours:
 
 def cold(block: int) -> Solve:
     def solve(problem, point, start):
-        generator = torch.Generator().manual_seed(0)
-        random = torch.randn(problem.objective.dim, block, generator=generator)
-        product = Counted(problem, point)
-        pairs = top_eigenpairs(product.hessian, K, random, tolerance=1e-3)
+        hessian = Counted(problem, point).hessian
+        pairs = top_eigenpairs(hessian, K, problem.random(block), tolerance=1e-3)
         return pairs.vectors[:, :K], pairs.products
 
     return solve
@@ -110,15 +111,15 @@ def eigsh(warm: bool, **options) -> Solve:
 
         product = Counted(problem, point)
         rng = np.random.default_rng(0)
-        v0 = start.sum(1).numpy() if warm else rng.standard_normal(product.dim).astype(np.float32)
+        v0 = (
+            start.sum(1).cpu().numpy()
+            if warm
+            else rng.standard_normal(product.dim).astype(np.float32)
+        )
         _, vectors = eigsh(product.scipy(), K, which="LA", v0=v0, **options)
         return torch.from_numpy(vectors), product.products
 
     return solve
-
-
-def random_block(problem: Problem) -> Tensor:
-    return torch.randn(problem.objective.dim, K, generator=torch.Generator().manual_seed(0))
 
 
 def scipy_lobpcg(warm: bool, **options) -> Solve:
@@ -126,7 +127,7 @@ def scipy_lobpcg(warm: bool, **options) -> Solve:
         from scipy.sparse.linalg import lobpcg
 
         product = Counted(problem, point)
-        block = (start if warm else random_block(problem)).numpy()
+        block = (start if warm else problem.random(K)).cpu().numpy()
         if options.get("tol"):
             options_here = options | {"tol": options["tol"] * float(point.values[0])}
         else:
@@ -145,7 +146,7 @@ def torch_lobpcg(warm: bool, **options) -> Solve:
         # torch.lobpcg wants a tensor for A: an empty sparse one stands for it, and its product is ours.
         stand_in = torch.sparse_coo_tensor(
             torch.empty((2, 0), dtype=torch.int64), torch.empty(0), (product.dim, product.dim),
-            check_invariants=False,
+            device=product.device, check_invariants=False,
         )  # fmt: skip
         matmul = _linalg_utils.matmul
 
@@ -154,7 +155,7 @@ def torch_lobpcg(warm: bool, **options) -> Solve:
 
         _linalg_utils.matmul = multiply
         try:
-            block = start if warm else random_block(problem)
+            block = start if warm else problem.random(K)
             _, vectors = torch.lobpcg(stand_in, X=block.clone(), largest=True, **options)
         finally:
             _linalg_utils.matmul = matmul
@@ -169,7 +170,7 @@ def primme(warm: bool, method: str | None, block: int, tol: float) -> Solve:
 
         product = Counted(problem, point)
         options = {"maxBlockSize": block} | ({"method": method} if method else {})
-        v0 = start.numpy() if warm else None
+        v0 = start.cpu().numpy() if warm else None
         _, vectors = primme.eigsh(product.scipy(), K, which="LA", v0=v0, tol=tol, **options)
         return torch.from_numpy(np.ascontiguousarray(vectors)), product.products
 
@@ -200,7 +201,9 @@ def pyhessian(**options) -> Solve:
         torch.manual_seed(0)
         module.hessian_vector_product = counted
         try:
-            hessian = pyhessian.hessian(model, o.loss, data=(o.inputs, o.labels), cuda=False)
+            hessian = pyhessian.hessian(
+                model, o.loss, data=(o.inputs, o.labels), cuda=o.inputs.is_cuda
+            )
             _, vectors = hessian.eigenvalues(top_n=K, **options)
         finally:
             module.hessian_vector_product = product
@@ -274,7 +277,7 @@ def skerch(measurements: int) -> Solve:
                 return (self @ block.T.contiguous()).T
 
         values, vectors = seigh(
-            Operator(), torch.device("cpu"), torch.float32, measurements, by_mag=False
+            Operator(), torch.device(product.device), torch.float32, measurements, by_mag=False
         )
         return vectors[:, values.argsort(descending=True)[:K]], product.products
 

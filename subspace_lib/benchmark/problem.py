@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ class Case:
     after: int  # SGD steps before the first point
     points: int  # consecutive points at which solvers are measured
     batch_size: int = 50
+    device: str = "cpu"
 
 
 CASES = {
@@ -61,7 +62,18 @@ class Problem:
     objective: Objective
     points: list[Point]
     gradient_seconds: float = 0.0
-    model: torch.nn.Module = field(default=None)
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The network, for peers that want one."""
+        return self.objective.model
+
+    def random(self, columns: int) -> Tensor:
+        """A random start block (D, columns), always the same."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(self.objective.dim, columns, generator=generator).to(
+            self.points[0].theta
+        )
 
     def judge(self, point: Point, vectors: Tensor) -> tuple[float, float]:
         """Largest residual relative to λ_1, and the true sine, of any basis (D, K) or Ritz vectors."""
@@ -82,12 +94,14 @@ def prepare(case: Case) -> Problem:
     def objective(dtype):
         model = models.build(case.model, dataset.shape, dataset.classes, seed=0)
         inputs, labels = dataset.train_inputs, dataset.train_labels
-        return Objective(model, "mse", inputs, labels, chunk=chunk, dtype=dtype)
+        return Objective(model, "mse", inputs, labels, chunk=chunk, dtype=dtype, device=case.device)
 
     single, double = objective(torch.float32), objective(torch.float64)
     batches = Batches(len(single), case.batch_size, seed=0)
     theta, points = single.initial(), []
-    start = torch.randn(len(theta), 4, generator=torch.Generator().manual_seed(1)).double()
+    start = (
+        torch.randn(len(theta), 4, generator=torch.Generator().manual_seed(1)).to(theta).double()
+    )
     for step in range(case.after + case.points + 1):
         _, gradient = single.gradient(theta, batches.rows(step))
         if step >= case.after:
@@ -98,7 +112,7 @@ def prepare(case: Case) -> Problem:
             exact = start[:, :K].float().T.contiguous().T
             points.append(Point(step, theta, gradient, pairs.values, exact))
         theta = theta - case.learning_rate * gradient
-    problem = Problem(case, single, points, model=single.model)
+    problem = Problem(case, single, points)
     problem.gradient_seconds = statistics.median(
         seconds(lambda: single.gradient(theta)) for _ in range(7)
     )
@@ -106,7 +120,14 @@ def prepare(case: Case) -> Problem:
 
 
 def seconds(call) -> float:
-    """Wall time of one call."""
-    begun = time.perf_counter()
+    """Wall time of one call, until the device has done it."""
+    begun = clock()
     call()
-    return time.perf_counter() - begun
+    return clock() - begun
+
+
+def clock() -> float:
+    """Now, once all that was asked of a GPU is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()

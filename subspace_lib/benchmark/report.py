@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from IPython.display import Markdown
 from pydantic import Field
 
 from subspace_lib import figures
 from subspace_lib.benchmark.measure import run_case
 from subspace_lib.benchmark.problem import ANGLE, CASES, Case
-from subspace_lib.experiment import DatasetName, Description, ModelName
+from subspace_lib.experiment import DatasetName, Description, InvalidParameter, ModelName
 from subspace_lib.figures import INK, Picture, styled
-from subspace_lib.store import MissingRun, default_root
-from subspace_lib.study import SwitchStudy
+from subspace_lib.store import MissingRun, Store, default_root
+from subspace_lib.study import BOOK, SwitchStudy, switch_study
 
 QUICK = {"dataset": "digits", "after": 50, "points": 2}
 MARKERS = {
@@ -39,7 +42,8 @@ class CostParameters(Description):
     learning_rate: float = Field(0.01, gt=0)
     after: int = Field(500, ge=0, description="SGD steps before the first point")
     points: int = Field(5, ge=1, le=50, description="consecutive points to solve at")
-    profile: str = Field("paper", pattern="^(paper|quick)$", description="paper or quick")
+    device: Literal["cpu", "cuda"] = "cpu"
+    profile: Literal["paper", "quick"] = "paper"
 
     def resolved(self) -> CostParameters:
         """The parameters in force, after the profile."""
@@ -52,12 +56,18 @@ class CostParameters(Description):
     def case(self) -> Case:
         """The problem to solve: one of the stored cases where the parameters are its own."""
         p = self.resolved()
+        if p.device == "cuda" and not torch.cuda.is_available():
+            raise InvalidParameter(
+                "device = 'cuda' needs a CUDA GPU, and PyTorch sees none; use 'cpu'."
+            )
         setting = (p.dataset, p.model, p.learning_rate, p.after)
+        yours = Case("yours", *setting, p.points, device=p.device)
+        standard = p.points == CostParameters.model_fields["points"].default
         for case in CASES.values():
-            stored = (case.dataset, case.model, case.learning_rate, case.after)
-            if setting == stored and p.points == CostParameters.model_fields["points"].default:
+            same = replace(yours, name=case.name, points=case.points) == case
+            if same and standard:
                 return case
-        return Case("yours", *setting, p.points)
+        return yours
 
 
 def stored() -> dict[str, Any]:
@@ -66,11 +76,27 @@ def stored() -> dict[str, Any]:
     Raises:
         MissingRun: there are none.
     """
-    repository = Path(__file__).resolve().parents[2] / "results"
-    for folder in (default_root(), repository):
+    for folder in _folders():
         if (folder / "benchmark.json").exists():
             return json.loads((folder / "benchmark.json").read_text())
     raise MissingRun("results/benchmark.json is missing; run `make benchmark`.")
+
+
+def book_runs() -> SwitchStudy:
+    """The runs of chapter 02: of the results folder in use, else of the repository.
+
+    Raises:
+        MissingRun: one is missing from both.
+    """
+    *others, repository = _folders()
+    for folder in others:
+        with contextlib.suppress(MissingRun):
+            return switch_study(BOOK["02_dom_vs_bulk"], Store(folder), compute=False)
+    return switch_study(BOOK["02_dom_vs_bulk"], Store(repository), compute=False)
+
+
+def _folders() -> list[Path]:
+    return [default_root(), Path(__file__).resolve().parents[2] / "results"]
 
 
 def comparison(parameters: CostParameters) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""The benchmark: it judges by the reference, it survives what peers do, and the floor is the floor."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from subspace_lib import models
+from subspace_lib.benchmark import growth, measure, report
+from subspace_lib.benchmark.peers import Ours, Solver, eigsh
+from subspace_lib.benchmark.problem import CASES, Case, K, prepare
+from subspace_lib.experiment import InvalidParameter
+from subspace_lib.objective import Objective
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return prepare(Case("small", "digits", "mlp", 0.01, 30, 2))
+
+
+def test_a_true_basis_reaches_the_target_and_a_wrong_one_does_not(problem):
+    point = problem.points[1]
+    exact = Solver("a", "exact", False, lambda problem, point, start: (point.exact, 0))
+    turned = torch.linalg.qr(point.exact + 0.02 * torch.randn(point.exact.shape) / 70)[0]
+    wrong = Solver("a", "random", False, lambda *_: (torch.randn(problem.objective.dim, K), 0))
+    assert measure.measure(problem, exact)["reached"]
+    assert measure.measure(problem, exact)["angle"] < 1e-4
+    row = measure.measure(problem, wrong)
+    assert not row["reached"]
+    assert row["angle"] > 0.5
+    assert problem.judge(point, turned)[1] > 0.01
+
+
+def test_a_peer_that_fails_is_a_row_and_not_the_end(problem):
+    def broken(*_):
+        raise RuntimeError("no convergence")
+
+    row = measure.measure(problem, Solver("a", "b", False, broken))
+    assert row["failed"] == "RuntimeError: no convergence"
+    few = Solver("a", "b", False, lambda problem, point, start: (start[:, :3], 0))
+    assert "3 vectors" in measure.measure(problem, few)["failed"]
+    absent = Solver("a", "b", False, broken, needs="no_such_package")
+    assert measure.measure(problem, absent)["failed"] == "not installed"
+
+
+def test_the_tracker_reaches_the_target_at_every_step_with_k_and_one_products(problem):
+    row = measure.measure(problem, Solver("subspace_lib", "every step", True, Ours()))
+    assert row["reached"]
+    assert row["products"] == K + 1
+    peer = measure.measure(problem, Solver("scipy eigsh", "tol", True, eigsh(True, tol=1e-3)))
+    assert peer["reached"]
+    assert peer["products"] > row["products"]
+
+
+def test_the_correction_on_a_subset_brings_the_residual_down(problem):
+    plain = measure.measure(problem, Solver("subspace_lib", "", True, Ours()))
+    corrected = measure.measure(problem, Solver("subspace_lib", "", True, Ours(500)))
+    assert corrected["residual"] < 0.6 * plain["residual"]
+
+
+def test_the_floor_is_what_pytorch_counts():
+    model = models.mlp(784, 10, 200)
+    inputs, labels = torch.randn(20, 1, 28, 28), torch.randint(0, 10, (20,))
+    objective = Objective(model, "mse", inputs, labels)
+    hessian = objective.hessian(objective.initial())
+    block = torch.randn(objective.dim, 1)
+    hessian @ block  # builds the graph
+    with FlopCounterMode(display=False) as gradient:
+        objective.gradient(objective.initial())
+    with FlopCounterMode(display=False) as product:
+        hessian @ block
+    measured = product.get_total_flops() / gradient.get_total_flops()
+    assert report.floor(784, 200, 200, 10) == pytest.approx(measured, rel=1e-12)
+
+
+def test_peak_memory_counts_what_is_alive_at_one_time():
+    with growth.PeakMemory() as peak:
+        held = torch.zeros(1000)
+        for _ in range(5):
+            torch.ones(250)  # dropped at once
+    assert peak.peak == 4 * (held.numel() + 250)
+
+
+def test_the_tracker_holds_little_more_than_three_blocks():
+    found = growth.memory()
+    assert found["lean"] <= 3 * 13
+    assert found["full"] <= 3 * 13 + 4
+
+
+def test_stored_cases_hold_every_peer_and_our_tracker_reaches_the_target():
+    found = report.stored()
+    assert set(found["cases"]) == set(CASES)
+    for case in found["cases"].values():
+        tracker = [r for r in case["rows"] if r["setting"] == "every step"]
+        assert [r["reached"] for r in tracker] == [True]
+    peers = {row["peer"] for row in found["cases"]["mnist"]["rows"] if "failed" not in row}
+    assert peers == set(report.MARKERS)
+
+
+def test_parameters_of_the_chapter_are_checked():
+    with pytest.raises(InvalidParameter, match=r"^profile = 'slow' is not allowed"):
+        report.CostParameters.parse(profile="slow")
+    with pytest.raises(InvalidParameter, match=r"^dataset = 'cifar' is not allowed"):
+        report.CostParameters.parse(dataset="cifar")
+    assert report.CostParameters().case() == CASES["mnist"]
+    assert report.CostParameters(profile="quick").case().dataset == "digits"
