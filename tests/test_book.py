@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from subspace_lib import claims, figures, notebook
+from subspace_lib.benchmark import report
 from subspace_lib.experiment import Experiment
 from subspace_lib.store import Store
 from subspace_lib.study import BOOK, SwitchParameters, replication_study, switch_study
@@ -45,7 +46,7 @@ def test_a_chapter_is_short_and_its_figures_say_what_to_see(chapter):
     lines = [ln for c in code for ln in c.source.splitlines() if ln and not ln.startswith("#")]
     assert len(chapter.read_text().splitlines()) < 150
     assert len(lines) < 40
-    pictures = [c for c in code if c.source.startswith(FIGURE_CALL)]
+    pictures = [c for c in code if c.source.startswith(FIGURE_CALL) or "mystnb" in c.metadata]
     assert pictures
     for cell in pictures:
         assert "What to see" in cell.metadata["mystnb"]["figure"]["caption"]
@@ -88,6 +89,17 @@ def test_the_chapter_shows_the_verdict_that_the_store_gives_today():
     ]
     for table in expected:
         assert table in shown
+
+
+def test_the_cost_chapter_shows_the_stored_benchmark():
+    found = report.stored()
+    expected = [report.table(report.comparison(report.CostParameters())), report.ratios(found)]
+    expected += [report.along_runs(found), report.per_product(found), report.where_from(found)]
+    shown = json.loads((ROOT / "notebooks" / "12_cost.ipynb").read_text())["cells"]
+    outputs = [o for cell in shown for o in cell.get("outputs", []) if "data" in o]
+    text = ["".join(o["data"].get("text/markdown", "")) for o in outputs]
+    for table in expected:
+        assert table.data in text
 
 
 def test_the_readmes_example_runs(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
 import time
@@ -47,7 +48,9 @@ def main() -> None:
     for part in wanted:
         print(f"== {part}", flush=True)
         if part in CASES:
-            found.setdefault("cases", {})[part] = run_case(CASES[part]) | {"machine": machine()}
+            found.setdefault("cases", {})[part] = run_case(
+                CASES[part], functools.partial(print, flush=True)
+            ) | {"machine": machine()}
         else:
             call = {"adaptive": adaptive.adaptive, "growth": growth.growth, "memory": growth.memory}
             found[part] = {"measured": call[part](), "machine": machine()}

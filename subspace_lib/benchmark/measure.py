@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 
 import torch
 
@@ -50,8 +51,8 @@ def measure(problem: Problem, solver: Solver) -> dict:
     return row | {"points": len(runs), "reached": reached}
 
 
-def run_case(case: Case) -> dict:
-    """All solvers on one case."""
+def run_case(case: Case, watch: Callable[[str], None] = lambda line: None) -> dict:
+    """All solvers on one case; ``watch`` gets each finished row as a line."""
     problem = prepare(case)
     rows, missing = [], set()
     for solver in solvers():
@@ -62,7 +63,7 @@ def run_case(case: Case) -> dict:
         if case.model == "cnn" and (solver.peer, solver.setting) not in ON_CNN:
             continue
         rows.append(measure(problem, solver))
-        print(line(rows[-1]), flush=True)
+        watch(line(rows[-1]))
     values = problem.points[1].values
     return {
         "dataset": case.dataset, "model": case.model, "learning_rate": case.learning_rate,
