@@ -70,7 +70,7 @@ report.ratios(found)
 #   add up beside the outliers; more measurements do not mend that within the cost of the others.
 # - **Tiny gaps.** Where λ₁₀ ≈ λ₁₁ a warm start may settle on the wrong vector of the pair. The residual does
 #   not show it, the certificate does: it reports the subspace as not determined at k and names a clearer cut.
-# - **Ragged batches.** hessian-eigenthings averages batches without regard to their size, so that a short
+# - **Ragged batches.** By its code, hessian-eigenthings averages batches without weights, so that a short
 #   last batch counts too much. Here it gets all data in one batch.
 #
 # ## Every step, or when it is needed
