@@ -121,7 +121,8 @@ figures.compare(rise, "train_loss", "training loss L(θ)")
 # ## What it cost
 #
 # In {term}`gradient equivalents <gradient equivalent>`, everything counted: minibatches, Hessian products,
-# the gradients of the watched alignment, the spectra. Two runs at a time, one thread each.
+# the gradients of the watched alignment, the spectra. One thread a run, up to four runs at a time on two
+# cores: the minutes are those of a busy machine.
 
 # %%
 notebook.cost(study)

@@ -54,7 +54,8 @@ report.accuracy(case)
 #
 # Each peer's cheapest setting that reached the target at every point, over our tracker at every step. *Near
 # the edge* is η = 0.03; *small gap* is Fashion-MNIST-5k after 3,000 steps, where the tenth and the eleventh
-# eigenvalue nearly meet, and guard vectors take part; *cnn* is CIFAR10-5k, with few solvers.
+# eigenvalue nearly meet, and guard vectors take part. The CNN on CIFAR10-5k is a part of `make benchmark`
+# whose results are not stored yet.
 
 # %%
 report.ratios(found)
@@ -87,7 +88,7 @@ report.over_training(report.book_runs())
 # %% [markdown]
 # ## Growth
 #
-# One refresh at every step, of an MLP near its initialisation, one thing varied at a time.
+# A refresh at every step, of an MLP after 300 steps of SGD, one thing varied at a time.
 
 # %% mystnb={"figure": {"caption": "Seconds of a refresh and of a full-data gradient against k, the number of samples, the width of the hidden layers, and the samples per autograd graph. **What to see:** that a refresh stays a fixed multiple of a gradient in all but k, where it grows in proportion to k + 1.", "name": "fig-growth"}}
 report.growth(found)

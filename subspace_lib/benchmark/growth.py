@@ -12,15 +12,16 @@ from subspace_lib import data, models
 from subspace_lib.benchmark.problem import seconds
 from subspace_lib.objective import Objective
 from subspace_lib.subspace import DominantSubspace
+from subspace_lib.training import Batches
 
-STEPS = 4  # refreshes per setting, the cold one not counted
+AFTER, STEPS = 300, 4  # SGD steps before the first refresh, and refreshes measured per setting
 
 
 def growth() -> list[dict]:
     """Seconds and products of a refresh, and of a gradient, one parameter varied at a time.
 
-    At each setting of (k, samples, width, chunk) the network is at its initialisation and moves by
-    full-batch gradient steps of 0.01.
+    At each setting of (k, samples, width, chunk) the network has trained for 300 steps of SGD (η = 0.01,
+    batch size 50) and goes on, with a refresh at every step.
     """
     base = {"k": 10, "samples": 5000, "width": 200, "chunk": 1000}
     varied = {
@@ -42,22 +43,25 @@ def _refreshes(k: int, samples: int, width: int, chunk: int) -> dict:
     model = models.mlp(784, 10, width)
     inputs, labels = dataset.train_inputs[:samples], dataset.train_labels[:samples]
     objective = Objective(model, "mse", inputs, labels, chunk=chunk)
-    theta, tracker = objective.initial(), DominantSubspace(objective, k, refresh=1)
-    probe = objective.gradient(theta)[1]
-    tracker.refresh(theta, 0, probe)
-    gradient = statistics.median(seconds(lambda: objective.gradient(theta)) for _ in range(5))
+    batches, theta = Batches(samples, 50, seed=0), objective.initial()
+    tracker = DominantSubspace(objective, k, refresh=1)
     times, products = [], []
-    for step in range(1, STEPS + 1):
+    for step in range(AFTER + STEPS + 1):
+        _, probe = objective.gradient(theta, batches.rows(step))
+        if step >= AFTER:
+            begun = objective.products
+            times.append(seconds(lambda: tracker.refresh(theta, step, probe)))  # noqa: B023
+            products.append(objective.products - begun)
         theta = theta - 0.01 * probe
-        probe = objective.gradient(theta)[1]
-        begun = objective.products
-        times.append(seconds(lambda: tracker.refresh(theta, step, probe)))  # noqa: B023
-        products.append(objective.products - begun)
+    gradient = statistics.median(seconds(lambda: objective.gradient(theta)) for _ in range(5))
+    block = tracker.vectors
+    product = statistics.median(seconds(lambda: objective.hessian(theta) @ block) for _ in range(3))
     return {
         "parameters": objective.dim,
-        "refresh_seconds": statistics.median(times),
+        "refresh_seconds": statistics.median(times[1:]),  # the first one is the cold start
+        "products": statistics.median(products[1:]),
         "gradient_seconds": gradient,
-        "products": statistics.median(products),
+        "product_seconds": product / block.shape[1],  # the graph shared out over the block
     }
 
 
