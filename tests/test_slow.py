@@ -36,8 +36,8 @@ class Followed:
         self.theta = None
         refresh_it = self.run.subspace.refresh
 
-        def noted(theta, step, probe):
-            seen = refresh_it(theta, step, probe)
+        def noted(theta, step, probe, *, measure=False):
+            seen = refresh_it(theta, step, probe, measure=measure)
             self.bounds.append((step, seen.bound))
             return seen
 
