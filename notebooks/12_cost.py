@@ -53,10 +53,10 @@ report.accuracy(case)
 # ## All cases
 #
 # Each peer's cheapest setting that reached the target at every point, over our tracker's at every step.
-# *Near the edge* is η = 0.03: the subspace turns by more than the tracker's own target at every step, and one
-# pass leaves a residual above 10⁻³; the correction on a subset brings it down. *Small gap* is Fashion-MNIST-5k after 3,000 steps, where the tenth and the eleventh
-# eigenvalue nearly meet, and guard vectors take part. The CNN on CIFAR10-5k is a part of `make benchmark`
-# whose results are not stored yet.
+# *Near the edge* is η = 0.03, where a step takes the products of two passes and the residual misses the
+# target unless it is corrected on a subset. *Small gap* is Fashion-MNIST-5k after 3,000 steps, where the
+# tenth and the eleventh eigenvalue nearly meet, and guard vectors take part. The CNN on CIFAR10-5k is a part
+# of `make benchmark` whose results are not stored yet. Other work ran beside these measurements.
 
 # %%
 report.ratios(found)
