@@ -91,7 +91,7 @@ report.over_training(report.book_runs())
 #
 # A refresh at every step, of an MLP after 300 steps of SGD, one thing varied at a time.
 
-# %% mystnb={"figure": {"caption": "Seconds of a refresh and of a full-data gradient against k, the number of samples, the width of the hidden layers, and the samples per autograd graph. **What to see:** that a refresh stays a fixed multiple of a gradient in all but k, where it grows in proportion to k + 1.", "name": "fig-growth"}}
+# %% mystnb={"figure": {"caption": "Seconds of a refresh and of a full-data gradient against k, the number of samples, the width of the hidden layers, and the samples per autograd graph. **What to see:** that a refresh grows with the samples as a gradient does, that the chunk matters little, and what k and width cost.", "name": "fig-growth"}}
 report.growth(found)
 
 # %% [markdown]

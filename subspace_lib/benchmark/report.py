@@ -117,17 +117,18 @@ def table(case: dict[str, Any]) -> Markdown:
         f"{case['gradient_seconds']:.3f} s; λ₁ = {case['eigenvalues'][0]:.1f}, λ₁₀/λ₁₁ = "
         f"{case['eigenvalues'][9] / case['eigenvalues'][10]:.2f}.",
         "",
-        "| solver | setting | start | products | seconds | gradients | residual/λ₁ | true sine | target |",
-        "|-|-|-|-|-|-|-|-|-|",
+        "| solver | setting | target | products | seconds | gradients | residual/λ₁ | true sine |",
+        "|-|-|-|-|-|-|-|-|",
     ]
     for row in case["rows"]:
-        head = f"| {row['peer']} | {row['setting']} | {'warm' if row['warm'] else 'cold'} |"
+        head = f"| {row['peer']} | {'warm' if row['warm'] else 'cold'}, {row['setting']} |"
         if "failed" in row:
             lines.append(f"{head} {row['failed']} | | | | | |")
             continue
-        cells = [_spread(row, "products", "{:.0f}"), _spread(row, "seconds", "{:.2f}")]
-        cells += [_spread(row, "gradients", "{:.1f}"), f"{row['residual_range'][1]:.1e}"]
-        cells += [f"{row['angle_range'][1]:.4f}", "reached" if row["reached"] else "**missed**"]
+        cells = ["reached" if row["reached"] else "**missed**"]
+        cells += [_spread(row, "products", "{:.0f}"), _spread(row, "seconds", "{:.2f}")]
+        cells += [f"{row['gradients']:.1f}", f"{row['residual_range'][1]:.1e}"]
+        cells += [f"{row['angle_range'][1]:.4f}"]
         lines.append(f"{head} {' | '.join(cells)} |")
     return Markdown("\n".join(lines))
 
@@ -140,20 +141,21 @@ def _spread(row: dict[str, Any], name: str, form: str) -> str:
 
 def ratios(found: dict[str, Any]) -> Markdown:
     """The cheapest setting of each peer that reached the target, over our tracker's, by case."""
-    names = [peer for peer in MARKERS if peer != "subspace_lib"]
-    lines = ["| case | our tracker | " + " | ".join(names) + " |", "|-" * (len(names) + 2) + "|"]
+    columns = {}
     for name, case in found["cases"].items():
         tracker = [r for r in case["rows"] if r["peer"] == "subspace_lib" and r["warm"]]
-        reached = [r for r in tracker if r["reached"]]
-        if not reached:
-            lines.append(f"| {name} | **missed the target** |" + " |" * len(names))
-            continue
-        mine = min(reached, key=lambda r: r["seconds"])
-        cells = [
-            f"{mine['setting']}: {mine['products']:.0f} products, {mine['gradients']:.1f} gradients"
-        ]
-        cells += [_over(mine, [r for r in case["rows"] if r["peer"] == peer]) for peer in names]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        mine = min((r for r in tracker if r["reached"]), key=lambda r: r["seconds"], default=None)
+        columns[name] = ["**missed the target**"] + [""] * (len(MARKERS) - 1)
+        if mine is not None:
+            own = f"{mine['setting']}: {mine['products']:.0f} products, {mine['gradients']:.1f} gradients"
+            peers = [[r for r in case["rows"] if r["peer"] == peer] for peer in MARKERS]
+            columns[name] = [own, *(_over(mine, rows) for rows in peers[1:])]
+    names = ["**our tracker**", *list(MARKERS)[1:]]
+    lines = ["| solver | " + " | ".join(columns) + " |", "|-" * (len(columns) + 1) + "|"]
+    lines += [
+        f"| {name} | " + " | ".join(cells) + " |"
+        for name, *cells in zip(names, *columns.values(), strict=True)
+    ]
     return Markdown("\n".join(lines))
 
 
@@ -231,7 +233,7 @@ def accuracy(case: dict[str, Any]) -> Picture:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_ylabel("sine of the largest angle to the exact subspace")
+    axes.set_ylabel("true sine of the largest angle")
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return Picture(figure, f"Cost against true angle, {case['model']} on {case['dataset']}")
 
