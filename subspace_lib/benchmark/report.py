@@ -106,7 +106,12 @@ def comparison(parameters: CostParameters) -> dict[str, Any]:
     cases = stored().get("cases", {})
     if case.name in cases:
         return cases[case.name]
-    return run_case(case)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the stored cases
+    try:
+        return run_case(case)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def table(case: dict[str, Any]) -> Markdown:
