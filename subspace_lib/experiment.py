@@ -43,6 +43,14 @@ class Description(BaseModel):
         except ValidationError as error:
             raise InvalidParameter(_sentence(error.errors()[0], cls)) from None
 
+    def in_profile(self, quick: dict[str, Any]):
+        """The parameters in force: profile "quick" replaces those that stand at their defaults."""
+        if self.profile == "paper":
+            return self
+        fields = type(self).model_fields
+        changed = {n: v for n, v in quick.items() if getattr(self, n) == fields[n].default}
+        return type(self).parse(**{**self.model_dump(), **changed, "profile": "paper"})
+
 
 class Experiment(Description):
     """A training run. Its hash covers every field, the data's SHA-256 and the code's ``NUMERICS``.

@@ -88,11 +88,7 @@ class SwitchParameters(Description):
 
     def resolved(self) -> SwitchParameters:
         """The parameters in force, after the profile."""
-        if self.profile == "paper":
-            return self
-        fields = type(self).model_fields
-        changed = {n: v for n, v in QUICK.items() if getattr(self, n) == fields[n].default}
-        return type(self).parse(**{**self.model_dump(), **changed, "profile": "paper"})
+        return self.in_profile(QUICK)
 
     def experiment(self, seed: int, **fields: Any) -> Experiment:
         """One run of the study.

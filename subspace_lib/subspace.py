@@ -80,8 +80,8 @@ class DominantSubspace:
         target: sine of the largest angle that is aimed for.
         max_interval: the longest adaptive interval, in steps.
         correction: samples of a fixed subset of the data on which each refresh takes a second power
-            step: their Hessian sees only what the first has moved, so k more products at that size
-            square the error. 0 for none.
+            step: their Hessian sees only what the first has moved. k more products at that size; it
+            helps where the gap is clear, not where it is small (chapter 12). 0 for none.
         seed: of the cold start's random block.
 
     Raises:

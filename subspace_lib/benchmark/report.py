@@ -48,11 +48,7 @@ class CostParameters(Description):
 
     def resolved(self) -> CostParameters:
         """The parameters in force, after the profile."""
-        if self.profile == "paper":
-            return self
-        fields = type(self).model_fields
-        changed = {n: v for n, v in QUICK.items() if getattr(self, n) == fields[n].default}
-        return type(self).parse(**{**self.model_dump(), **changed, "profile": "paper"})
+        return self.in_profile(QUICK)
 
     def case(self) -> Case:
         """The problem to solve: one of the stored cases where the parameters are its own."""
@@ -218,7 +214,7 @@ def floor(*widths: int) -> float:
 
 @styled
 def accuracy(case: dict[str, Any]) -> Picture:
-    """Cost against accuracy: every solver of a case, the target as a shaded corner."""
+    """Cost against accuracy: every solver of a case, the target's angle as a dotted line."""
     figure, (axes,) = figures._axes(1, height=4.6)
     for row in case["rows"]:
         if "failed" in row:
