@@ -12,13 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from subspace_lib import data
 from subspace_lib.models import CHUNKS, MODELS
 from subspace_lib.objective import LOSSES
+from subspace_lib.optimizers import OPTIMIZERS, PROJECTIONS
 
 NUMERICS = 3  # raised whenever the code changes the numbers that a description leads to
+# Younger than the oldest stored runs: described, and hashed, only where they differ from their default.
+PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
+LATER = ("before", "beta", "rho", "noise", "noise_batch")
 
 
 DatasetName = Literal[data.DATASETS]
 ModelName = Literal[MODELS]
 LossName = Literal[tuple(LOSSES)]
+OptimizerName = Literal[OPTIMIZERS]
+NoiseName = Literal["none", "sgd", "isotropic"]
 Refresh = Literal["adaptive"] | int
 
 
@@ -52,8 +58,23 @@ class Description(BaseModel):
         return type(self).parse(**{**self.model_dump(), **changed, "profile": "paper"})
 
 
+class Phase(Description):
+    """Plain steps that lead up to a run's own part; what is None is as in the run."""
+
+    until: int = Field(ge=1, description="first step that is no longer part of it")
+    optimizer: OptimizerName | None = None
+    learning_rate: float | None = Field(None, gt=0)
+    batch_size: int | None = Field(None, ge=1)
+
+
 class Experiment(Description):
     """A training run. Its hash covers every field, the data's SHA-256 and the code's ``NUMERICS``.
+
+    ``before`` lists phases that precede the run's own optimizer, learning rate and batch size, each
+    with its own. A batch size of all samples is full-batch training, without any batch order.
+
+    With ``noise`` "sgd" a full-batch run adds Gaussian noise to its gradient from ``switch_step`` on,
+    with the covariance of minibatches of ``noise_batch`` samples; "isotropic" has the same trace.
 
     With ``projection`` "dominant" or "bulk" the run trains with the plain update rule up to
     ``switch_step`` and projects every update from there on. Without a projection the run is plain from
@@ -64,8 +85,8 @@ class Experiment(Description):
     dataset: DatasetName = "mnist5k"
     model: ModelName = "mlp"
     loss: LossName = "mse"
-    optimizer: Literal["sgd"] = "sgd"
-    projection: Literal["none", "dominant", "bulk"] = "none"
+    optimizer: OptimizerName = "sgd"
+    projection: Literal[PROJECTIONS] = "none"
     k: int = Field(10, ge=1, le=100, description="dimension of the dominant subspace")
     learning_rate: float = Field(0.01, gt=0, description="η")
     batch_size: int = Field(50, ge=1, description="samples")
@@ -86,6 +107,11 @@ class Experiment(Description):
         description="samples per autograd graph",
     )
     device: Literal["cpu", "cuda"] = "cpu"
+    before: tuple[Phase, ...] = ()
+    beta: float = Field(0.9, ge=0, lt=1, description="of momentum, β₁ of Adam")
+    rho: float = Field(0.05, gt=0, description="ρ of SAM, in units of ‖θ‖")
+    noise: NoiseName = "none"
+    noise_batch: int = Field(50, ge=1, description="samples")
 
     @field_validator("refresh")
     @classmethod
@@ -110,6 +136,19 @@ class Experiment(Description):
             raise ValueError(
                 f"batch_size = {self.batch_size} must be at most {samples}, the size of {self.dataset}"
             )
+        ends = [phase.until for phase in self.before]
+        if ends != sorted(set(ends)) or ends and ends[-1] > self.switch_step:
+            raise ValueError(
+                f"the phases before end at {ends}: they must end one after the other, the last not "
+                f"after switch_step = {self.switch_step}"
+            )
+        self._check_rule()
+        if self.noise != "none" and self.batch_size < samples:
+            raise ValueError(
+                f"noise = {self.noise!r} is added to full-batch gradients only; use batch_size = {samples}"
+            )
+        if self.noise_batch > samples:
+            raise ValueError(f"noise_batch = {self.noise_batch} must be at most {samples}")
         if self.spectrum_every % self.record_every:
             raise ValueError(
                 f"spectrum_every = {self.spectrum_every} must be a multiple of record_every = "
@@ -117,16 +156,31 @@ class Experiment(Description):
             )
         return self
 
+    def _check_rule(self):
+        """A parameter of a rule that the run does not use would be ignored; say so instead."""
+        fields, used = type(self).model_fields, {self.optimizer, *(p.optimizer for p in self.before)}
+        for name, rules in (("rho", {"sam"}), ("beta", {"momentum", "adam"})):
+            value = getattr(self, name)
+            if value != fields[name].default and not rules & used:
+                wanted = " or ".join(sorted(rules))
+                raise ValueError(f"{name} = {value} has a meaning only with optimizer = {wanted}")
+
     @property
     def method(self) -> str:
-        """SGD, Dom-SGD or Bulk-SGD."""
-        prefix = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}[self.projection]
-        return prefix + self.optimizer.upper()
+        """The rule's name, with Dom- or Bulk- where it is projected; full-batch SGD is GD."""
+        full = self.batch_size == data.SOURCES[self.dataset].train
+        name = {"sgd": "GD" if full else "SGD", "sam": "SAM", "adam": "Adam"}
+        return PREFIX[self.projection] + name.get(self.optimizer, self.optimizer.capitalize())
 
     def describe(self) -> dict[str, Any]:
         """All that determines the numbers, as JSON values."""
+        fields = type(self).model_fields
         return {
-            **self.model_dump(),
+            **{
+                name: value
+                for name, value in self.model_dump(mode="json").items()
+                if name not in LATER or getattr(self, name) != fields[name].default
+            },
             "data_sha256": data.SOURCES[self.dataset].sha256,
             "numerics": NUMERICS,
         }

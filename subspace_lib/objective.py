@@ -129,6 +129,45 @@ class Objective:
             gradient.add_(part_gradient, alpha=weight)
         return loss, gradient
 
+    def weighted_gradient(self, theta: Tensor, weights: Tensor) -> Tensor:
+        """Σ_i w_i ∇ℓ_i(θ) over all data, for weights (N,) of any sign; shape (D,)."""
+        self.gradient_equivalents += 1
+        total = torch.zeros_like(theta)
+        for part in _chunks(len(self), self.chunk):
+            point = theta.detach().requires_grad_()
+            outputs = self.outputs(point, self.inputs[part])
+            losses = self._each(outputs, self.labels[part])
+            (gradient,) = torch.autograd.grad(losses @ weights[part], point)
+            total += gradient
+        return total
+
+    def gradient_variance(self, theta: Tensor, basis: Tensor) -> tuple[Tensor, float]:
+        """How the gradients of single samples scatter: S = (1/N) Σ_i (∇ℓ_i − g)(∇ℓ_i − g)ᵀ.
+
+        Args:
+            basis: (D, m), orthonormal columns v_j.
+
+        Returns:
+            v_jᵀ S v_j, shape (m,), and the trace of S. A minibatch of B samples drawn without
+            replacement has the covariance (N − B)/((N − 1) B) · S.
+        """
+        self.gradient_equivalents += 3  # measured on the MNIST-5k MLP
+        mean, squares, along = torch.zeros_like(theta), 0.0, 0.0
+        single = torch.func.vmap(
+            torch.func.grad(lambda t, x, y: self.loss(self.outputs(t, x[None]), y[None])),
+            in_dims=(None, 0, 0),
+        )
+        for part in _chunks(len(self), 50):  # as many gradients of length D are held at a time
+            gradients = single(theta, self.inputs[part], self.labels[part])
+            mean += gradients.sum(0) / len(self)
+            squares += float(gradients.double().square().sum()) / len(self)
+            along = along + (gradients @ basis).double().square().sum(0) / len(self)
+        return along - (basis.T @ mean).double().square(), squares - float(mean.double() @ mean.double())
+
+    def _each(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Losses of the single samples (n,), whatever the loss is."""
+        return torch.func.vmap(lambda f, y: self.loss(f[None], y[None]))(outputs, labels)
+
     def _gradient(self, theta: Tensor, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         theta = theta.detach().requires_grad_()
         loss = self.value(theta, rows)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from subspace_lib import data, models, optimizers
 from subspace_lib.eigensolver import NonFiniteProduct
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import Experiment, Phase
+from subspace_lib.noise import GradientNoise
 from subspace_lib.objective import Objective
 from subspace_lib.subspace import DominantSubspace, Refresh
 
@@ -31,7 +32,7 @@ COLUMNS = (
     "batch_alignment",  # χ_k of the minibatch gradient
     "alignment_ema",  # of the full-batch one, while it is watched
     "gradient_norm",
-    "descent",  # predicted second-order loss decrease of the plain update
+    "descent",  # SGD and GD: predicted second-order loss decrease of the plain update
     "descent_dominant",  # and of its dominant part
     "turn",  # sin of the largest angle the basis had turned by, largest since the last row
     "angle_bound",  # its certified bound, likewise; 1 where the subspace is not determined at k
@@ -42,6 +43,13 @@ COLUMNS = (
     "gradient_equivalents",
     "seconds",
     *(f"eigenvalue_{i:02d}" for i in range(1, SPECTRUM + 1)),
+    # Younger than the oldest stored runs, whose tables lack them. The update is the one before projection.
+    "gradient_top",  # vᵀg of the full-batch gradient, v the top eigenvector, its sign kept from row to row
+    "batch_gradient_norm",
+    "update_norm",
+    "update_alignment",  # χ_k of the update
+    "dominant_rate",  # effective learning rates −⟨Pu, Pg⟩/‖Pg‖², −⟨(I−P)u, (I−P)g⟩/‖(I−P)g‖²
+    "bulk_rate",
 )
 
 
@@ -72,8 +80,10 @@ class Batches:
         self.per_epoch = math.ceil(samples / size)
         self._epoch, self._order = -1, None
 
-    def rows(self, step: int) -> Tensor:
-        """Indices of the step's minibatch; the last one of an epoch may be smaller."""
+    def rows(self, step: int) -> Tensor | None:
+        """Indices of the step's minibatch; the last of an epoch may be smaller. None for all samples."""
+        if self.size == self.samples:
+            return None
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             # The CPU generator uses the low 32 bits of its seed only: keep seed and epoch in them.
@@ -108,11 +118,13 @@ class Run:
             correction=e.correction,
             seed=e.seed,
         )
-        self.batches = Batches(len(self.objective), e.batch_size, e.seed)
-        self.rule = optimizers.SGD(e.learning_rate)
+        self.noise = None
+        if e.noise != "none":
+            self.noise = GradientNoise(self.objective, e.noise, e.noise_batch, e.seed)
         self.theta = self.objective.initial()
-        self.rule_state = self.rule.init(self.theta)
         self.step = 0
+        self._enter()
+        self.rule_state = self.rule.init(self.theta)
         self.rows: list[list[float]] = []
         self.status = "running"
         self.trigger_step: int | None = None
@@ -121,6 +133,7 @@ class Run:
         self.worst = [0.0, 0.0]
         self.seconds = 0.0
         self._spectrum_start: Tensor | None = None
+        self._last_top: Tensor | None = None
 
     def train(self, pause: Callable[[Run], None] = lambda run: None) -> None:
         """Train to the end, or until the loss diverges; ``pause`` is called after every step."""
@@ -136,20 +149,45 @@ class Run:
             self.seconds = time.perf_counter() - begun
             pause(self)
 
-    def _gradient(self) -> Tensor:
-        loss, gradient = self.objective.gradient(self.theta, self.batches.rows(self.step))
+    def _enter(self) -> None:
+        """Take up the rule and the batches of the phase that the step belongs to."""
+        e = self.experiment
+        phase = next((p for p in e.before if self.step < p.until), Phase(until=e.steps))
+        self.rule = optimizers.build(
+            phase.optimizer or e.optimizer, phase.learning_rate or e.learning_rate, e.beta, e.rho
+        )
+        self.batches = Batches(len(self.objective), phase.batch_size or e.batch_size, e.seed)
+
+    def _gradient(self, displacement: Tensor | None = None) -> Tensor:
+        """The gradient that the step uses, at θ or displaced from it, of the step's minibatch."""
+        theta = self.theta if displacement is None else self.theta + displacement
+        loss, gradient = self.objective.gradient(theta, self.batches.rows(self.step))
         if not torch.isfinite(loss):
             raise _Diverged
+        if self.noise is not None and self.step >= self.experiment.switch_step:
+            gradient = gradient + self.noise.draw(theta, self.step)
         return gradient
 
-    def _apply(self, gradient: Tensor, projection: str) -> None:
-        self.rule_state, update = self.rule.update(self.rule_state, gradient)
+    def _update(self, gradient: Tensor) -> tuple[optimizers.State, Tensor]:
+        """The rule's next state and update, for the gradient at θ."""
+        displacement = self.rule.lookahead(gradient)
+        if displacement is not None:
+            gradient = self._gradient(displacement)
+        return self.rule.update(self.rule_state, gradient)
+
+    def _apply(self, state: optimizers.State, update: Tensor, projection: str) -> None:
+        self.rule_state = state
         self.theta = self.theta + optimizers.restrict(update, projection, self.subspace)
         self.step += 1
+        if any(self.step == phase.until for phase in self.experiment.before):
+            rule = self.rule
+            self._enter()
+            if self.rule != rule:
+                self.rule_state = self.rule.init(self.theta)
 
     def _plain_step(self) -> None:
         """A step of the common part: nothing is measured, nothing projected."""
-        self._apply(self._gradient(), "none")
+        self._apply(*self._update(self._gradient()), "none")
 
     def _step(self) -> None:
         e, last = self.experiment, self.step == self.experiment.steps
@@ -162,12 +200,13 @@ class Run:
             self.worst = [max(self.worst[0], seen.turn), max(self.worst[1], bound)]
         if e.watch_alignment is not None and self.trigger_step is None:
             self._watch()
+        state, update = self._update(gradient)
         if record:
-            self._record(gradient, seen)
+            self._record(gradient, update, seen)
         if last:
             self.status = "complete"
         else:
-            self._apply(gradient, e.projection)
+            self._apply(state, update, e.projection)
 
     def _watch(self) -> None:
         _, full = self.objective.gradient(self.theta)
@@ -176,9 +215,8 @@ class Run:
         if self.ema > self.experiment.watch_alignment:
             self.trigger_step = self.step
 
-    def _record(self, gradient: Tensor, seen: Refresh) -> None:
+    def _record(self, gradient: Tensor, update: Tensor, seen: Refresh) -> None:
         e, o, s = self.experiment, self.objective, self.subspace
-        eta = e.learning_rate
         full, dominant = seen.gradient, s.project(seen.gradient)
         row = dict.fromkeys(COLUMNS, math.nan)
         row["step"], row["train_loss"] = self.step, seen.loss
@@ -188,9 +226,15 @@ class Run:
         if self.trigger_step in (None, self.step):
             row["alignment_ema"] = self.ema
         row["gradient_norm"] = float(full.norm())
-        curvature, curvature_dominant = seen.curvature
-        row["descent"] = eta * float(full @ gradient) - eta**2 / 2 * curvature
-        row["descent_dominant"] = eta * float(dominant @ gradient) - eta**2 / 2 * curvature_dominant
+        if e.optimizer == "sgd":
+            eta, (curvature, curvature_dominant) = e.learning_rate, seen.curvature
+            row["descent"] = eta * float(full @ gradient) - eta**2 / 2 * curvature
+            row["descent_dominant"] = (
+                eta * float(dominant @ gradient) - eta**2 / 2 * curvature_dominant
+            )
+        row.update(self._rates(update, full, dominant))
+        row["batch_gradient_norm"] = float(gradient.norm())
+        row["gradient_top"] = float(full @ self._top())
         row["turn"], row["angle_bound"] = self.worst
         row["cut"] = seen.cut
         self.worst = [0.0, 0.0]
@@ -203,6 +247,24 @@ class Run:
         row["products"], row["gradient_equivalents"] = o.products, o.gradient_equivalents
         row["seconds"] = self.seconds
         self.rows.append([float(row[c]) for c in COLUMNS])
+
+    def _rates(self, update: Tensor, full: Tensor, dominant: Tensor) -> dict[str, float]:
+        """Size and alignment of the update, and its effective learning rates."""
+        bulk, inside = full - dominant, self.subspace.project(update)
+        return {
+            "update_norm": float(update.norm()),
+            "update_alignment": self.subspace.alignment(update),
+            "dominant_rate": -float(update @ dominant / (dominant @ dominant)),
+            "bulk_rate": -float((update - inside) @ bulk / (bulk @ bulk)),
+        }
+
+    def _top(self) -> Tensor:
+        """The top eigenvector, with the sign that agrees with that of the last row's."""
+        top = self.subspace.basis[:, 0].clone()
+        if self._last_top is not None and float(top @ self._last_top) < 0:
+            top = -top
+        self._last_top = top
+        return top
 
     def table(self) -> pd.DataFrame:
         """The measurements so far."""
@@ -226,6 +288,8 @@ class Run:
             state.update((f"subspace.{n}", v) for n, v in self.subspace.state().items())
         if self._spectrum_start is not None:
             state["spectrum_start"] = self._spectrum_start
+        if self._last_top is not None:
+            state["last_top"] = self._last_top
         return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -237,6 +301,7 @@ class Run:
         self.trigger_step = None if trigger < 0 else trigger
         self.ema, *self.worst, self.seconds, equivalents = state["numbers"].tolist()
         self.objective.gradient_equivalents = equivalents
+        self._enter()
         self.rule_state = {n[5:]: v.to(device) for n, v in state.items() if n.startswith("rule.")}
         subspace = {n[9:]: v for n, v in state.items() if n.startswith("subspace.")}
         if subspace:
@@ -244,6 +309,8 @@ class Run:
             self.subspace.load_state(subspace)
         if "spectrum_start" in state:
             self._spectrum_start = state["spectrum_start"].to(device)
+        if "last_top" in state:
+            self._last_top = state["last_top"].to(device)
 
 
 class _Diverged(ArithmeticError):

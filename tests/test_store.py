@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from subspace_lib import store as store_module
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import LATER, Experiment
 from subspace_lib.store import Corrupted, MissingRun, Store, read_tensors, write_tensors
 from subspace_lib.study import SwitchParameters, switch_study
 from subspace_lib.training import Run
@@ -27,7 +27,7 @@ SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
 from subspace_lib import store
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import LATER, Experiment
 store.CHECKPOINT_SECONDS = 0.05
 store.Store(sys.argv[1]).run(Experiment(**{fields}))
 """
@@ -92,11 +92,24 @@ def test_everything_that_changes_the_numbers_changes_the_key():
         "k": 9, "learning_rate": 0.02, "batch_size": 49, "steps": 121, "switch_step": 41, "seed": 1,
         "refresh": "adaptive", "target_angle": 0.04, "guards": 4, "record_every": 30,
         "spectrum_every": 120, "chunk": 999, "watch_alignment": 0.9, "correction": 500,
+        "optimizer": "sam", "before": [{"until": 9, "batch_size": 20}],
     }  # fmt: skip
-    keys = {Experiment(**(SMALL | {name: value})).key for name, value in changes.items()}
-    assert len(keys | {base.key}) == len(changes) + 1
-    # device needs a GPU to be anything else, and there is one optimizer so far
-    assert set(Experiment.model_fields) - set(changes) == {"device", "optimizer"}
+    fields = [SMALL | {name: value} for name, value in changes.items()]
+    sam, noisy = {"optimizer": "sam"}, {"batch_size": 1500, "noise": "sgd"}
+    momentum = {"optimizer": "momentum"}
+    fields += [SMALL | other for other in (momentum, momentum | {"beta": 0.5}, sam | {"rho": 0.1})]
+    fields += [SMALL | other for other in (noisy, noisy | {"noise_batch": 9})]
+    keys = {Experiment(**parameters).key for parameters in fields}
+    assert len(keys | {base.key}) == len(fields) + 1
+    # device needs a GPU to be anything else
+    seen = {name for parameters in fields for name in parameters}
+    assert set(Experiment.model_fields) - seen == {"device"}
+
+
+def test_a_parameter_that_came_later_leaves_older_addresses_as_they_were():
+    description = Experiment(**SMALL).describe()
+    assert not set(description) & set(LATER)
+    assert "rho" in Experiment(**SMALL, optimizer="sam", rho=0.1).describe()
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
