@@ -27,7 +27,7 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout=7200 -s
 
 results: $(READY)
-	$(BIN)/python -m subspace_lib.study
+	$(BIN)/python -m subspace_lib.studies
 
 notebooks: $(READY)
 	$(BIN)/jupytext --quiet --sync notebooks/*.py

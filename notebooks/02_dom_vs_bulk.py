@@ -43,7 +43,7 @@ profile = "paper"  # or quick: seconds, on digits
 
 # %%
 from subspace_lib import claims, figures, notebook
-from subspace_lib.study import SwitchParameters, replication_study, switch_study
+from subspace_lib.studies.switch import SwitchParameters, replication_study, switch_study
 
 parameters = notebook.parameters(globals(), SwitchParameters)
 study = switch_study(parameters)  # loaded from results/, or computed and kept there

@@ -11,14 +11,18 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
+from subspace_lib.experiment import Description
 from subspace_lib.store import Corrupted, MissingRun, Store
-from subspace_lib.study import BOOK, SwitchStudy, switch_study
+from subspace_lib.studies import BOOK
+from subspace_lib.studies.edge import EdgeStudy, edge_study
+from subspace_lib.studies.sam import SamStudy, sam_study
+from subspace_lib.studies.switch import SwitchStudy, switch_study
 from subspace_lib.training import Trajectory
 
 MINIMUM_SEEDS = 3
@@ -26,6 +30,13 @@ CONFIDENCE = 0.95
 TAIL = 0.02  # share of the steps, at the end, over which losses are averaged
 DOM_AT_MOST = 0.1
 BULK_AT_LEAST = 0.9
+ALIGNED_AT_LEAST = 0.8  # late alignment under SGD (C1, C4)
+GAP_AT_LEAST = 2.0  # λ_k/λ_{k+1} (C1)
+UNALIGNED_AT_MOST = 0.1  # alignment after a change from SGD to GD (C4) ...
+UNALIGNED_WITHIN = 100  # ... within as many steps
+EDGE = (0.9, 1.15)  # λ₁ η/2 at the edge of stability (C6)
+EDGE_ALIGNED_AT_LEAST = 0.9
+EDGE_WINDOW = 100  # steps before the switch over which both are averaged
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,8 @@ CLAIMS = {
         Claim(
             "C1",
             "Gradients align with the dominant subspace of k outlier eigenvalues",
-            "late alignment of the full-batch gradient ≥ 0.8, and λₖ/λₖ₊₁ ≥ 2",
+            "late alignment of the full-batch gradient ≥ 0.8, and late λₖ/λₖ₊₁ ≥ 2",
+            "01_dominant_subspace",
         ),
         Claim(
             "C2",
@@ -62,6 +74,7 @@ CLAIMS = {
             "C4",
             "Minibatch noise causes the alignment while λ₁ < 2/η",
             "alignment: SGD ≥ 0.8, GD ≤ 0.1 within 100 steps, back ≥ 0.8; falling with batch size",
+            "03_full_batch_gd",
         ),
         Claim(
             "C5",
@@ -71,9 +84,16 @@ CLAIMS = {
         Claim(
             "C6",
             "At the edge of stability, self-stabilization causes the alignment",
-            "λ₁ η/2 within 0.9 … 1.15 before the switch; alignment ≥ 0.9; C2, C3 for GD",
+            "λ₁ η/2 within 0.9 … 1.15 before the switch; alignment ≥ 0.9; C2, C3 for GD; "
+            "sharpness of Bulk-GD rises past 2/η, beyond that band",
+            "05_edge_of_stability",
         ),
-        Claim("C7", "The same holds for SAM", "C2, C3 for SAM"),
+        Claim(
+            "C7",
+            "The same holds for SAM, below its edge of stability and at it",
+            "C2, C3 for SAM with minibatches and with the full batch",
+            "06_sam",
+        ),
         Claim(
             "C8",
             "Momentum and Adam amplify the bulk part of the update",
@@ -84,13 +104,32 @@ CLAIMS = {
 
 
 @dataclass(frozen=True)
+class Part:
+    """One quantity that a claim is judged by, with one value per seed.
+
+    Attributes:
+        verdict: "reproduced": the whole interval is on the criterion's side; "not reproduced": none
+            of it is; "inconclusive": otherwise, or fewer than three seeds, or an undefined value.
+        measured: mean over seeds; interval: its 95% Student-t interval over seeds.
+    """
+
+    says: str
+    verdict: str
+    criterion: str
+    measured: float | None
+    interval: tuple[float, float] | None
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A claim judged.
 
     Attributes:
-        verdict: "reproduced": the whole interval is on the criterion's side; "not reproduced": none
-            of it is; "inconclusive": otherwise, or fewer than three seeds; "missing": no results.
-        measured: mean over seeds; interval: its 95% Student-t interval over seeds.
+        verdict: the worst of its parts', in the order "not reproduced", "inconclusive", "reproduced";
+            "missing" where there are no results.
+        measured, interval: those of the part that decides, the first with that verdict.
+        parts: every quantity that the claim is judged by.
         results: keys of the runs in the store.
     """
 
@@ -104,6 +143,7 @@ class Verdict:
     dataset: str | None = None
     model: str | None = None
     results: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 def progress(plain: Trajectory, branch: Trajectory) -> float:
@@ -119,10 +159,15 @@ def progress(plain: Trajectory, branch: Trajectory) -> float:
     return (at_switch - tail_loss(branch)) / plain_progress if plain_progress > 0 else math.nan
 
 
+def tail(trajectory: Trajectory, column: str) -> float:
+    """Mean of a column over the rows of the last 2% of the steps that have it."""
+    table, steps = trajectory.table, trajectory.experiment.steps
+    return float(table.loc[table["step"] >= (1 - TAIL) * steps, column].mean())
+
+
 def tail_loss(trajectory: Trajectory) -> float:
     """Mean training loss over the rows of the last 2% of the steps."""
-    table, steps = trajectory.table, trajectory.experiment.steps
-    return float(table.loc[table["step"] >= (1 - TAIL) * steps, "train_loss"].mean())
+    return tail(trajectory, "train_loss")
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -146,58 +191,124 @@ def judge(
     return "not reproduced" if high < at_least or low > at_most else "inconclusive"
 
 
+def part(
+    says: str,
+    values: Sequence[float],
+    *,
+    at_most: float = math.inf,
+    at_least: float = -math.inf,
+) -> Part:
+    """Judge one number per seed that should lie within the given bounds."""
+    known = len(values) > 0 and bool(np.isfinite(values).all())
+    if math.isinf(at_most):
+        criterion = f"≥ {at_least:g}"
+    else:
+        criterion = f"≤ {at_most:g}" if math.isinf(at_least) else f"{at_least:g} … {at_most:g}"
+    return Part(
+        says,
+        judge(values, at_most=at_most, at_least=at_least),
+        criterion,
+        float(np.mean(values)) if known else None,
+        interval(values) if known and len(values) > 1 else None,
+        tuple(float(v) for v in values),
+    )
+
+
+def claim(name: str, parts: Sequence[Part], parameters: Description, runs: Iterable) -> Verdict:
+    """The verdict on a claim from its parts: that of the worst."""
+    order = ("not reproduced", "inconclusive", "reproduced")
+    deciding = min(parts, key=lambda p: order.index(p.verdict))
+    p = parameters
+    return Verdict(
+        name, deciding.verdict, CLAIMS[name].criterion, deciding.measured, deciding.interval,
+        p.seeds, p.steps, p.dataset, p.model, tuple(run.experiment.key for run in runs), tuple(parts),
+    )  # fmt: skip
+
+
+def progress_part(study: SwitchStudy, projection: str, where: str = "") -> Part:
+    """C2's or C3's criterion on a study: progress of Dom-X or of Bulk-X."""
+    pairs = zip(study.of("none"), study.of(projection), strict=True)
+    bounds = {"dominant": {"at_most": DOM_AT_MOST}, "bulk": {"at_least": BULK_AT_LEAST}}
+    says = f"progress({study.name(projection)}){where}"
+    return part(says, [progress(*pair) for pair in pairs], **bounds[projection])
+
+
 def judge_switch(study: SwitchStudy) -> list[Verdict]:
     """C2 and C3 on the runs of a switch study."""
-    bounds = {
-        "C2": ("Dom-SGD", {"at_most": DOM_AT_MOST}),
-        "C3": ("Bulk-SGD", {"at_least": BULK_AT_LEAST}),
-    }
     verdicts = []
-    for claim, (method, bound) in bounds.items():
-        pairs = list(zip(study.of("SGD"), study.of(method), strict=True))
-        values = [progress(plain, branch) for plain, branch in pairs]
-        known = bool(np.isfinite(values).all())
-        p = study.parameters
-        verdicts.append(
-            Verdict(
-                claim,
-                judge(values, **bound),
-                CLAIMS[claim].criterion,
-                float(np.mean(values)) if known else None,
-                interval(values) if known and len(values) > 1 else None,
-                p.seeds,
-                p.steps,
-                p.dataset,
-                p.model,
-                tuple(t.experiment.key for pair in pairs for t in pair),
-            )
-        )
+    for name, projection in (("C2", "dominant"), ("C3", "bulk")):
+        pairs = zip(study.of("none"), study.of(projection), strict=True)
+        runs = [run for pair in pairs for run in pair]
+        verdicts.append(claim(name, [progress_part(study, projection)], study.parameters, runs))
     return verdicts
+
+
+def judge_edge(study: EdgeStudy) -> list[Verdict]:
+    """C6: the edge and the alignment before the switch, C2 and C3 for GD, sharpness of Bulk-GD."""
+    s, sharpness, aligned = study.switch, [], []
+    factor = s.parameters.learning_rate / 2
+    for seed, run in zip(s.parameters.seeds, s.of("none"), strict=True):
+        before = s.switch_steps[seed] - run.table["step"]
+        rows = run.table[(before >= 0) & (before <= EDGE_WINDOW)]
+        sharpness.append(factor * rows["eigenvalue_01"].mean())
+        aligned.append(rows["alignment"].mean())
+    risen = [factor * tail(run, "eigenvalue_01") for run in s.of("bulk")]
+    parts = [
+        part("λ₁η/2 of GD before the switch", sharpness, at_least=EDGE[0], at_most=EDGE[1]),
+        part("alignment of GD before the switch", aligned, at_least=EDGE_ALIGNED_AT_LEAST),
+        progress_part(s, "dominant"),
+        progress_part(s, "bulk"),
+        part("λ₁η/2 of Bulk-GD at the end", risen, at_least=EDGE[1]),
+    ]
+    return [claim("C6", parts, s.parameters, s.trajectories.values())]
+
+
+def judge_sam(study: SamStudy) -> list[Verdict]:
+    """C7: C2 and C3 for SAM, with minibatches and with the full batch."""
+    parts, runs = [], []
+    for where, s in ((", minibatch", study.minibatch), (", full batch", study.edge)):
+        parts += [progress_part(s, projection, where) for projection in ("dominant", "bulk")]
+        runs += s.trajectories.values()
+    return [claim("C7", parts, study.minibatch.parameters, runs)]
+
+
+JUDGES = {
+    "02_dom_vs_bulk": (switch_study, judge_switch),
+    "05_edge_of_stability": (edge_study, judge_edge),
+    "06_sam": (sam_study, judge_sam),
+}
 
 
 def verdicts(store: Store | None = None) -> list[Verdict]:
     """All claims, judged from what the store holds."""
     judged = {}
-    try:
-        study = switch_study(BOOK["02_dom_vs_bulk"], store or Store(), compute=False)
-        judged = {v.claim: v for v in judge_switch(study)}
-    except MissingRun:
-        pass
-    except Corrupted as error:
-        print(f"{error} Run `make results` to compute it anew.", file=sys.stderr)
+    for chapter, (study, judge_study) in JUDGES.items():
+        try:
+            found = judge_study(study(BOOK[chapter], store or Store(), compute=False))
+            judged.update({v.claim: v for v in found})
+        except MissingRun:
+            pass
+        except Corrupted as error:
+            print(f"{error} Run `make results` to compute it anew.", file=sys.stderr)
     return [judged.get(c.id, Verdict(c.id, "missing", c.criterion)) for c in CLAIMS.values()]
 
 
 def table(rows: Sequence[Verdict]) -> str:
-    """The verdicts as a Markdown table."""
-    lines = ["| claim | verdict | measured | 95% interval | criterion |", "|-|-|-|-|-|"]
+    """The verdicts as a Markdown table, a line for each quantity that a claim is judged by."""
+    lines = [
+        "| claim | verdict | judged by | measured | 95% interval | criterion |",
+        "|-|-|-|-|-|-|",
+    ]
     for v in rows:
-        measured = "" if v.measured is None else f"{v.measured:.3f}"
-        span = "" if v.interval is None else f"{v.interval[0]:.3f} … {v.interval[1]:.3f}"
-        lines.append(
-            f"| **{v.claim}** {CLAIMS[v.claim].says} | {v.verdict} | {measured} | {span} "
-            f"| {v.criterion} |"
-        )
+        says = f"**{v.claim}** {CLAIMS[v.claim].says}"
+        if not v.parts:
+            lines.append(f"| {says} | {v.verdict} | | | | {v.criterion} |")
+        for i, p in enumerate(v.parts):
+            measured = "undefined" if p.measured is None else f"{p.measured:.3f}"
+            span = "" if p.interval is None else f"{p.interval[0]:.3f} … {p.interval[1]:.3f}"
+            own = "" if len(v.parts) == 1 else f" ({p.verdict})"
+            first = f"{says} | **{v.verdict}**" if i == 0 else " | "
+            lines.append(f"| {first} | {p.says}{own} | {measured} | {span} | {p.criterion} |")
     return "\n".join(lines)
 
 

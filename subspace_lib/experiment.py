@@ -137,7 +137,7 @@ class Experiment(Description):
                 f"batch_size = {self.batch_size} must be at most {samples}, the size of {self.dataset}"
             )
         ends = [phase.until for phase in self.before]
-        if ends != sorted(set(ends)) or ends and ends[-1] > self.switch_step:
+        if ends != sorted(set(ends)) or (ends and ends[-1] > self.switch_step):
             raise ValueError(
                 f"the phases before end at {ends}: they must end one after the other, the last not "
                 f"after switch_step = {self.switch_step}"
@@ -158,7 +158,10 @@ class Experiment(Description):
 
     def _check_rule(self):
         """A parameter of a rule that the run does not use would be ignored; say so instead."""
-        fields, used = type(self).model_fields, {self.optimizer, *(p.optimizer for p in self.before)}
+        fields, used = (
+            type(self).model_fields,
+            {self.optimizer, *(p.optimizer for p in self.before)},
+        )
         for name, rules in (("rho", {"sam"}), ("beta", {"momentum", "adam"})):
             value = getattr(self, name)
             if value != fields[name].default and not rules & used:

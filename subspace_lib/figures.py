@@ -15,7 +15,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from subspace_lib.study import BOOK, SwitchStudy, switch_study
+from subspace_lib.studies import BOOK
+from subspace_lib.studies.switch import SwitchStudy, switch_study
 from subspace_lib.training import SPECTRUM, Trajectory
 
 # Okabe and Ito's palette: told apart with every common colour blindness, on white and on black.

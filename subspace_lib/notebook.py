@@ -11,7 +11,7 @@ from IPython.display import Markdown
 from subspace_lib import claims
 from subspace_lib.claims import Verdict, table
 from subspace_lib.experiment import Description
-from subspace_lib.study import SwitchStudy
+from subspace_lib.studies.switch import SwitchStudy
 from subspace_lib.training import Trajectory
 
 Parameters = TypeVar("Parameters", bound=Description)

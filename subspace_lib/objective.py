@@ -162,7 +162,9 @@ class Objective:
             mean += gradients.sum(0) / len(self)
             squares += float(gradients.double().square().sum()) / len(self)
             along = along + (gradients @ basis).double().square().sum(0) / len(self)
-        return along - (basis.T @ mean).double().square(), squares - float(mean.double() @ mean.double())
+        return along - (basis.T @ mean).double().square(), squares - float(
+            mean.double() @ mean.double()
+        )
 
     def _each(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Losses of the single samples (n,), whatever the loss is."""

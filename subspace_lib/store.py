@@ -30,8 +30,10 @@ from torch import Tensor
 
 from subspace_lib.experiment import Experiment
 from subspace_lib.training import Run, Trajectory
+from subspace_lib.valley import Valley, ValleyRun
 
 CHECKPOINT_SECONDS = 20.0
+RUNS = {Experiment: Run, Valley: ValleyRun}  # what computes what
 FILES = ("description.json", "measurements.parquet")
 
 
@@ -102,13 +104,14 @@ class Store:
 
     def _compute(self, experiment: Experiment, watch: Callable[[Run], None]) -> Trajectory:
         path = self.checkpoints / f"{experiment.key}.safetensors"
-        run = Run(experiment)
+        start = RUNS[type(experiment)]
+        run = start(experiment)
         if path.exists():
             try:
                 run.load_state(read_tensors(path))
             except Corrupted as error:
                 warnings.warn(f"{error} The run starts from the beginning.", stacklevel=4)
-                run = Run(experiment)
+                run = start(experiment)
         saved = time.monotonic()
 
         def pause(run: Run) -> None:

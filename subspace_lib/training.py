@@ -139,15 +139,19 @@ class Run:
         """Train to the end, or until the loss diverges; ``pause`` is called after every step."""
         begun = time.perf_counter() - self.seconds
         while self.status == "running":
-            try:
-                if self.step < self.experiment.switch_step:
-                    self._plain_step()
-                else:
-                    self._step()
-            except (NonFiniteProduct, _Diverged):
-                self.status = f"diverged at step {self.step}"
+            self.advance()
             self.seconds = time.perf_counter() - begun
             pause(self)
+
+    def advance(self) -> None:
+        """One step, measured where the experiment says so; the status says whether it was the last."""
+        try:
+            if self.step < self.experiment.switch_step:
+                self._plain_step()
+            else:
+                self._step()
+        except (NonFiniteProduct, _Diverged):
+            self.status = f"diverged at step {self.step}"
 
     def _enter(self) -> None:
         """Take up the rule and the batches of the phase that the step belongs to."""

@@ -12,7 +12,8 @@ from subspace_lib import claims, figures, notebook
 from subspace_lib.benchmark import report
 from subspace_lib.experiment import Experiment
 from subspace_lib.store import Store
-from subspace_lib.study import BOOK, SwitchParameters, replication_study, switch_study
+from subspace_lib.studies import BOOK
+from subspace_lib.studies.switch import SwitchParameters, replication_study, switch_study
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.py"))

@@ -12,7 +12,7 @@ import pytest
 from subspace_lib import claims
 from subspace_lib.claims import interval, judge, judge_switch, progress
 from subspace_lib.store import Store
-from subspace_lib.study import SwitchParameters, SwitchStudy
+from subspace_lib.studies.switch import SwitchParameters, SwitchStudy
 from subspace_lib.training import Trajectory
 
 PARAMETERS = SwitchParameters(steps=1000, switch_step=500, switch_alignment=None)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-
 from conftest import reference
+
 from subspace_lib import models, optimizers
 from subspace_lib.experiment import Experiment
 from subspace_lib.noise import GradientNoise
@@ -107,7 +107,13 @@ def test_phases_have_their_own_rule_and_batches():
 def test_a_run_resumes_within_a_phase_as_if_nothing_had_happened():
     before = [{"until": 15, "optimizer": "momentum", "batch_size": 50}]
     e = Experiment(
-        **QUICK, before=before, switch_step=15, steps=30, optimizer="sam", batch_size=1500, noise="sgd"
+        **QUICK,
+        before=before,
+        switch_step=15,
+        steps=30,
+        optimizer="sam",
+        batch_size=1500,
+        noise="sgd",
     )
     whole = Run(e)
     states = {}
@@ -153,7 +159,5 @@ def test_artificial_noise_has_the_covariance_of_minibatches(kind):
     if kind == "sgd":
         torch.testing.assert_close(along, values[-3:], rtol=0.15, atol=0)
     else:  # the same in every direction
-        torch.testing.assert_close(
-            along, trace.expand(3) / o.dim, rtol=0.15, atol=0
-        )
+        torch.testing.assert_close(along, trace.expand(3) / o.dim, rtol=0.15, atol=0)
     assert torch.equal(noise.draw(r.theta, 7), ours[7])

@@ -5,7 +5,7 @@ import pytest
 from subspace_lib import notebook
 from subspace_lib.experiment import Experiment, InvalidParameter
 from subspace_lib.store import Store
-from subspace_lib.study import QUICK, SwitchParameters, switch_study
+from subspace_lib.studies.switch import QUICK, SwitchParameters, switch_study
 
 BAD = {
     "unknown": ({"lerning_rate": 0.1}, "learning_rate"),

@@ -14,7 +14,7 @@ import torch
 from subspace_lib import store as store_module
 from subspace_lib.experiment import LATER, Experiment
 from subspace_lib.store import Corrupted, MissingRun, Store, read_tensors, write_tensors
-from subspace_lib.study import SwitchParameters, switch_study
+from subspace_lib.studies.switch import SwitchParameters, switch_study
 from subspace_lib.training import Run
 
 SMALL = {

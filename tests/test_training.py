@@ -9,7 +9,7 @@ import torch
 from subspace_lib import data, models, optimizers
 from subspace_lib.experiment import Experiment
 from subspace_lib.objective import LOSSES
-from subspace_lib.study import SwitchParameters, switch_step
+from subspace_lib.studies.switch import SwitchParameters, switch_step
 from subspace_lib.training import COLUMNS, EMA, Batches, Run, Trajectory
 
 QUICK = {"dataset": "digits", "record_every": 10, "spectrum_every": 1000, "refresh": 10}

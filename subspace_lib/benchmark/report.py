@@ -20,7 +20,8 @@ from subspace_lib.benchmark.problem import ANGLE, CASES, Case
 from subspace_lib.experiment import DatasetName, Description, InvalidParameter, ModelName
 from subspace_lib.figures import INK, Picture, styled
 from subspace_lib.store import MissingRun, Store, default_root
-from subspace_lib.study import BOOK, SwitchStudy, switch_study
+from subspace_lib.studies import BOOK
+from subspace_lib.studies.switch import SwitchStudy, switch_study
 
 QUICK = {"dataset": "digits", "after": 50, "points": 2}
 MARKERS = {

@@ -1,0 +1,15 @@
+"""Studies: the runs that one question needs, over methods and seeds, from validated parameters.
+
+``BOOK`` names the studies that the chapters show; ``python -m subspace_lib.studies`` computes what is
+missing of them.
+"""
+
+from subspace_lib.studies.edge import EdgeParameters
+from subspace_lib.studies.sam import SamParameters
+from subspace_lib.studies.switch import SwitchParameters
+
+BOOK = {
+    "02_dom_vs_bulk": SwitchParameters(),
+    "05_edge_of_stability": EdgeParameters(),
+    "06_sam": SamParameters(),
+}

@@ -1,0 +1,62 @@
+"""``python -m subspace_lib.studies``: computes all studies that the book shows.
+
+What is stored already is loaded, what was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+
+from subspace_lib.experiment import Description
+from subspace_lib.studies import BOOK
+from subspace_lib.studies.edge import edge_study
+from subspace_lib.studies.sam import sam_study
+from subspace_lib.studies.switch import replication_study, switch_study
+
+Task = tuple[Callable[[Description], object], Description]
+
+
+def tasks(chapter: str) -> list[Task]:
+    """The chapter's runs in pieces that can be computed at the same time: seed by seed, then the rest."""
+    whole = BOOK[chapter]
+    seeds = [whole.model_copy(update={"seeds": (seed,)}) for seed in whole.seeds]
+    if chapter == "05_edge_of_stability":
+        return [*[(switch_study, p) for p in seeds], (edge_study, whole)]
+    if chapter == "06_sam":
+        at_edge = [(switch_study, p.at_edge()) for p in seeds]
+        return [*at_edge, *[(switch_study, p) for p in seeds], (sam_study, whole)]
+    return [*[(switch_study, p) for p in seeds], (replication_study, whole)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compute every study of the book whose results are missing, several runs at a time."""
+    parser = argparse.ArgumentParser(
+        prog="python -m subspace_lib.studies", description=main.__doc__
+    )
+    parser.add_argument(
+        "chapters", nargs="*", metavar="CHAPTER", help=f"of {', '.join(BOOK)}; all if none is named"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="processes, of one share of the cores each"
+    )
+    options = parser.parse_args(arguments)
+    unknown = set(options.chapters) - set(BOOK)
+    if unknown:
+        parser.error(f"{', '.join(unknown)} is not a chapter with runs: {', '.join(BOOK)}")
+    todo = [task for chapter in options.chapters or BOOK for task in tasks(chapter)]
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    # One thread a process beats all threads in one: minibatch steps are too small to share.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, spawn, torch.set_num_threads, (threads,)) as pool:
+        for done in [pool.submit(study, parameters) for study, parameters in todo]:
+            done.result()
+
+
+if __name__ == "__main__":
+    main()

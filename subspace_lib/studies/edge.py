@@ -1,0 +1,92 @@
+"""The edge of stability: full-batch GD, Dom-GD and Bulk-GD, other learning rates, a closer look (C6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from subspace_lib.experiment import Refresh
+from subspace_lib.store import Store
+from subspace_lib.studies.base import getter, numbers
+from subspace_lib.studies.switch import SwitchParameters, SwitchStudy, switch_study
+from subspace_lib.training import Trajectory
+from subspace_lib.valley import Valley
+
+QUICK = {
+    "dataset": "digits",
+    "steps": 120,
+    "switch_step": 60,
+    "window": 20,
+    "learning_rates": (0.05,),
+    "seeds": (0,),
+    "target_angle": 0.15,
+    "record_every": 15,
+    "spectrum_every": 60,
+}
+
+
+class EdgeParameters(SwitchParameters):
+    """Parameters of the study of GD at the edge of stability.
+
+    Rows are an odd number of steps apart, so that they see both phases of an oscillation of period 2.
+    ``learning_rates`` are those of further plain runs; ``window`` is the length of the part that is
+    recorded at every step, after the switch.
+    """
+
+    learning_rate: float = 0.08
+    batch_size: int | Literal["full"] = "full"
+    steps: int = 1500
+    switch_alignment: float | None = Field(None, gt=0, lt=1)
+    switch_step: int = Field(400, ge=1)
+    record_every: int = 25
+    spectrum_every: int = 100
+    learning_rates: tuple[float, ...] = (0.02, 0.05, 0.12, 0.2)
+    window: int = Field(120, ge=2)
+    refresh: Refresh = "adaptive"
+
+    @field_validator("learning_rates", mode="before")
+    @classmethod
+    def _rates_from_text(cls, rates):
+        return numbers(rates)
+
+    def resolved(self) -> EdgeParameters:
+        """The parameters in force, after the profile."""
+        return self.in_profile(QUICK)
+
+
+@dataclass(frozen=True)
+class EdgeStudy:
+    """Trajectories of the study of the edge of stability.
+
+    Attributes:
+        switch: GD, Dom-GD and Bulk-GD, all seeds.
+        window: GD of the first seed, recorded at every step.
+        rates: plain GD of the first seed by learning rate, the study's own included.
+        valley: GD and Bulk-GD of the first seed side by side (``subspace_lib.valley``).
+    """
+
+    switch: SwitchStudy
+    window: Trajectory
+    rates: dict[float, Trajectory]
+    valley: Trajectory
+
+
+def edge_study(
+    parameters: EdgeParameters, store: Store | None = None, *, compute: bool = True
+) -> EdgeStudy:
+    """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
+    parameters, get = parameters.resolved(), getter(store, compute)
+    seed = parameters.seeds[0]
+    wanted = {rate: parameters.model_copy(update={"learning_rate": rate}).run(seed, "none")
+              for rate in sorted({*parameters.learning_rates, parameters.learning_rate})}  # fmt: skip
+    switch = switch_study(parameters, store, compute=compute)
+    start = switch.switch_steps[seed]
+    window = parameters.experiment(
+        seed, switch_step=start, steps=start + parameters.window, record_every=1,
+        spectrum_every=parameters.window, refresh=1,
+    )  # fmt: skip
+    valley = Valley.parse(**parameters.fields(seed, projection="bulk", switch_step=start))
+    rates = {rate: get(experiment) for rate, experiment in wanted.items()}
+    return EdgeStudy(switch, get(window), rates, get(valley))

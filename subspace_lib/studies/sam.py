@@ -1,0 +1,88 @@
+"""SAM, Dom-SAM and Bulk-SAM: with minibatches below SAM's edge, with the full batch at it (C7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field, field_validator
+
+from subspace_lib.experiment import OptimizerName
+from subspace_lib.store import Store
+from subspace_lib.studies.base import check_switch, getter, numbers
+from subspace_lib.studies.switch import SwitchParameters, SwitchStudy, switch_study
+from subspace_lib.training import Trajectory
+
+QUICK = {
+    "dataset": "digits",
+    "steps": 120,
+    "switch_step": 60,
+    "edge_steps": 80,
+    "edge_switch_step": 40,
+    "edge_record_every": 15,
+    "rhos": (0.1,),
+    "seeds": (0,),
+    "target_angle": 0.15,
+    "record_every": 20,
+    "spectrum_every": 60,
+}
+
+
+class SamParameters(SwitchParameters):
+    """Parameters of the SAM study; those with ``edge_`` are of the full-batch runs.
+
+    ``rhos`` are those of further plain minibatch runs.
+    """
+
+    optimizer: OptimizerName = "sam"
+    rho: float = 0.02
+    switch_alignment: float | None = Field(None, gt=0, lt=1)
+    record_every: int = 180
+    spectrum_every: int = 1800
+    rhos: tuple[float, ...] = (0.005, 0.05, 0.1)
+    edge_learning_rate: float = Field(0.04, gt=0)
+    edge_steps: int = Field(1500, ge=1)
+    edge_switch_step: int = Field(400, ge=1)
+    edge_record_every: int = Field(25, ge=1)
+
+    @field_validator("rhos", mode="before")
+    @classmethod
+    def _rhos_from_text(cls, rhos):
+        return numbers(rhos)
+
+    def resolved(self) -> SamParameters:
+        """The parameters in force, after the profile."""
+        return self.in_profile(QUICK)
+
+    def at_edge(self) -> SwitchParameters:
+        """The full-batch study."""
+        return SwitchParameters.parse(**{
+            **{name: getattr(self, name) for name in SwitchParameters.model_fields},
+            "batch_size": "full",
+            "learning_rate": self.edge_learning_rate,
+            "steps": self.edge_steps,
+            "switch_step": self.edge_switch_step,
+            "record_every": self.edge_record_every,
+            "spectrum_every": 4 * self.edge_record_every,
+        })  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SamStudy:
+    """Trajectories of the SAM study: minibatch and full batch, and other ρ on the first seed."""
+
+    minibatch: SwitchStudy
+    edge: SwitchStudy
+    rhos: dict[float, Trajectory]
+
+
+def sam_study(
+    parameters: SamParameters, store: Store | None = None, *, compute: bool = True
+) -> SamStudy:
+    """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
+    parameters, get = parameters.resolved(), getter(store, compute)
+    check_switch(parameters.edge_switch_step, parameters.edge_steps)
+    wanted = {rho: parameters.model_copy(update={"rho": rho}).run(parameters.seeds[0], "none")
+              for rho in sorted({*parameters.rhos, parameters.rho})}  # fmt: skip
+    edge = switch_study(parameters.at_edge(), store, compute=compute)
+    minibatch = switch_study(parameters, store, compute=compute)
+    return SamStudy(minibatch, edge, {rho: get(experiment) for rho, experiment in wanted.items()})
