@@ -20,10 +20,12 @@ from scipy import stats
 from subspace_lib.experiment import Description
 from subspace_lib.store import Corrupted, MissingRun, Store
 from subspace_lib.studies import BOOK
+from subspace_lib.studies.alignment import AlignmentStudy, alignment_study
+from subspace_lib.studies.batches import BatchStudy, batch_study
 from subspace_lib.studies.edge import EdgeStudy, edge_study
 from subspace_lib.studies.sam import SamStudy, sam_study
 from subspace_lib.studies.switch import SwitchStudy, switch_study
-from subspace_lib.training import Trajectory
+from subspace_lib.training import SPECTRUM, Trajectory
 
 MINIMUM_SEEDS = 3
 CONFIDENCE = 0.95
@@ -243,6 +245,42 @@ def judge_switch(study: SwitchStudy) -> list[Verdict]:
     return verdicts
 
 
+def judge_alignment(study: AlignmentStudy) -> list[Verdict]:
+    """C1: late alignment of the full-batch gradient, and the late ratio of eigenvalues at the cut."""
+    runs, k = list(study.plain.values()), study.parameters.k
+    gaps = []
+    for run in runs:
+        spectra = run.table[run.table[f"eigenvalue_{min(SPECTRUM, k + 4):02d}"].notna()]
+        last = spectra.iloc[-1]  # k + 4 > k + guards: rows that have the whole spectrum
+        gaps.append(last[f"eigenvalue_{k:02d}"] / last[f"eigenvalue_{k + 1:02d}"])
+    parts = [
+        part("alignment of the gradient", [tail(run, "alignment") for run in runs],
+             at_least=ALIGNED_AT_LEAST),
+        part("λₖ/λₖ₊₁ at the last full spectrum", gaps, at_least=GAP_AT_LEAST),
+    ]  # fmt: skip
+    return [claim("C1", parts, study.parameters, runs)]
+
+
+def judge_batches(study: BatchStudy) -> list[Verdict]:
+    """C4: the alignment of the full-batch gradient under SGD, GD, SGD again, and other batch sizes."""
+    p, fallen, steps = study.parameters, [], []
+    for seed in p.seeds:
+        rows = study.runs["GD", seed].table
+        within = rows["step"] - p.switch_step
+        fallen.append(rows.loc[(within > 0) & (within <= UNALIGNED_WITHIN), "alignment"].min())
+        by_size = [tail(study.sizes[size, seed], "alignment") for size in study.batch_sizes()]
+        steps.append(-np.diff(by_size).max())
+    parts = [
+        part("alignment under SGD", [tail(run, "alignment") for run in study.of("SGD")],
+             at_least=ALIGNED_AT_LEAST),
+        part(f"under GD, lowest within {UNALIGNED_WITHIN} steps", fallen, at_most=UNALIGNED_AT_MOST),
+        part("under SGD again", [tail(run, "alignment") for run in study.of("back")],
+             at_least=ALIGNED_AT_LEAST),
+        part("smallest fall from a batch size to the next", steps, at_least=0.0),
+    ]  # fmt: skip
+    return [claim("C4", parts, p, [*study.runs.values(), *study.sizes.values()])]
+
+
 def judge_edge(study: EdgeStudy) -> list[Verdict]:
     """C6: the edge and the alignment before the switch, C2 and C3 for GD, sharpness of Bulk-GD."""
     s, sharpness, aligned = study.switch, [], []
@@ -273,7 +311,9 @@ def judge_sam(study: SamStudy) -> list[Verdict]:
 
 
 JUDGES = {
+    "01_dominant_subspace": (alignment_study, judge_alignment),
     "02_dom_vs_bulk": (switch_study, judge_switch),
+    "03_full_batch_gd": (batch_study, judge_batches),
     "05_edge_of_stability": (edge_study, judge_edge),
     "06_sam": (sam_study, judge_sam),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +103,20 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one input."""
         return tuple(self.train_inputs.shape[1:])
+
+    def first_classes(self, count: int) -> Dataset:
+        """Only the samples whose label is below ``count``, which must be at least 2."""
+        if count >= self.classes:
+            return self
+        train, test = self.train_labels < count, self.test_labels < count
+        return replace(
+            self,
+            train_inputs=self.train_inputs[train],
+            train_labels=self.train_labels[train],
+            test_inputs=self.test_inputs[test],
+            test_labels=self.test_labels[test],
+            classes=count,
+        )
 
 
 def load(name: str) -> Dataset:

@@ -17,7 +17,7 @@ from subspace_lib.optimizers import OPTIMIZERS, PROJECTIONS
 NUMERICS = 3  # raised whenever the code changes the numbers that a description leads to
 # Younger than the oldest stored runs: described, and hashed, only where they differ from their default.
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
-LATER = ("before", "beta", "rho", "noise", "noise_batch")
+LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes")
 
 
 DatasetName = Literal[data.DATASETS]
@@ -110,6 +110,7 @@ class Experiment(Description):
     before: tuple[Phase, ...] = ()
     beta: float = Field(0.9, ge=0, lt=1, description="of momentum, β₁ of Adam")
     rho: float = Field(0.05, gt=0, description="ρ of SAM, in units of ‖θ‖")
+    classes: int = Field(10, ge=2, le=10, description="only samples of the first so many classes")
     noise: NoiseName = "none"
     noise_batch: int = Field(50, ge=1, description="samples")
 

@@ -15,7 +15,9 @@ from torch.func import functional_call
 
 def mse(outputs: Tensor, labels: Tensor) -> Tensor:
     """Mean over samples of ½ Σ_c (f_c − onehot_c)². Outputs (n, C), labels (n,) int64; a scalar."""
-    onehot = nn.functional.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
+    # Not one_hot: it looks at the labels' values, which vmap does not allow.
+    classes = torch.arange(outputs.shape[1], device=labels.device)
+    onehot = (labels[:, None] == classes).to(outputs.dtype)
     return 0.5 * (outputs - onehot).square().sum() / len(labels)
 
 
@@ -165,6 +167,32 @@ class Objective:
         return along - (basis.T @ mean).double().square(), squares - float(
             mean.double() @ mean.double()
         )
+
+    def mean_output_gradients(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of mean outputs: ∇ mean_i f_c (D, C), and ∇ mean over each class a of f_c (D, C²).
+
+        Labels must be class numbers (N,) int64. The columns of the second come class by class; those
+        of a class without samples are left out.
+        """
+        present = self.labels.unique()
+        sums = None
+        for part in _chunks(len(self), self.chunk):
+            point = theta.detach().requires_grad_()
+            outputs = self.outputs(point, self.inputs[part])
+            onehot = (self.labels[part][:, None] == present).to(outputs.dtype)
+            heads = torch.eye(outputs.shape[1]).to(outputs)
+            columns = [
+                torch.autograd.grad(outputs, point, onehot[:, a, None] * head, retain_graph=True)[0]
+                for a in range(len(present))
+                for head in heads
+            ]
+            block = torch.stack(columns, 1)
+            sums = block if sums is None else sums + block
+        counts = (self.labels[:, None] == present).sum(0).to(theta)
+        classes = len(present)
+        by_class = sums.reshape(len(theta), classes, -1)
+        self.gradient_equivalents += by_class.shape[1] * by_class.shape[2]
+        return by_class.sum(1) / len(self), (by_class / counts[:, None]).flatten(1)
 
     def _each(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Losses of the single samples (n,), whatever the loss is."""

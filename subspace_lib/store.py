@@ -29,11 +29,12 @@ from filelock import FileLock
 from torch import Tensor
 
 from subspace_lib.experiment import Experiment
+from subspace_lib.survey import Survey, SurveyRun
 from subspace_lib.training import Run, Trajectory
 from subspace_lib.valley import Valley, ValleyRun
 
 CHECKPOINT_SECONDS = 20.0
-RUNS = {Experiment: Run, Valley: ValleyRun}  # what computes what
+RUNS = {Experiment: Run, Survey: SurveyRun, Valley: ValleyRun}  # what computes what
 FILES = ("description.json", "measurements.parquet")
 
 

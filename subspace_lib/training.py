@@ -98,7 +98,7 @@ class Run:
 
     def __init__(self, experiment: Experiment):
         self.experiment = e = experiment
-        dataset = data.load(e.dataset)
+        dataset = data.load(e.dataset).first_classes(e.classes)
         model = models.build(e.model, dataset.shape, dataset.classes, e.seed)
         self.objective = Objective(
             model,
@@ -172,6 +172,10 @@ class Run:
             gradient = gradient + self.noise.draw(theta, self.step)
         return gradient
 
+    def peek(self) -> tuple[optimizers.State, Tensor]:
+        """The next state of the rule and the update that the next step will take, without taking it."""
+        return self._update(self._gradient())
+
     def _update(self, gradient: Tensor) -> tuple[optimizers.State, Tensor]:
         """The rule's next state and update, for the gradient at θ."""
         displacement = self.rule.lookahead(gradient)
@@ -191,7 +195,7 @@ class Run:
 
     def _plain_step(self) -> None:
         """A step of the common part: nothing is measured, nothing projected."""
-        self._apply(*self._update(self._gradient()), "none")
+        self._apply(*self.peek(), "none")
 
     def _step(self) -> None:
         e, last = self.experiment, self.step == self.experiment.steps

@@ -125,8 +125,9 @@ def test_a_run_resumes_within_a_phase_as_if_nothing_had_happened():
         assert torch.equal(again.theta, whole.theta)
 
 
-def test_weighted_gradient_and_variance_match_single_samples():
-    r = reference("mlp", "cross_entropy", chunk=10)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weighted_gradient_and_variance_match_single_samples(loss):
+    r = reference("mlp", loss, chunk=10)
     o, samples = r.objective, len(r.objective)
     single = torch.stack([o.gradient(r.theta, torch.tensor([i]))[1] for i in range(samples)])
     weights = torch.randn(samples, dtype=torch.float64)

@@ -4,12 +4,16 @@
 missing of them.
 """
 
+from subspace_lib.studies.alignment import AlignmentParameters
+from subspace_lib.studies.batches import BatchParameters
 from subspace_lib.studies.edge import EdgeParameters
 from subspace_lib.studies.sam import SamParameters
 from subspace_lib.studies.switch import SwitchParameters
 
 BOOK = {
+    "01_dominant_subspace": AlignmentParameters(),
     "02_dom_vs_bulk": SwitchParameters(),
+    "03_full_batch_gd": BatchParameters(),
     "05_edge_of_stability": EdgeParameters(),
     "06_sam": SamParameters(),
 }

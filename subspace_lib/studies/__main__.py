@@ -15,6 +15,8 @@ import torch
 
 from subspace_lib.experiment import Description
 from subspace_lib.studies import BOOK
+from subspace_lib.studies.alignment import alignment_study
+from subspace_lib.studies.batches import batch_study
 from subspace_lib.studies.edge import edge_study
 from subspace_lib.studies.sam import sam_study
 from subspace_lib.studies.switch import replication_study, switch_study
@@ -22,16 +24,28 @@ from subspace_lib.studies.switch import replication_study, switch_study
 Task = tuple[Callable[[Description], object], Description]
 
 
-def tasks(chapter: str) -> list[Task]:
-    """The chapter's runs in pieces that can be computed at the same time: seed by seed, then the rest."""
+def tasks(chapter: str) -> tuple[list[Task], list[Task]]:
+    """The chapter's runs in pieces that can be computed at the same time, and what is to come last.
+
+    What a study asks of its first seed alone, it asks of the one seed that it is given here: so seeds
+    are computed without it, and the whole study adds it.
+    """
     whole = BOOK[chapter]
-    seeds = [whole.model_copy(update={"seeds": (seed,)}) for seed in whole.seeds]
+
+    def by_seed(**changes) -> list[Description]:
+        return [whole.model_copy(update={"seeds": (seed,), **changes}) for seed in whole.seeds]
+
+    if chapter == "01_dominant_subspace":
+        return [(alignment_study, p) for p in by_seed(classes=())], [(alignment_study, whole)]
+    if chapter == "03_full_batch_gd":
+        core = [(batch_study, p) for p in by_seed(batch_sizes=())]
+        return core, [(batch_study, p) for p in by_seed()]
     if chapter == "05_edge_of_stability":
-        return [*[(switch_study, p) for p in seeds], (edge_study, whole)]
+        return [*[(switch_study, p) for p in by_seed()], (edge_study, whole)], []
     if chapter == "06_sam":
-        at_edge = [(switch_study, p.at_edge()) for p in seeds]
-        return [*at_edge, *[(switch_study, p) for p in seeds], (sam_study, whole)]
-    return [*[(switch_study, p) for p in seeds], (replication_study, whole)]
+        at_edge = [(switch_study, p.at_edge()) for p in by_seed()]
+        return [*at_edge, *[(switch_study, p) for p in by_seed()]], [(sam_study, whole)]
+    return [(switch_study, p) for p in by_seed()], [(replication_study, whole)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = set(options.chapters) - set(BOOK)
     if unknown:
         parser.error(f"{', '.join(unknown)} is not a chapter with runs: {', '.join(BOOK)}")
-    todo = [task for chapter in options.chapters or BOOK for task in tasks(chapter)]
+    pieces = [tasks(chapter) for chapter in options.chapters or BOOK]
+    todo = [task for first, _ in pieces for task in first]
+    todo += [task for _, last in pieces for task in last]
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     # One thread a process beats all threads in one: minibatch steps are too small to share.
     spawn = multiprocessing.get_context("spawn")

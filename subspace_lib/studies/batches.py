@@ -1,0 +1,164 @@
+"""From one point of SGD: other batch sizes, full-batch GD and back, artificial noise (C4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, field_validator
+
+from subspace_lib.store import Store
+from subspace_lib.studies.base import check_switch, getter, numbers
+from subspace_lib.studies.switch import SwitchParameters
+from subspace_lib.survey import Survey
+from subspace_lib.training import Trajectory
+
+QUICK = {
+    "dataset": "digits",
+    "steps": 160,
+    "switch_step": 60,
+    "seeds": (0,),
+    "target_angle": 0.15,
+    "record_every": 20,
+    "spectrum_every": 60,
+    "branch_every": 33,
+    "batch_sizes": (10, 250),
+    "full_steps": 60,
+    "full_every": 20,
+    "start_every": 30,
+    "back_every": 21,
+    "switch_alignment": None,
+}
+
+
+class BatchParameters(SwitchParameters):
+    """Parameters of the batch study.
+
+    The SGD runs are those of the switch study with the same parameters, whose ``batch_size`` is that of
+    the start. ``batch_sizes`` branch off at ``switch_step`` and go on to ``steps``; GD, with and without
+    noise, goes on for ``full_steps``, and SGD after it for as many; GD from the initialisation takes
+    ``full_steps`` too. The ``_every`` are steps between rows; that of minibatch branches shares no factor
+    with the steps in an epoch.
+    """
+
+    batch_sizes: tuple[int, ...] = (10, 250, 1000)
+    branch_every: int = Field(273, ge=1)
+    full_steps: int = Field(1000, ge=1)
+    full_every: int = Field(20, ge=1)
+    start_every: int = Field(50, ge=1)
+    back_every: int = Field(21, ge=1)
+
+    @field_validator("batch_sizes", mode="before")
+    @classmethod
+    def _sizes_from_text(cls, sizes):
+        return numbers(sizes)
+
+    def resolved(self) -> BatchParameters:
+        """The parameters in force, after the profile."""
+        return self.in_profile(QUICK)
+
+
+@dataclass(frozen=True)
+class BatchStudy:
+    """Trajectories of the batch study.
+
+    Attributes:
+        parameters: those in force.
+        runs: by name and seed: "SGD", "GD", "back", "sgd noise", "isotropic noise", "GD from the start".
+        sizes: by batch size and seed, the study's own and the full batch among them.
+        surveys: by seed, the noise of single samples at the branch point.
+    """
+
+    parameters: BatchParameters
+    runs: dict[tuple[str, int], Trajectory]
+    sizes: dict[tuple[int, int], Trajectory]
+    surveys: dict[int, Trajectory]
+
+    def of(self, name: str) -> list[Trajectory]:
+        """The trajectories of that name, in the order of the seeds."""
+        return [self.runs[name, seed] for seed in self.parameters.seeds]
+
+    def batch_sizes(self) -> list[int]:
+        """In ascending order."""
+        return sorted({size for size, _ in self.sizes})
+
+    def point(self, seed: int, quantity: str) -> pd.Series:
+        """A quantity of the survey at the branch point, by index."""
+        table = self.surveys[seed].table
+        rows = table[table["quantity"] == quantity]
+        return rows.set_index("index")["value"]
+
+    def predicted(self, seed: int, batch: int) -> float:
+        """Alignment of the full-batch gradient that the quadratic model predicts at the branch point.
+
+        Along an eigenvector of eigenvalue λ, SGD on a quadratic with independent gradient noise of
+        variance c S settles at gradients of variance η λ c S/(2 − η λ), c = (N − B)/((N − 1) B).
+        The rest of the gradient is that of GD, at the last row within 100 steps of the change.
+        """
+        p = self.parameters
+        share = (p.samples - batch) / ((p.samples - 1) * batch)
+        values = self.point(seed, "eigenvalue").loc[1 : p.k]
+        noise = share * self.point(seed, "noise").loc[1 : p.k]
+        dominant = (p.learning_rate * values * noise / (2 - p.learning_rate * values)).sum()
+        rows = self.runs["GD", seed].table
+        rest = rows[rows["step"] <= p.switch_step + 100]["gradient_norm"].iloc[-1]
+        return float(np.sqrt(dominant / (dominant + rest**2)))
+
+
+def batch_study(
+    parameters: BatchParameters, store: Store | None = None, *, compute: bool = True
+) -> BatchStudy:
+    """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
+    parameters, get = parameters.resolved(), getter(store, compute)
+    p = parameters
+    check_switch(p.switch_step, p.steps)
+    runs, sizes, surveys = {}, {}, {}
+    # All descriptions first: a bad value is an error before anything runs.
+    wanted = {
+        (name, seed): experiment for seed in p.seeds for name, experiment in _runs(p, seed).items()
+    }
+    branches = {(size, seed): _branch(p, seed, size) for seed in p.seeds for size in p.batch_sizes}
+    points = {seed: Survey.parse(**p.fields(seed, steps=p.switch_step + 1, anchors=(p.switch_step,)))
+              for seed in p.seeds}  # fmt: skip
+    for key, experiment in wanted.items():
+        runs[key] = get(experiment)
+    for seed, survey in points.items():
+        surveys[seed] = get(survey)
+        sizes[runs["SGD", seed].experiment.batch_size, seed] = runs["SGD", seed]
+        sizes[p.samples, seed] = runs["GD", seed]
+    for key, experiment in branches.items():
+        sizes[key] = get(experiment)
+    return BatchStudy(p, runs, sizes, surveys)
+
+
+def _runs(p: BatchParameters, seed: int) -> dict:
+    """The runs by name."""
+    start, end = p.switch_step, p.switch_step + p.full_steps
+    sgd = {"until": start, "batch_size": p.batch_size}
+    full = {"batch_size": "full", "before": [sgd], "switch_step": start, "steps": end}
+    full |= _rows(p, p.full_every)
+    back = {"before": [sgd, {"until": end, "batch_size": p.samples}], "switch_step": end}
+    back |= {"steps": end + p.full_steps, **_rows(p, p.back_every)}
+    begin = {"batch_size": "full", "steps": p.full_steps, **_rows(p, p.start_every)}
+    noise = {"noise_batch": p.batch_size}
+    return {
+        "SGD": p.run(seed, "none"),
+        "GD": p.experiment(seed, **full),
+        "back": p.experiment(seed, **back),
+        "sgd noise": p.experiment(seed, **full, noise="sgd", **noise),
+        "isotropic noise": p.experiment(seed, **full, noise="isotropic", **noise),
+        "GD from the start": p.experiment(seed, **begin),
+    }
+
+
+def _branch(p: BatchParameters, seed: int, size: int):
+    before = [{"until": p.switch_step, "batch_size": p.batch_size}]
+    rows = _rows(p, p.branch_every)
+    return p.experiment(seed, batch_size=size, before=before, switch_step=p.switch_step, **rows)
+
+
+def _rows(p: BatchParameters, every: int) -> dict:
+    """Rows so many steps apart; plain runs need the subspace at rows only."""
+    rows = {"record_every": every, "spectrum_every": 10**6 * every}
+    return rows | ({"refresh": every} if p.refresh == "adaptive" else {})
