@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 import pandas as pd
 from IPython.display import Markdown
 
-from subspace_lib import claims
+from subspace_lib import claims, figures
 from subspace_lib.claims import Verdict, table
 from subspace_lib.experiment import Description
+from subspace_lib.studies.alignment import AlignmentStudy
+from subspace_lib.studies.batches import BatchStudy
 from subspace_lib.studies.switch import SwitchStudy
 from subspace_lib.training import Trajectory
 
@@ -37,7 +39,7 @@ def parameters(namespace: Mapping[str, Any], kind: type[Parameters]) -> Paramete
 def protocol(study: SwitchStudy) -> Markdown:
     """The parameters in force, the switch, and the outcome of each run, as a table."""
     p = study.parameters
-    rows = [f"| {name} | {_show(value)} |" for name, value in p.model_dump().items()]
+    rows = _in_force(p)
     for seed in p.seeds:
         if study.triggered[seed]:
             why = f"alignment's moving average above {p.switch_alignment}"
@@ -49,10 +51,27 @@ def protocol(study: SwitchStudy) -> Markdown:
         else:
             why = "fixed by switch_step"
         rows.append(f"| switch, seed {seed} | step {study.switch_steps[seed]}: {why} |")
-    for (method, seed), trajectory in study.trajectories.items():
-        if trajectory.status != "complete":
-            rows.append(f"| {method}, seed {seed} | **{trajectory.status}** |")
+    rows += _incomplete(study.trajectories.values())
     return Markdown("\n".join(["| parameter | in force |", "|-|-|", *rows]))
+
+
+def in_force(parameters: Description, runs: Iterable[Trajectory]) -> Markdown:
+    """The parameters in force, and which of the runs did not come to their end, as a table."""
+    rows = [*_in_force(parameters), *_incomplete(runs)]
+    return Markdown("\n".join(["| parameter | in force |", "|-|-|", *rows]))
+
+
+def _in_force(parameters: Description) -> list[str]:
+    return [f"| {name} | {_show(value)} |" for name, value in parameters.model_dump().items()]
+
+
+def _incomplete(runs: Iterable[Trajectory]) -> list[str]:
+    return [
+        f"| {run.experiment.method}, seed {run.experiment.seed}, η = "
+        f"{run.experiment.learning_rate:g} | **{run.status}** |"
+        for run in runs
+        if run.status != "complete"
+    ]
 
 
 def verdict(verdicts: list[Verdict]) -> Markdown:
@@ -71,7 +90,7 @@ def descent(study: SwitchStudy) -> Markdown:
         "steps on which it lowers the loss | measured decrease per step, 10⁻⁶ |",
         "|-|-|-|-|-|-|",
     ]
-    for trajectory in study.of("SGD"):
+    for trajectory in study.of("none"):
         seed = trajectory.experiment.seed
         rows = trajectory.table[trajectory.table["step"] >= study.switch_steps[seed]]
         steps = rows["step"].iloc[-1] - rows["step"].iloc[0]
@@ -93,14 +112,15 @@ def cost(study: SwitchStudy) -> Markdown:
         "gradients per step | minutes |",
         "|-|-|-|-|-|-|-|",
     ]
-    for method in ("SGD", "Dom-SGD", "Bulk-SGD"):
-        ends = pd.DataFrame([t.table.iloc[-1] for t in study.of(method)]).reset_index()
-        starts = pd.DataFrame([t.table.iloc[0] for t in study.of(method)]).reset_index()
+    for projection in ("none", "dominant", "bulk"):
+        runs = study.of(projection)
+        ends = pd.DataFrame([t.table.iloc[-1] for t in runs]).reset_index()
+        starts = pd.DataFrame([t.table.iloc[0] for t in runs]).reset_index()
         steps = (ends["step"] - starts["step"]).mean()
         refreshes = ends["refreshes"].mean()
         equivalents = ends["gradient_equivalents"].mean() / steps
         lines.append(
-            f"| {method} | {steps:.0f} | {refreshes:.0f} | {steps / refreshes:.0f} | "
+            f"| {study.name(projection)} | {steps:.0f} | {refreshes:.0f} | {steps / refreshes:.0f} | "
             f"{ends['products'].mean():.0f} | {equivalents:.2f} | {ends['seconds'].mean() / 60:.1f} |"
         )
     return Markdown("\n".join(lines))
@@ -124,6 +144,83 @@ def drift(runs: Mapping[str, Trajectory]) -> Markdown:
             f"{rows['angle_bound'].max():.3f} |"
         )
     return Markdown("\n".join(lines))
+
+
+def loss_changes(study: AlignmentStudy) -> Markdown:
+    """Terms of the expansion and the measured change by anchor: means in 10⁻⁶ ± twice their error."""
+    frame = 1e6 * figures.loss_change_table(study)
+    columns = {
+        "first_dominant": "first order, dominant", "second_dominant": "second order, dominant",
+        "measured_dominant": "measured, dominant", "first_bulk": "first order, bulk",
+        "second_bulk": "second order, bulk", "measured_bulk": "measured, bulk",
+        "measured_whole": "measured, whole",
+    }  # fmt: skip
+    lines = [
+        "| from step | " + " | ".join(columns.values()) + " |",
+        "|-" * (1 + len(columns)) + "|",
+    ]
+    for anchor, row in frame.iterrows():
+        cells = [f"{row[c]:.3g} ± {2 * row['error_' + c]:.2g}" for c in columns]
+        lines.append(f"| {anchor:,} | " + " | ".join(cells) + " |")
+    return Markdown("\n".join([*lines, "", "Loss change a step, in 10⁻⁶."]))
+
+
+def noise_shares(study: BatchStudy) -> Markdown:
+    """Share of the gradient noise's variance in S_k at the branch point, by seed, and what was expected."""
+    k, rows = study.parameters.k, []
+    for seed in study.parameters.seeds:
+        scatter, values = study.point(seed, "noise"), study.point(seed, "eigenvalue")
+        trace = study.point(seed, "trace").loc[0]
+        measured = scatter.loc[1:k].sum() / scatter.loc[0]
+        rows.append(
+            f"| {seed} | {measured:.3f} | {values.loc[1:k].sum() / trace:.3f} | {scatter.loc[0]:.3g} |"
+        )
+    head = (
+        "| seed | share of SGD's noise in S_k | Σλᵢ/tr H | variance of a single sample's gradient |"
+    )
+    return Markdown("\n".join([head, "|-|-|-|-|", *rows]))
+
+
+def batch_sizes(study: BatchStudy) -> Markdown:
+    """Alignment by batch size, means over seeds: predicted, after the branch, at the end."""
+    frame = figures.alignment_by_size(study).groupby("batch").mean().drop(columns="seed")
+    lines = [
+        "| batch size | " + " | ".join(frame.columns) + " |",
+        "|-" * (1 + frame.shape[1]) + "|",
+    ]
+    lines += [f"| {size:,} | " + " | ".join(f"{v:.3f}" for v in row) + " |" for size, row in
+              zip(frame.index, frame.to_numpy(), strict=True)]  # fmt: skip
+    return Markdown("\n".join(lines))
+
+
+def valley(run: Trajectory) -> Markdown:
+    """Distances and losses at a few moments of a valley run, with the dominant share of the distances."""
+    rows = run.table
+    picks = rows.iloc[sorted({0, len(rows) // 8, len(rows) // 4, len(rows) // 2, len(rows) - 1})]
+    lines = [
+        "| step | L(GD) | L(mean of GD) | L(Bulk-GD) | ‖GD − Bulk‖ | dominant share | ‖mean − Bulk‖ | "
+        "dominant share | Bulk-GD's way |",
+        "|-|-|-|-|-|-|-|-|-|",
+    ]
+    for _, r in picks.iterrows():
+        lines.append(
+            f"| {r['step']:.0f} | {r['loss']:.4f} | {r['loss_average']:.4f} | {r['loss_bulk']:.4f} | "
+            f"{r['distance']:.3f} | {r['dominant_share']:.0%} | {r['distance_average']:.3f} | "
+            f"{r['dominant_share_average']:.0%} | {r['travelled']:.3f} |"
+        )
+    return Markdown("\n".join(lines))
+
+
+def rates(runs: Mapping[float, Trajectory]) -> Markdown:
+    """Sharpness, alignment and loss of GD at the end, by learning rate."""
+    lines = ["| η | 2/η | λ₁ at the end | λ₁η/2 | alignment | loss | outcome |", "|-|-|-|-|-|-|-|"]
+    for rate, run in runs.items():
+        sharpness, aligned = claims.tail(run, "eigenvalue_01"), claims.tail(run, "alignment")
+        lines.append(
+            f"| {rate:g} | {2 / rate:.3g} | {sharpness:.1f} | {rate * sharpness / 2:.2f} | "
+            f"{aligned:.3f} | {claims.tail_loss(run):.4f} | {run.status} |"
+        )
+    return Markdown("\n".join([*lines, "", "Means over the last 2% of the steps."]))
 
 
 def provenance(trajectories: Iterable[Trajectory]) -> Markdown:

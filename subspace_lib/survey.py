@@ -208,8 +208,8 @@ class SurveyRun:
         """Continue from ``state()``."""
         device = self.experiment.device
         self.run.load_state({n[4:]: v for n, v in state.items() if n.startswith("run.")})
-        bases = {n[6:]: v for n, v in state.items() if n.startswith("basis.")}
-        self.bases = {int(step): v.to(device).T.contiguous() for step, v in sorted(bases.items())}
+        bases = {int(n[6:]): v for n, v in state.items() if n.startswith("basis.")}
+        self.bases = {step: bases[step].to(device).T.contiguous() for step in sorted(bases)}
         if "vectors" in state:
             self.vectors = state["vectors"].to(device).T.contiguous()
         self.rows, self.step = state["rows"].tolist(), self.run.step
@@ -217,5 +217,5 @@ class SurveyRun:
 
 
 def mean_squared_cosine(basis: Tensor, span: Tensor) -> float:
-    """‖Qᵀ V‖_F² / k for orthonormal V (D, k) and Q (D, q): 1 where V lies in the span, k q/(k D) at random."""
+    """‖QᵀV‖_F²/k for orthonormal V (D, k), Q (D, q): 1 where V lies in the span, q/D at random."""
     return float((span.T @ basis).square().sum()) / basis.shape[1]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from subspace_lib import data, models, optimizers
 from subspace_lib.eigensolver import NonFiniteProduct
-from subspace_lib.experiment import Experiment, Phase
+from subspace_lib.experiment import Experiment, InvalidParameter, Phase
 from subspace_lib.noise import GradientNoise
 from subspace_lib.objective import Objective
 from subspace_lib.subspace import DominantSubspace, Refresh
@@ -108,6 +108,13 @@ class Run:
             chunk=e.chunk,
             device=e.device,
         )
+        samples = len(self.objective)
+        for size in (e.batch_size, *(phase.batch_size or 1 for phase in e.before)):
+            if size > samples:
+                raise InvalidParameter(
+                    f"batch_size = {size} must be at most {samples}, the size of {e.dataset} with "
+                    f"{e.classes} classes."
+                )
         self.test = dataset.test_inputs.to(e.device), dataset.test_labels.to(e.device)
         self.subspace = DominantSubspace(
             self.objective,

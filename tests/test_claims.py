@@ -12,6 +12,10 @@ import pytest
 from subspace_lib import claims
 from subspace_lib.claims import interval, judge, judge_switch, progress
 from subspace_lib.store import Store
+from subspace_lib.studies.alignment import AlignmentParameters, AlignmentStudy
+from subspace_lib.studies.batches import BatchParameters, BatchStudy
+from subspace_lib.studies.edge import EdgeParameters, EdgeStudy
+from subspace_lib.studies.sam import SamStudy
 from subspace_lib.studies.switch import SwitchParameters, SwitchStudy
 from subspace_lib.training import Trajectory
 
@@ -34,13 +38,11 @@ def trajectory(end, *, seed=0, status="complete", start=1.0, **fields):
 def study(dom, bulk, status="complete"):
     runs = {}
     for seed in PARAMETERS.seeds:
-        runs["SGD", seed] = trajectory(0.5, seed=seed)
-        runs["Dom-SGD", seed] = trajectory(
+        runs["none", seed] = trajectory(0.5, seed=seed)
+        runs["dominant", seed] = trajectory(
             dom[seed], seed=seed, projection="dominant", switch_step=500, status=status
         )
-        runs["Bulk-SGD", seed] = trajectory(
-            bulk[seed], seed=seed, projection="bulk", switch_step=500
-        )
+        runs["bulk", seed] = trajectory(bulk[seed], seed=seed, projection="bulk", switch_step=500)
     return SwitchStudy(PARAMETERS, runs, {}, {})
 
 
@@ -89,6 +91,126 @@ def test_both_claims_are_judged_on_the_right_runs():
     assert (c2.verdict, c2.measured) == ("inconclusive", None)
 
 
+def test_a_claim_is_as_good_as_its_worst_part():
+    values = {
+        "good": claims.part("good", [1, 1.1, 1.2], at_least=0.5),
+        "open": claims.part("open", [0.1, 1, 2], at_least=0.5),
+        "bad": claims.part("bad", [0.1, 0.1, 0.1], at_least=0.5),
+    }
+    for names, verdict in (
+        (["good", "good"], "reproduced"),
+        (["good", "open"], "inconclusive"),
+        (["open", "bad", "good"], "not reproduced"),
+    ):
+        judged = claims.claim("C7", [values[n] for n in names], PARAMETERS, [])
+        assert judged.verdict == verdict
+        assert len(judged.parts) == len(names)
+    assert judged.measured == pytest.approx(0.1)  # the deciding part's
+    assert values["good"].criterion == "≥ 0.5"
+    assert claims.part("band", [1], at_least=0.9, at_most=1.15).criterion == "0.9 … 1.15"
+    undefined = claims.part("undefined", [math.nan, 1, 1], at_least=0.5)
+    assert (undefined.verdict, undefined.measured) == ("inconclusive", None)
+
+
+def rows(columns, **fields):
+    """A run with the given columns, which ends at the last of its steps."""
+    experiment = PARAMETERS.experiment(0, steps=columns["step"][-1], **fields)
+    return Trajectory(experiment, pd.DataFrame(columns), "complete", None, {})
+
+
+def alignment_runs(late, gap):
+    names = {f"eigenvalue_{i:02d}": [2.0 * gap if i <= 10 else 2.0] * 2 for i in range(1, 21)}
+    return rows({"step": [0, 1000], "alignment": [0.1, late], "train_loss": [1, 1], **names})
+
+
+def test_c1_wants_late_alignment_and_a_late_gap():
+    for late, gap, expected in (
+        (0.9, 2.5, ("reproduced", "reproduced")),
+        (0.7, 2.5, ("not reproduced", "reproduced")),
+        (0.9, 1.5, ("reproduced", "not reproduced")),
+    ):
+        runs = {seed: alignment_runs(late, gap) for seed in (0, 1, 2)}
+        parameters = AlignmentParameters(steps=1000)
+        (c1,) = claims.judge_alignment(AlignmentStudy(parameters, runs, {}, {}))
+        assert tuple(p.verdict for p in c1.parts) == expected
+        assert c1.parts[1].measured == pytest.approx(gap)
+
+
+def batch_study(sgd=0.9, fallen=0.05, back=0.9, sizes=(0.95, 0.9, 0.6, 0.0)):
+    p, runs, by_size = BatchParameters(steps=5000, full_steps=200), {}, {}
+    for seed in p.seeds:
+        after = {"step": [3000, 3050, 3100, 3150, 3200]}
+        runs["SGD", seed] = rows({"step": [0, 5000], "alignment": [0, sgd]})
+        # what comes after 100 steps does not count
+        runs["GD", seed] = rows(after | {"alignment": [0.9, 0.5, fallen, 0.0, sizes[-1]]})
+        runs["back", seed] = rows({"step": [3200, 3400], "alignment": [0, back]})
+        for size, value in zip((10, 50, 250, 5000), sizes, strict=True):
+            by_size[size, seed] = rows({"step": [3000, 5000], "alignment": [0, value]})
+    return BatchStudy(p, runs, by_size, {})
+
+
+@pytest.mark.parametrize(
+    ("changed", "failing"),
+    [
+        ({}, None),
+        ({"sgd": 0.7}, 0),
+        ({"fallen": 0.2}, 1),
+        ({"back": 0.5}, 2),
+        ({"sizes": (0.9, 0.95, 0.6, 0.0)}, 3),
+    ],
+)
+def test_c4_fails_by_each_of_its_parts(changed, failing):
+    (c4,) = claims.judge_batches(batch_study(**changed))
+    expected = ["reproduced"] * 4
+    if failing is not None:
+        expected[failing] = "not reproduced"
+    assert [p.verdict for p in c4.parts] == expected
+    assert c4.verdict == ("reproduced" if failing is None else "not reproduced")
+
+
+def edge_study(sharpness=25.5, alignment=0.99, dom=0.99, bulk=0.5, risen=60.0):
+    p = EdgeParameters(steps=1000)
+    steps, runs = [0, 280, 300, 350, 400, 1000], {}
+    before = [99.0, 99.0, sharpness, sharpness, sharpness, 99.0]  # only the last 100 steps count
+    for seed in p.seeds:
+        table = {"step": steps, "eigenvalue_01": before, "train_loss": [2, 2, 2, 2, 1, 0.5]}
+        table["alignment"] = [0, 0, alignment, alignment, alignment, 0]
+        runs["none", seed] = rows(table)
+        for projection, end in (("dominant", dom), ("bulk", bulk)):
+            table = {"step": [400, 1000], "train_loss": [1, end], "eigenvalue_01": [25, risen]}
+            runs[projection, seed] = rows(table, projection=projection, switch_step=400)
+    return EdgeStudy(SwitchStudy(p, runs, dict.fromkeys(p.seeds, 400), {}), None, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "failing"),
+    [
+        ({}, None),
+        ({"sharpness": 20.0}, 0),
+        ({"sharpness": 30.0}, 0),
+        ({"alignment": 0.85}, 1),
+        ({"dom": 0.7}, 2),
+        ({"bulk": 0.7}, 3),
+        ({"risen": 27.0}, 4),
+    ],
+)
+def test_c6_fails_by_each_of_its_parts(changed, failing):
+    (c6,) = claims.judge_edge(edge_study(**changed))
+    expected = ["reproduced"] * 5
+    if failing is not None:
+        expected[failing] = "not reproduced"
+    assert [p.verdict for p in c6.parts] == expected
+
+
+def test_c7_is_judged_on_both_regimes():
+    good, bad = study([1, 1, 1], [0.5] * 3), study([0.6] * 3, [0.5] * 3)
+    (c7,) = claims.judge_sam(SamStudy(good, good, {}))
+    assert c7.verdict == "reproduced" and len(c7.parts) == 4
+    for pair in ((good, bad), (bad, good)):
+        (c7,) = claims.judge_sam(SamStudy(*pair, {}))
+        assert c7.verdict == "not reproduced"
+
+
 def test_an_empty_store_leaves_every_claim_missing(tmp_path):
     rows = claims.verdicts(Store(tmp_path))
     assert [v.claim for v in rows] == [f"C{i}" for i in range(1, 9)]
@@ -101,7 +223,7 @@ def test_the_command_line_prints_json_with_the_promised_keys(tmp_path):
     rows = json.loads(done.stdout)
     assert set(rows[0]) == {
         "claim", "verdict", "criterion", "measured", "interval", "seeds", "steps", "dataset",
-        "model", "results",
+        "model", "results", "parts",
     }  # fmt: skip
     plain = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert plain.count("missing") == 8

@@ -5,6 +5,10 @@ import pytest
 from subspace_lib import notebook
 from subspace_lib.experiment import Experiment, InvalidParameter
 from subspace_lib.store import Store
+from subspace_lib.studies.alignment import AlignmentParameters, alignment_study
+from subspace_lib.studies.batches import BatchParameters, batch_study
+from subspace_lib.studies.edge import EdgeParameters, edge_study
+from subspace_lib.studies.sam import SamParameters, sam_study
 from subspace_lib.studies.switch import QUICK, SwitchParameters, switch_study
 
 BAD = {
@@ -37,6 +41,41 @@ def test_a_bad_parameter_is_one_sentence_before_anything_runs(fields, allowed, t
     assert allowed in message
     assert "\n" not in message and message.endswith(".")
     assert list(tmp_path.iterdir()) == []
+
+
+STUDIES = {
+    "alignment": (AlignmentParameters, {"anchors": [5, 5]}, "ascending"),
+    "alignment classes": (AlignmentParameters, {"classes": [11]}, "less than or equal to 10"),
+    "batches": (BatchParameters, {"batch_sizes": [10**6]}, "at most 5000"),
+    "batches switch": (BatchParameters, {"switch_step": 30_000}, "below steps"),
+    "edge": (EdgeParameters, {"learning_rates": [0.1, -1]}, "greater than 0"),
+    "edge switch": (EdgeParameters, {"switch_step": 3000}, "below steps"),
+    "edge batch": (EdgeParameters, {"batch_size": "all"}, "full"),
+    "sam": (SamParameters, {"rho": 0}, "greater than 0"),
+    "sam others": (SamParameters, {"rhos": [-1]}, "greater than 0"),
+    "sam switch": (SamParameters, {"edge_switch_step": 3000}, "below steps"),
+}
+RUN = {
+    AlignmentParameters: alignment_study,
+    BatchParameters: batch_study,
+    EdgeParameters: edge_study,
+    SamParameters: sam_study,
+}
+
+
+@pytest.mark.parametrize(("kind", "fields", "allowed"), STUDIES.values(), ids=STUDIES)
+def test_every_study_rejects_a_bad_parameter_before_anything_runs(kind, fields, allowed, tmp_path):
+    with pytest.raises(InvalidParameter) as error:
+        RUN[kind](kind.parse(**fields), Store(tmp_path))
+    message = str(error.value)
+    assert allowed in message
+    assert "\n" not in message and message.endswith(".")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sgd_has_no_rho():
+    with pytest.raises(InvalidParameter, match="rho = 0.1 has a meaning only with optimizer = sam"):
+        Experiment.parse(rho=0.1)
 
 
 def test_cuda_without_a_gpu_says_so(monkeypatch):

@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 import torch
 from IPython.display import Markdown
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from pydantic import Field
 
-from subspace_lib import figures
 from subspace_lib.benchmark.measure import run_case
 from subspace_lib.benchmark.problem import ANGLE, CASES, Case
 from subspace_lib.experiment import DatasetName, Description, InvalidParameter, ModelName
-from subspace_lib.figures import INK, Picture, styled
+from subspace_lib.figures.style import COLOURS, INK, LINES, Picture, band, panels, styled
 from subspace_lib.store import MissingRun, Store, default_root
 from subspace_lib.studies import BOOK
 from subspace_lib.studies.switch import SwitchStudy, switch_study
@@ -216,7 +216,7 @@ def floor(*widths: int) -> float:
 @styled
 def accuracy(case: dict[str, Any]) -> Picture:
     """Cost against accuracy: every solver of a case, the target's angle as a dotted line."""
-    figure, (axes,) = figures._axes(1, height=4.6)
+    figure, (axes,) = panels(1, height=4.6)
     for row in case["rows"]:
         if "failed" in row:
             continue
@@ -243,15 +243,14 @@ def accuracy(case: dict[str, Any]) -> Picture:
 @styled
 def over_training(study: SwitchStudy) -> Picture:
     """Gradient equivalents per step over a run, minibatches and everything recorded included."""
-    figure, (axes,) = figures._axes(1, height=3.5)
-    curves = {}
-    for method in figures.COLOURS:
-        curves[method] = []
-        for trajectory in study.of(method):
+    figure, (axes,) = panels(1, height=3.5)
+    for projection, colour in COLOURS.items():
+        curves = []
+        for trajectory in study.of(projection):
             rows = trajectory.table.set_index("step")["gradient_equivalents"]
             cost = rows.diff() / rows.index.to_series().diff()
-            curves[method].append(cost.rolling(10, min_periods=1).mean())
-        figures._band(axes, curves[method], figures.COLOURS[method], figures.LINES[method], method)
+            curves.append(cost.rolling(10, min_periods=1).mean())
+        band(axes, curves, colour, LINES[projection], study.name(projection))
     axes.set(yscale="log", xlabel="step", ylabel="gradient equivalents per step")
     axes.legend()
     return Picture(figure, "Cost per training step over the runs of chapter 02")
@@ -261,7 +260,7 @@ def over_training(study: SwitchStudy) -> Picture:
 def growth(found: dict[str, Any]) -> Picture:
     """Cost of one refresh against k, samples, width and chunk size, each varied alone."""
     rows = found["growth"]["measured"]
-    figure = figures.Figure(figsize=(5.6, 6), layout="constrained")
+    figure = Figure(figsize=(5.6, 6), layout="constrained")
     for axes, name in zip(
         figure.subplots(2, 2).flat, ("k", "samples", "width", "chunk"), strict=True
     ):

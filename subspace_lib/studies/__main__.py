@@ -41,7 +41,7 @@ def tasks(chapter: str) -> tuple[list[Task], list[Task]]:
         core = [(batch_study, p) for p in by_seed(batch_sizes=())]
         return core, [(batch_study, p) for p in by_seed()]
     if chapter == "05_edge_of_stability":
-        return [*[(switch_study, p) for p in by_seed()], (edge_study, whole)], []
+        return [(switch_study, p) for p in by_seed()], [(edge_study, whole)]
     if chapter == "06_sam":
         at_edge = [(switch_study, p.at_edge()) for p in by_seed()]
         return [*at_edge, *[(switch_study, p) for p in by_seed()]], [(sam_study, whole)]

@@ -51,6 +51,13 @@ class StudyParameters(Description):
     device: Literal["cpu", "cuda"] = "cpu"
     profile: Literal["paper", "quick"] = "paper"
 
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _number_or_full(cls, size):
+        if isinstance(size, str) and size != "full" and not size.isdecimal():
+            raise ValueError(f"batch_size = {size!r} must be a number of samples, or 'full'")
+        return size
+
     @field_validator("seeds", mode="before")
     @classmethod
     def _from_text(cls, seeds):

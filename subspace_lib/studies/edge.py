@@ -42,8 +42,8 @@ class EdgeParameters(SwitchParameters):
     switch_step: int = Field(400, ge=1)
     record_every: int = 25
     spectrum_every: int = 100
-    learning_rates: tuple[float, ...] = (0.02, 0.05, 0.12, 0.2)
-    window: int = Field(120, ge=2)
+    learning_rates: tuple[float, ...] = (0.02, 0.05, 0.2)
+    window: int = Field(100, ge=2)
     refresh: Refresh = "adaptive"
 
     @field_validator("learning_rates", mode="before")

@@ -40,9 +40,9 @@ class SamParameters(SwitchParameters):
     spectrum_every: int = 1800
     rhos: tuple[float, ...] = (0.005, 0.05, 0.1)
     edge_learning_rate: float = Field(0.04, gt=0)
-    edge_steps: int = Field(1500, ge=1)
+    edge_steps: int = Field(1400, ge=1)
     edge_switch_step: int = Field(400, ge=1)
-    edge_record_every: int = Field(25, ge=1)
+    edge_record_every: int = Field(35, ge=1)
 
     @field_validator("rhos", mode="before")
     @classmethod

@@ -1,0 +1,61 @@
+"""Figures: a study in, a picture out."""
+
+from subspace_lib.figures.alignment import (
+    by_classes,
+    changes,
+    class_spans,
+    gradients,
+    loss_change_table,
+    outliers,
+    turning,
+)
+from subspace_lib.figures.batches import (
+    alignment_by_size,
+    by_batch_size,
+    from_the_start,
+    learning,
+    single_sample_noise,
+    there_and_back,
+)
+from subspace_lib.figures.edge import cycles, rates, sharpness, valley
+from subspace_lib.figures.sam import ascents, edges, rhos
+from subspace_lib.figures.style import INK, Picture
+from subspace_lib.figures.switch import (
+    alignments,
+    angles,
+    compare,
+    losses,
+    spectra,
+    test_losses,
+)
+
+__all__ = [
+    "INK",
+    "Picture",
+    "alignment_by_size",
+    "alignments",
+    "angles",
+    "ascents",
+    "by_batch_size",
+    "by_classes",
+    "changes",
+    "class_spans",
+    "compare",
+    "cycles",
+    "edges",
+    "from_the_start",
+    "gradients",
+    "learning",
+    "loss_change_table",
+    "losses",
+    "outliers",
+    "rates",
+    "rhos",
+    "sharpness",
+    "single_sample_noise",
+    "spectra",
+    "test_losses",
+    "there_and_back",
+    "turning",
+    "valley",
+]
