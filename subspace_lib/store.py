@@ -54,6 +54,17 @@ class MissingRun(LookupError):
     """A run is not in the store, and was not to be computed."""
 
 
+def parse(description: dict[str, Any]) -> Experiment:
+    """The experiment, survey or valley that a ``description.json`` describes.
+
+    Raises:
+        InvalidParameter: no kind of run has these parameters.
+    """
+    fields = {n: v for n, v in description.items() if n not in ("data_sha256", "numerics")}
+    kind = next((kind for kind in RUNS if set(fields) <= set(kind.model_fields)), Experiment)
+    return kind.parse(**fields)
+
+
 class Store:
     """A folder of results.
 

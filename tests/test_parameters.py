@@ -74,7 +74,9 @@ def test_every_study_rejects_a_bad_parameter_before_anything_runs(kind, fields, 
 
 
 def test_sgd_has_no_rho():
-    with pytest.raises(InvalidParameter, match="rho = 0.1 has a meaning only with optimizer = sam"):
+    with pytest.raises(
+        InvalidParameter, match=r"rho = 0\.1 has a meaning only with optimizer = sam"
+    ):
         Experiment.parse(rho=0.1)
 
 

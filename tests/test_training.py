@@ -178,3 +178,17 @@ def test_digits_need_nothing_and_are_split_without_overlap():
     assert (len(dataset.train_labels), len(dataset.test_labels)) == (1500, 297)
     assert dataset.shape == (1, 8, 8)
     assert math.isclose(float(dataset.train_inputs.mean()), 0, abs_tol=0.01)
+
+
+def test_gradient_descent_has_its_learning_rate_in_both_subspaces_and_keeps_the_top_vectors_sign():
+    e = Experiment(**(QUICK | {"record_every": 1, "refresh": 1}), steps=12, batch_size=1500)
+    run = Run(e)
+    run.train()
+    table = run.table()
+    assert table["dominant_rate"].to_numpy() == pytest.approx(0.01, rel=1e-3)
+    assert table["bulk_rate"].to_numpy() == pytest.approx(0.01, rel=1e-3)
+    assert table["update_norm"].to_numpy() == pytest.approx(0.01 * table["gradient_norm"], rel=1e-4)
+    assert table["update_alignment"].to_numpy() == pytest.approx(table["alignment"], abs=1e-3)
+    assert (table["gradient_top"].abs() <= table["gradient_norm"]).all()
+    # far below 2/η the gradient along a slowly turning eigenvector changes slowly
+    assert (table["gradient_top"].iloc[6:] * table["gradient_top"].iloc[6] > 0).all()

@@ -15,16 +15,16 @@ from subspace_lib.training import SPECTRUM, Trajectory
 
 QUICK = {
     "dataset": "digits",
-    "steps": 120,
+    "steps": 60,
     "seeds": (0,),
     "target_angle": 0.15,
     "record_every": 20,
     "spectrum_every": 60,
-    "anchors": (0, 60),
+    "anchors": (0, 40),
     "lags": (1, 10),
     "window": 2,
     "classes": (3,),
-    "class_steps": 60,
+    "class_steps": 40,
     "switch_alignment": None,
 }
 

@@ -16,17 +16,17 @@ from subspace_lib.training import Trajectory
 
 QUICK = {
     "dataset": "digits",
-    "steps": 160,
-    "switch_step": 60,
+    "steps": 110,
+    "switch_step": 40,
     "seeds": (0,),
     "target_angle": 0.15,
     "record_every": 20,
-    "spectrum_every": 60,
+    "spectrum_every": 100,
     "branch_every": 33,
-    "batch_sizes": (10, 250),
-    "full_steps": 60,
+    "batch_sizes": (250,),
+    "full_steps": 40,
     "full_every": 20,
-    "start_every": 30,
+    "start_every": 20,
     "back_every": 21,
     "switch_alignment": None,
 }

@@ -16,14 +16,14 @@ from subspace_lib.valley import Valley
 
 QUICK = {
     "dataset": "digits",
-    "steps": 120,
-    "switch_step": 60,
-    "window": 20,
+    "steps": 90,
+    "switch_step": 45,
+    "window": 10,
     "learning_rates": (0.05,),
     "seeds": (0,),
     "target_angle": 0.15,
     "record_every": 15,
-    "spectrum_every": 60,
+    "spectrum_every": 90,
 }
 
 

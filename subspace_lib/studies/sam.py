@@ -14,16 +14,16 @@ from subspace_lib.training import Trajectory
 
 QUICK = {
     "dataset": "digits",
-    "steps": 120,
-    "switch_step": 60,
-    "edge_steps": 80,
-    "edge_switch_step": 40,
-    "edge_record_every": 15,
+    "steps": 90,
+    "switch_step": 40,
+    "edge_steps": 70,
+    "edge_switch_step": 35,
+    "edge_record_every": 35,
     "rhos": (0.1,),
     "seeds": (0,),
     "target_angle": 0.15,
     "record_every": 20,
-    "spectrum_every": 60,
+    "spectrum_every": 80,
 }
 
 
