@@ -14,7 +14,7 @@ from subspace_lib.eigensolver import orthonormalize, sin_largest_angle, top_eige
 from subspace_lib.experiment import Experiment
 from subspace_lib.training import SPECTRUM, Run
 
-ANGLE = 0.01  # certified sine up to which each basis is solved for
+ANGLE = 0.01  # certified sine up to which bases are solved for that are compared
 PROBES = 10  # random vectors for the trace of the Hessian
 COLUMNS = ("anchor", "quantity", "index", "value")
 QUANTITIES = (
@@ -39,7 +39,11 @@ QUANTITIES = (
 
 
 class Survey(Experiment):
-    """What to look at, and where, along a plain run of ``steps`` steps."""
+    """What to look at, and where, along a plain run of ``steps`` steps.
+
+    Subspaces that are compared are solved for up to a certified sine of 0.01, those that only take an
+    update apart up to ``target_angle``.
+    """
 
     anchors: tuple[int, ...] = Field(min_length=1)
     lags: tuple[int, ...] = Field((), description="steps after an anchor at which S_k is compared")
@@ -106,7 +110,8 @@ class SurveyRun:
     def _look(self) -> None:
         e, step, run = self.experiment, self.step, self.run
         hessian = run.objective.hessian(run.theta)
-        basis = self._solve(hessian)
+        compared = step in e.anchors or step == e.steps or bool(self.moments[step])
+        basis = self._solve(hessian, ANGLE if compared else e.target_angle)
         for anchor, lag in self.moments[step]:
             self._compare("angle", "overlap", anchor, lag, basis)
         if step in e.anchors:
@@ -122,14 +127,14 @@ class SurveyRun:
     def _note(self, anchor: int, quantity: str, index: int, value: float) -> None:
         self.rows.append([anchor, QUANTITIES.index(quantity), index, float(value)])
 
-    def _solve(self, hessian) -> Tensor:
-        """Basis of S_k at the run's point, (D, k), certified to ``ANGLE``."""
+    def _solve(self, hessian, angle: float) -> Tensor:
+        """Basis of S_k at the run's point, (D, k), certified to an angle."""
         k, theta = self.experiment.k, self.run.theta
         start = self.vectors
         if start is None:
             generator = torch.Generator().manual_seed(self.experiment.seed)
             start = torch.randn(len(theta), k + self.experiment.guards, generator=generator)
-        pairs = top_eigenpairs(hessian, k, start.to(theta), angle=ANGLE)
+        pairs = top_eigenpairs(hessian, k, start.to(theta), angle=angle)
         self.vectors = pairs.vectors[:, : k + self.experiment.guards].contiguous()
         return pairs.vectors[:, :k].contiguous()
 

@@ -39,7 +39,7 @@ class AlignmentParameters(SwitchParameters):
 
     anchors: tuple[int, ...] = (0, 100, 300, 1000, 3000, 10_000, 18_000)
     lags: tuple[int, ...] = (1, 10, 100, 1000)
-    window: int = Field(20, ge=1)
+    window: int = Field(12, ge=1)
     classes: tuple[int, ...] = (2, 3, 5, 10)
     class_steps: int = Field(3000, ge=2)
 
