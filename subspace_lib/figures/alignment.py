@@ -86,9 +86,8 @@ def class_spans(study: AlignmentStudy) -> Picture:
     }
     for label, colour, dashes in styles(spans):
         _over_anchors(axes, study, spans[label], colour, dashes, label)
-    axes.set(
-        xscale="symlog", xlabel="step", ylabel="mean squared cosine to S$_k$", ylim=(-0.03, 1.05)
-    )
+    axes.set_xscale("symlog", linthresh=100)
+    axes.set(xlabel="step", ylabel="mean squared cosine to S$_k$", ylim=(-0.03, 1.05))
     axes.set_xlim(left=0)
     axes.legend(loc="center right")
     return Picture(figure, "Overlap of the dominant subspace with gradients of mean outputs")
@@ -109,9 +108,8 @@ def turning(study: AlignmentStudy) -> Picture:
     log_ticks(top)
     top.legend(fontsize=9, ncols=2)
     _over_anchors(bottom, study, "final_overlap", CYCLE[0], "-", "mean squared cosine")
-    bottom.set(
-        xscale="symlog", xlabel="step", ylabel="overlap with S$_k$ at the end", ylim=(0, 1.05)
-    )
+    bottom.set_xscale("symlog", linthresh=100)
+    bottom.set(xlabel="step", ylabel="overlap with S$_k$ at the end", ylim=(0, 1.05))
     bottom.set_xlim(left=0)
     return Picture(
         figure, "How far the dominant subspace turns, by steps, and its overlap with the last"

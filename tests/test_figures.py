@@ -1,0 +1,57 @@
+"""Figures from the stored studies: every axis is named, nothing that is drawn is empty."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from subspace_lib import claims, figures
+from subspace_lib.store import Store
+from subspace_lib.studies import BOOK
+
+ROOT = Path(__file__).resolve().parent.parent
+DRAWN = {
+    "01_dominant_subspace": (
+        figures.outliers, figures.gradients, figures.by_classes, figures.class_spans,
+        figures.turning, figures.changes,
+    ),
+    "02_dom_vs_bulk": (
+        figures.losses, figures.alignments, figures.spectra, figures.angles, figures.test_losses,
+    ),
+    "03_full_batch_gd": (
+        figures.there_and_back, figures.single_sample_noise, figures.by_batch_size,
+        figures.learning, figures.from_the_start,
+    ),
+    "05_edge_of_stability": (figures.cycles, figures.rates, figures.valley),
+    "06_sam": (figures.edges, figures.ascents, figures.rhos),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=DRAWN)
+def drawn(request):
+    study = claims.JUDGES[request.param][0]
+    found = study(BOOK[request.param], Store(ROOT / "results"), compute=False)
+    return [draw(found).figure for draw in DRAWN[request.param]]
+
+
+def test_every_axis_is_named_and_holds_finite_points(drawn):
+    for figure in drawn:
+        assert figure.axes[-1].get_xlabel()
+        for axes in figure.axes:
+            assert axes.get_ylabel()
+            curves = [line for line in axes.lines if len(line.get_xdata()) > 2]
+            assert curves
+            for line in curves:
+                assert np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any()
+
+
+def test_the_alignment_after_the_branch_is_the_mean_of_its_rows():
+    """Against the stored tables, by hand."""
+    found = claims.JUDGES["03_full_batch_gd"][0](
+        BOOK["03_full_batch_gd"], Store(ROOT / "results"), compute=False
+    )
+    frame = figures.alignment_by_size(found).set_index(["batch", "seed"])
+    table = found.sizes[250, 1].table
+    rows = [a for s, a in zip(table["step"], table["alignment"], strict=True) if 3100 < s <= 5000]
+    assert frame.loc[(250, 1), "after the branch"] == pytest.approx(sum(rows) / len(rows))
+    assert frame["predicted"].between(0, 1).all()
