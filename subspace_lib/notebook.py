@@ -193,6 +193,27 @@ def batch_sizes(study: BatchStudy) -> Markdown:
     return Markdown("\n".join(lines))
 
 
+def settling(study: SwitchStudy) -> Markdown:
+    """Dom-X at the switch, up to 250 steps after it and at the end; its progress counted from either."""
+    p, dom = study.parameters, study.name("dominant")
+    after = min(250, (p.steps - max(study.switch_steps.values())) // 4)
+    lines = [
+        f"| seed | L at the switch | L({dom}) {after} steps later | at the end | progress({dom}) | "
+        f"the same, counted from {after} steps after the switch |",
+        "|-|-|-|-|-|-|",
+    ]
+    for seed, plain, run in zip(p.seeds, study.of("none"), study.of("dominant"), strict=True):
+        losses = run.table.set_index("step")["train_loss"]
+        begun, end = losses.iloc[0], claims.tail_loss(run)
+        settled = losses[losses.index >= study.switch_steps[seed] + after].iloc[0]
+        later = (settled - end) / (settled - claims.tail_loss(plain))
+        lines.append(
+            f"| {seed} | {begun:.4f} | {settled:.4f} | {end:.4f} | "
+            f"{claims.progress(plain, run):.3f} | {later:.3f} |"
+        )
+    return Markdown("\n".join(lines))
+
+
 def valley(run: Trajectory) -> Markdown:
     """Distances and losses at a few moments of a valley run, with the dominant share of the distances."""
     rows = run.table
