@@ -96,16 +96,16 @@ figures.gradients(study)
 figures.by_classes(study)
 
 # %% [markdown]
-# Second, ask where $S_k$ lies: in the span of the gradients of the $C$ mean outputs, or of the $C^2$
-# outputs averaged over each class?
+# Second, ask where $S_k$ lies. The rows of $\bar J$ are the gradients of the $C$ mean outputs: directions
+# that need neither a Hessian nor labels.
 
-# %% mystnb={"figure": {"caption": "Mean squared cosine between the dominant subspace and three spans over training: 1 where it lies inside. **What to see:** how much of the subspace the classes' mean outputs explain, early and late.", "name": "fig-spans"}}
+# %% mystnb={"figure": {"caption": "Mean squared cosine between the dominant subspace and three spans over training: 1 where it lies inside. **What to see:** whether the dominant subspace is the span of the mean outputs' gradients, and whether it still is where the gap has closed.", "name": "fig-spans"}}
 figures.class_spans(study)
 
 # %% [markdown]
 # ## How fast it turns
 
-# %% mystnb={"figure": {"caption": "Top: sine of the largest principal angle between the dominant subspace at a step and some steps later. Bottom: mean squared cosine between the subspace at a step and at the end of training. Mean and range over seeds. **What to see:** how the subspace turns less and less, and that one step turns it nearly as far as ten do: minibatch jitter.", "name": "fig-turning"}}
+# %% mystnb={"figure": {"caption": "Top: sine of the largest principal angle between the dominant subspace at a step and some steps later. Bottom: mean squared cosine between the subspace at a step and at the end of training. Mean and range over seeds. **What to see:** how the subspace turns less and less; late in training, that one step turns it nearly half as far as a hundred do: minibatch jitter.", "name": "fig-turning"}}
 figures.turning(study)
 
 # %% [markdown]

@@ -17,7 +17,7 @@ from subspace_lib.optimizers import OPTIMIZERS, PROJECTIONS
 NUMERICS = 3  # raised whenever the code changes the numbers that a description leads to
 # Younger than the oldest stored runs: described, and hashed, only where they differ from their default.
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
-LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes")
+LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes", "record_spans")
 
 
 DatasetName = Literal[data.DATASETS]
@@ -101,6 +101,9 @@ class Experiment(Description):
     # Not a divisor of the steps in an epoch, or every row would be at the same place of an epoch.
     record_every: int = Field(90, ge=1, description="steps")
     spectrum_every: int = Field(900, ge=1, description="steps, a multiple of record_every")
+    record_spans: tuple[tuple[int, int], ...] = Field(
+        (), description="rows only in these spans of steps, first and last included, and at the end"
+    )
     chunk: int = Field(
         default_factory=lambda fields: CHUNKS.get(fields.get("model"), 1000),
         ge=1,

@@ -206,7 +206,7 @@ class Run:
 
     def _step(self) -> None:
         e, last = self.experiment, self.step == self.experiment.steps
-        record = last or self.step == e.switch_step or self.step % e.record_every == 0
+        record = last or self.step == e.switch_step or self._row_due()
         gradient = self._gradient()
         if record or self.subspace.due(self.step):
             seen = self.subspace.refresh(self.theta, self.step, gradient, measure=record)
@@ -222,6 +222,11 @@ class Run:
             self.status = "complete"
         else:
             self._apply(state, update, e.projection)
+
+    def _row_due(self) -> bool:
+        e, spans = self.experiment, self.experiment.record_spans
+        inside = not spans or any(first <= self.step <= end for first, end in spans)
+        return inside and self.step % e.record_every == 0
 
     def _watch(self) -> None:
         _, full = self.objective.gradient(self.theta)

@@ -100,6 +100,12 @@ def test_rows_are_what_they_say(digits):
     assert table[[c for c in COLUMNS if c.startswith("eigen")]].iloc[0].is_monotonic_decreasing
 
 
+def test_rows_can_be_kept_to_spans_of_steps():
+    run = Run(Experiment(**QUICK, steps=90, switch_step=5, record_spans=[[10, 25], [70, 80]]))
+    run.train()
+    assert run.table()["step"].tolist() == [5, 10, 20, 70, 80, 90]
+
+
 def test_descent_predicts_the_change_of_the_loss(digits):
     """Second-order expansion of one small SGD step, and the share of its dominant part."""
     e = Experiment(**(QUICK | {"record_every": 1}), steps=3, learning_rate=1e-3, batch_size=1500)

@@ -16,9 +16,7 @@ from subspace_lib.figures.style import (
     styled,
     styles,
 )
-from subspace_lib.studies.batches import BatchStudy
-
-AROUND = 2000  # steps after the branch over which alignments are averaged
+from subspace_lib.studies.batches import AROUND, BatchStudy
 
 
 @styled

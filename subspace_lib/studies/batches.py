@@ -14,6 +14,7 @@ from subspace_lib.studies.switch import SwitchParameters
 from subspace_lib.survey import Survey
 from subspace_lib.training import Trajectory
 
+AROUND = 2000  # steps after the branch over which alignments are averaged
 QUICK = {
     "dataset": "digits",
     "steps": 110,
@@ -36,14 +37,15 @@ class BatchParameters(SwitchParameters):
     """Parameters of the batch study.
 
     The SGD runs are those of the switch study with the same parameters, whose ``batch_size`` is that of
-    the start. ``batch_sizes`` branch off at ``switch_step`` and go on to ``steps``; GD, with and without
+    the start. ``batch_sizes`` branch off at ``switch_step`` and go on to ``steps``, with rows in the 2,000 steps
+    after the branch and the last 2% of the steps; GD, with and without
     noise, goes on for ``full_steps``, and SGD after it for as many; GD from the initialisation takes
     ``full_steps`` too. The ``_every`` are steps between rows; that of minibatch branches shares no factor
     with the steps in an epoch.
     """
 
     batch_sizes: tuple[int, ...] = (10, 250, 1000)
-    branch_every: int = Field(273, ge=1)
+    branch_every: int = Field(91, ge=1)
     full_steps: int = Field(1000, ge=1)
     full_every: int = Field(20, ge=1)
     start_every: int = Field(50, ge=1)
@@ -155,6 +157,12 @@ def _runs(p: BatchParameters, seed: int) -> dict:
 def _branch(p: BatchParameters, seed: int, size: int):
     before = [{"until": p.switch_step, "batch_size": p.batch_size}]
     rows = _rows(p, p.branch_every)
+    rows["record_spans"] = (
+        (p.switch_step, p.switch_step + AROUND),
+        (p.steps - p.steps // 50, p.steps),
+    )
+    if p.refresh == "adaptive":
+        rows["refresh"] = p.steps  # at rows only
     return p.experiment(seed, batch_size=size, before=before, switch_step=p.switch_step, **rows)
 
 

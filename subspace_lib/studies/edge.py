@@ -14,6 +14,7 @@ from subspace_lib.studies.switch import SwitchParameters, SwitchStudy, switch_st
 from subspace_lib.training import Trajectory
 from subspace_lib.valley import Valley
 
+VALLEY = 600  # steps for which GD and Bulk-GD are compared
 QUICK = {
     "dataset": "digits",
     "steps": 90,
@@ -31,7 +32,7 @@ class EdgeParameters(SwitchParameters):
     """Parameters of the study of GD at the edge of stability.
 
     Rows are an odd number of steps apart, so that they see both phases of an oscillation of period 2.
-    ``learning_rates`` are those of further plain runs; ``window`` is the length of the part that is
+    ``learning_rates`` are those of further plain runs, with a third of the rows; ``window`` is the length of the part that is
     recorded at every step, after the switch.
     """
 
@@ -79,14 +80,23 @@ def edge_study(
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
     parameters, get = parameters.resolved(), getter(store, compute)
     seed = parameters.seeds[0]
-    wanted = {rate: parameters.model_copy(update={"learning_rate": rate}).run(seed, "none")
-              for rate in sorted({*parameters.learning_rates, parameters.learning_rate})}  # fmt: skip
+    rare = {
+        "record_every": 3 * parameters.record_every,
+        "spectrum_every": 30 * parameters.record_every,
+    }
+    wanted = {
+        rate: parameters.model_copy(update={"learning_rate": rate, **rare}).run(seed, "none")
+        for rate in parameters.learning_rates
+    }
+    wanted[parameters.learning_rate] = parameters.run(seed, "none")
     switch = switch_study(parameters, store, compute=compute)
     start = switch.switch_steps[seed]
     window = parameters.experiment(
         seed, switch_step=start, steps=start + parameters.window, record_every=1,
         spectrum_every=parameters.window, refresh=1,
     )  # fmt: skip
-    valley = Valley.parse(**parameters.fields(seed, projection="bulk", switch_step=start))
-    rates = {rate: get(experiment) for rate, experiment in wanted.items()}
+    end = min(parameters.steps, start + VALLEY)
+    fields = {"projection": "bulk", "switch_step": start, "steps": end}
+    valley = Valley.parse(**parameters.fields(seed, **fields))
+    rates = {rate: get(wanted[rate]) for rate in sorted(wanted)}
     return EdgeStudy(switch, get(window), rates, get(valley))

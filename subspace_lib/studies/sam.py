@@ -30,14 +30,14 @@ QUICK = {
 class SamParameters(SwitchParameters):
     """Parameters of the SAM study; those with ``edge_`` are of the full-batch runs.
 
-    ``rhos`` are those of further plain minibatch runs.
+    ``rhos`` are those of further plain minibatch runs, with a third of the rows.
     """
 
     optimizer: OptimizerName = "sam"
     rho: float = 0.02
     switch_alignment: float | None = Field(None, gt=0, lt=1)
-    record_every: int = 180
-    spectrum_every: int = 1800
+    record_every: int = 270
+    spectrum_every: int = 2700
     rhos: tuple[float, ...] = (0.005, 0.05, 0.1)
     edge_learning_rate: float = Field(0.04, gt=0)
     edge_steps: int = Field(1400, ge=1)
@@ -62,7 +62,7 @@ class SamParameters(SwitchParameters):
             "steps": self.edge_steps,
             "switch_step": self.edge_switch_step,
             "record_every": self.edge_record_every,
-            "spectrum_every": 4 * self.edge_record_every,
+            "spectrum_every": 20 * self.edge_record_every,
         })  # fmt: skip
 
 
@@ -81,8 +81,13 @@ def sam_study(
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
     parameters, get = parameters.resolved(), getter(store, compute)
     check_switch(parameters.edge_switch_step, parameters.edge_steps)
-    wanted = {rho: parameters.model_copy(update={"rho": rho}).run(parameters.seeds[0], "none")
-              for rho in sorted({*parameters.rhos, parameters.rho})}  # fmt: skip
+    rare = {
+        "record_every": 3 * parameters.record_every,
+        "spectrum_every": 30 * parameters.record_every,
+    }
+    wanted = {rho: parameters.model_copy(update={"rho": rho, **rare}) for rho in parameters.rhos}
+    wanted = {rho: p.run(p.seeds[0], "none") for rho, p in wanted.items()}
+    wanted[parameters.rho] = parameters.run(parameters.seeds[0], "none")
     edge = switch_study(parameters.at_edge(), store, compute=compute)
     minibatch = switch_study(parameters, store, compute=compute)
-    return SamStudy(minibatch, edge, {rho: get(experiment) for rho, experiment in wanted.items()})
+    return SamStudy(minibatch, edge, {rho: get(wanted[rho]) for rho in sorted(wanted)})
