@@ -37,11 +37,11 @@ class BatchParameters(SwitchParameters):
     """Parameters of the batch study.
 
     The SGD runs are those of the switch study with the same parameters, whose ``batch_size`` is that of
-    the start. ``batch_sizes`` branch off at ``switch_step`` and go on to ``steps``, with rows in the 2,000 steps
-    after the branch and the last 2% of the steps; GD, with and without
-    noise, goes on for ``full_steps``, and SGD after it for as many; GD from the initialisation takes
-    ``full_steps`` too. The ``_every`` are steps between rows; that of minibatch branches shares no factor
-    with the steps in an epoch.
+    the start. ``batch_sizes`` branch off at ``switch_step`` and go on to ``steps``, with rows in the 2,000
+    steps after the branch and in the last 2% of the steps. GD, with and without noise, goes on for
+    ``full_steps``, and SGD after it for as many; GD from the initialisation takes ``full_steps`` too.
+    The ``_every`` are steps between rows; that of minibatch branches shares no factor with the steps in
+    an epoch.
     """
 
     batch_sizes: tuple[int, ...] = (10, 250, 1000)
