@@ -35,6 +35,7 @@ QUANTITIES = (
     "change",  # L(θ + u) − L(θ)
     "change_dominant",  # L(θ + Pu) − L(θ)
     "change_bulk",
+    "square",  # tr H², like the trace
 )
 
 
@@ -156,8 +157,10 @@ class SurveyRun:
             self._note(step, "eigenvalue", i, value)
         probes = torch.randn(len(theta), PROBES, generator=generator).sign().to(theta)
         probes -= leading @ (leading.T @ probes)
-        rest = float((probes * (hessian @ probes)).sum()) / PROBES
-        self._note(step, "trace", 0, float(pairs.values[:count].sum()) + rest)
+        moved, values = hessian @ probes, pairs.values[:count].double()
+        rest, rest_square = float((probes * moved).sum()), float(moved.square().sum())
+        self._note(step, "trace", 0, float(values.sum()) + rest / PROBES)
+        self._note(step, "square", 0, float(values @ values) + rest_square / PROBES)
         along, total = o.gradient_variance(theta, leading)
         self._note(step, "noise", 0, total)
         for i, value in enumerate(along, 1):

@@ -82,6 +82,8 @@ def test_a_survey_measures_every_quantity_and_its_trace_exceeds_its_eigenvalues(
     assert set(run.table()["quantity"]) == set(QUANTITIES)
     for anchor in (5, 20):
         assert float(values(run, anchor, "trace")[0]) > values(run, anchor, "eigenvalue").sum()
+        leading = values(run, anchor, "eigenvalue")
+        assert float(values(run, anchor, "square")[0]) > (leading**2).sum()
         noise = values(run, anchor, "noise")
         assert 0 < noise.loc[1:].sum() < noise[0]
         assert (

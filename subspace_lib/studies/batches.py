@@ -89,23 +89,28 @@ class BatchStudy:
         """A quantity of the survey at the branch point, by index."""
         table = self.surveys[seed].table
         rows = table[table["quantity"] == quantity]
-        return rows.set_index("index")["value"]
+        return rows.set_index("index")["value"].sort_index()
 
     def predicted(self, seed: int, batch: int) -> float:
         """Alignment of the full-batch gradient that the quadratic model predicts at the branch point.
 
         Along an eigenvector of eigenvalue λ, SGD on a quadratic with independent gradient noise of
-        variance c S settles at gradients of variance η λ c S/(2 − η λ), c = (N − B)/((N − 1) B).
-        The rest of the gradient is that of GD, at the last row within 100 steps of the change.
+        variance c S settles at gradients of variance η λ c S/(2 − η λ), c = (N − B)/((N − 1) B). S is
+        measured along the leading eigenvectors, and proportional to λ, with the measured trace, beyond
+        them. The mean gradient is that of GD, at the last row within 100 steps of the change.
         """
-        p = self.parameters
+        p, eta = self.parameters, self.parameters.learning_rate
         share = (p.samples - batch) / ((p.samples - 1) * batch)
-        values = self.point(seed, "eigenvalue").loc[1 : p.k]
-        noise = share * self.point(seed, "noise").loc[1 : p.k]
-        dominant = (p.learning_rate * values * noise / (2 - p.learning_rate * values)).sum()
+        values, noise = self.point(seed, "eigenvalue"), self.point(seed, "noise")
+        total, noise = noise.loc[0], noise.loc[1:]
+        settled = share * eta * values * noise / (2 - eta * values)
+        slope = (total - noise.sum()) / (self.point(seed, "trace").loc[0] - values.sum())
+        squares = self.point(seed, "square").loc[0] - (values**2).sum()
+        beyond = share * eta / 2 * slope * max(0.0, squares)
         rows = self.runs["GD", seed].table
-        rest = rows[rows["step"] <= p.switch_step + 100]["gradient_norm"].iloc[-1]
-        return float(np.sqrt(dominant / (dominant + rest**2)))
+        mean = rows[rows["step"] <= p.switch_step + 100]["gradient_norm"].iloc[-1]
+        dominant = settled.loc[1 : p.k].sum()
+        return float(np.sqrt(dominant / (settled.sum() + beyond + mean**2)))
 
 
 def batch_study(

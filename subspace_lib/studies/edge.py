@@ -32,8 +32,8 @@ class EdgeParameters(SwitchParameters):
     """Parameters of the study of GD at the edge of stability.
 
     Rows are an odd number of steps apart, so that they see both phases of an oscillation of period 2.
-    ``learning_rates`` are those of further plain runs, with a third of the rows; ``window`` is the length of
-    the part that is recorded at every step, after the switch.
+    ``learning_rates`` are those of further plain runs, with a third of the rows; ``window`` is the length
+    of the part that is recorded at every step, after the switch.
     """
 
     learning_rate: float = 0.08
