@@ -31,7 +31,8 @@
 # the smaller the gradient, the lower.
 #
 # **Protocol.** SAM with minibatches from the initialisation, at `switch_step` on with SAM, Dom-SAM and
-# Bulk-SAM, to `steps`. The same with the full batch at `edge_learning_rate`. Criteria as in
+# Bulk-SAM, to `steps`. The same with the full batch at `edge_learning_rate`, for which one seed takes as
+# long as all others together: it is run on `edge_seeds` only, and judged accordingly. Criteria as in
 # {doc}`02_dom_vs_bulk`, for each of the two.
 
 # %% tags=["parameters"]
@@ -48,6 +49,8 @@ switch_step = 3000
 edge_learning_rate = 0.04  # η of the full-batch runs
 edge_steps = 1400  # of the full-batch runs
 edge_switch_step = 400
+edge_seeds = [0]  # full-batch Dom-SAM bounces for good, so that its subspace turns at every step
+edge_target_angle = 0.15  # for the same reason
 seeds = [0, 1, 2]  # of initialisation and batch order
 refresh = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for

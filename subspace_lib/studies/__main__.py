@@ -43,7 +43,10 @@ def tasks(chapter: str) -> tuple[list[Task], list[Task]]:
     if chapter == "05_edge_of_stability":
         return [(switch_study, p) for p in by_seed()], [(edge_study, whole)]
     if chapter == "06_sam":
-        at_edge = [(switch_study, p.at_edge()) for p in by_seed()]
+        edge = whole.at_edge()
+        at_edge = [
+            (switch_study, edge.model_copy(update={"seeds": (seed,)})) for seed in edge.seeds
+        ]
         return [*at_edge, *[(switch_study, p) for p in by_seed()]], [(sam_study, whole)]
     return [(switch_study, p) for p in by_seed()], [(replication_study, whole)]
 

@@ -30,6 +30,8 @@ QUICK = {
 class SamParameters(SwitchParameters):
     """Parameters of the SAM study; those with ``edge_`` are of the full-batch runs.
 
+    At its edge SAM bounces for good, Dom-SAM too: the smaller the gradient, the lower SAM's edge. The
+    subspace turns at every step, so that a seed takes hours of a core at a target angle of 0.05.
     ``rhos`` are those of further plain minibatch runs, with a third of the rows.
     """
 
@@ -43,8 +45,10 @@ class SamParameters(SwitchParameters):
     edge_steps: int = Field(1400, ge=1)
     edge_switch_step: int = Field(400, ge=1)
     edge_record_every: int = Field(35, ge=1)
+    edge_target_angle: float = Field(0.15, gt=0, le=0.5)
+    edge_seeds: tuple[int, ...] = Field((0,), min_length=1)
 
-    @field_validator("rhos", mode="before")
+    @field_validator("rhos", "edge_seeds", mode="before")
     @classmethod
     def _rhos_from_text(cls, rhos):
         return numbers(rhos)
@@ -58,6 +62,8 @@ class SamParameters(SwitchParameters):
         return SwitchParameters.parse(**{
             **{name: getattr(self, name) for name in SwitchParameters.model_fields},
             "batch_size": "full",
+            "seeds": self.edge_seeds,
+            "target_angle": self.edge_target_angle,
             "learning_rate": self.edge_learning_rate,
             "steps": self.edge_steps,
             "switch_step": self.edge_switch_step,
