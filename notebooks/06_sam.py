@@ -31,9 +31,9 @@
 # the smaller the gradient, the lower.
 #
 # **Protocol.** SAM with minibatches from the initialisation, at `switch_step` on with SAM, Dom-SAM and
-# Bulk-SAM, to `steps`. The same with the full batch at `edge_learning_rate`, for which one seed takes as
-# long as all others together: it is run on `edge_seeds` only, and judged accordingly. Criteria as in
-# {doc}`02_dom_vs_bulk`, for each of the two.
+# Bulk-SAM, to `steps`. The same with the full batch at `edge_learning_rate`, where the subspace has to be
+# refreshed at nearly every step: it is run on `edge_seeds` only, to a wider angle, and judged accordingly.
+# Criteria as in {doc}`02_dom_vs_bulk`, for each of the two.
 
 # %% tags=["parameters"]
 dataset = "mnist5k"  # mnist5k, fashion_mnist5k, cifar10_5k, or digits, which needs no download

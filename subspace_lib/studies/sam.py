@@ -31,7 +31,7 @@ class SamParameters(SwitchParameters):
     """Parameters of the SAM study; those with ``edge_`` are of the full-batch runs.
 
     At its edge SAM bounces for good, Dom-SAM too: the smaller the gradient, the lower SAM's edge. The
-    subspace turns at every step, so that a seed takes hours of a core at a target angle of 0.05.
+    subspace turns at every step, and each refresh at a target angle of 0.05 takes two passes.
     ``rhos`` are those of further plain minibatch runs, with a third of the rows.
     """
 
