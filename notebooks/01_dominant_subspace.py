@@ -95,7 +95,13 @@ figures.gradients(study)
 # %% mystnb={"figure": {"caption": "The 20 largest eigenvalues relative to the first, after training on the samples of the first 2, 3, \u2026 classes (first seed); dotted: that number. **What to see:** whether the large step down comes right after as many eigenvalues as there are classes.", "name": "fig-classes"}}
 figures.by_classes(study)
 
+# %%
+notebook.class_gaps(study)
+
 # %% [markdown]
+# Were it the number of classes alone, the last column would be the first. With five and ten classes it is,
+# with two and three it is not: the count of classes is not the whole story.
+#
 # Second, ask where $S_k$ lies. The rows of $\bar J$ are the gradients of the $C$ mean outputs: directions
 # that need neither a Hessian nor labels.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -163,6 +164,19 @@ def loss_changes(study: AlignmentStudy) -> Markdown:
         cells = [f"{row[c]:.3g} ± {2 * row['error_' + c]:.2g}" for c in columns]
         lines.append(f"| {anchor:,} | " + " | ".join(cells) + " |")
     return Markdown("\n".join([*lines, "", "Loss change a step, in 10⁻⁶."]))
+
+
+def class_gaps(study: AlignmentStudy) -> Markdown:
+    """Where the spectrum breaks after training on fewer classes."""
+    lines = ["| classes C | λ_C/λ_{C+1} | the largest ratio λ_i/λ_{i+1} | at i |", "|-|-|-|-|"]
+    for count in study.classes:
+        values = study.spectrum(count)
+        ratios = [first / second for first, second in itertools.pairwise(values)]
+        largest = max(ratios)
+        lines.append(
+            f"| {count} | {ratios[count - 1]:.2f} | {largest:.2f} | {ratios.index(largest) + 1} |"
+        )
+    return Markdown("\n".join(lines))
 
 
 def noise_shares(study: BatchStudy) -> Markdown:

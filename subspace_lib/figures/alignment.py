@@ -106,7 +106,7 @@ def turning(study: AlignmentStudy) -> Picture:
             band(top, curves, colour, dashes, f"from step {anchor:,}")
     top.set(xscale="log", yscale="log", xlabel="steps later", ylabel="sine of the largest angle")
     log_ticks(top)
-    top.legend(fontsize=9, ncols=2)
+    top.legend(fontsize=9, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     _over_anchors(bottom, study, "final_overlap", CYCLE[0], "-", "mean squared cosine")
     bottom.set_xscale("symlog", linthresh=100)
     bottom.set(xlabel="step", ylabel="overlap with S$_k$ at the end", ylim=(0, 1.05))
@@ -140,7 +140,8 @@ def changes(study: AlignmentStudy) -> Picture:
             axes.errorbar(x + shift, 1e6 * mean, 2e6 * error, fmt=marker, ms=5, color=colour,
                           mfc=colour if kind == "measured" else "none", label=kind)  # fmt: skip
         axes.axhline(0, color=INK, lw=0.8)
-        axes.set(ylabel=f"loss change a step, 10⁻⁶\n{name} part", yscale="symlog")
+        axes.set_ylabel(f"loss change a step, 10⁻⁶\n{name} part")
+        axes.set_yscale("symlog", linthresh=100)
         axes.legend()
     parts[-1].set_xticks(x, [f"{anchor:,}" for anchor in frame.index])
     parts[-1].set_xlabel("from step")
