@@ -36,7 +36,7 @@ learning_rate = 0.08  # η; 2/η = 25
 batch_size = "full"  # or a number of samples
 steps = 1500  # in all, the common part included
 switch_step = 400
-learning_rates = [0.02, 0.05, 0.2]  # of further runs of GD, first seed
+learning_rates = [0.02, 0.05, 0.12, 0.2]  # of further runs of GD, first seed
 window = 100  # steps after the switch that are recorded one by one, first seed
 seeds = [0, 1, 2]  # of initialisation
 refresh = "adaptive"  # or a number of steps; the paper's is 1

@@ -43,7 +43,7 @@ class EdgeParameters(SwitchParameters):
     switch_step: int = Field(400, ge=1)
     record_every: int = 25
     spectrum_every: int = 100
-    learning_rates: tuple[float, ...] = (0.02, 0.05, 0.2)
+    learning_rates: tuple[float, ...] = (0.02, 0.05, 0.12, 0.2)
     window: int = Field(100, ge=2)
     refresh: Refresh = "adaptive"
 
