@@ -107,6 +107,8 @@ class ValleyRun:
         state = {f"bulk.{name}": value for name, value in self.bulk.state().items()}
         state.update((f"plain.{name}", value) for name, value in self.plain.state().items())
         state["start"], state["last"] = self.start.cpu(), torch.stack(list(self.last)).cpu()
+        # In the common part the two runs hold the same tensor, which a file must not share.
+        state = {name: value.clone() for name, value in state.items()}
         state["rows"] = torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
         state["seconds"] = torch.tensor([self.seconds], dtype=torch.float64)
         return state

@@ -8,6 +8,7 @@ from conftest import reference
 from subspace_lib import data
 from subspace_lib.eigensolver import sin_largest_angle, top_eigenpairs
 from subspace_lib.experiment import Experiment, InvalidParameter
+from subspace_lib.store import read_tensors, write_tensors
 from subspace_lib.survey import QUANTITIES, Survey, SurveyRun
 from subspace_lib.training import Run
 from subspace_lib.valley import Valley, ValleyRun
@@ -16,13 +17,15 @@ FIELDS = {"dataset": "digits", "k": 3, "guards": 2, "classes": 3, "batch_size": 
 
 
 @pytest.fixture(scope="module")
-def surveyed():
+def surveyed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("survey")
     run = SurveyRun(Survey(**FIELDS, steps=30, anchors=(5, 20), lags=(1, 8), window=2))
     thetas, states = {0: run.run.theta}, {}
 
     def keep(run):
         thetas[run.step] = run.run.theta
-        states[run.step] = run.state()
+        write_tensors(path / "state", run.state())  # as checkpoints are
+        states[run.step] = read_tensors(path / "state")
 
     run.train(keep)
     return run, thetas, states
@@ -134,10 +137,15 @@ VALLEY = {
 }  # fmt: skip
 
 
-def test_a_valley_compares_the_two_runs_that_it_says():
+def test_a_valley_compares_the_two_runs_that_it_says(tmp_path):
     run = ValleyRun(Valley(**VALLEY))
     states = {}
-    run.train(lambda run: states.update({run.step: run.state()}))
+
+    def keep(run):
+        write_tensors(tmp_path / "state", run.state())  # as checkpoints are
+        states[run.step] = read_tensors(tmp_path / "state")
+
+    run.train(keep)
     table = run.table().set_index("step")
     assert table.index.tolist() == [6, 9, 12, 15, 18]
     assert table["distance"][6] == 0 and table["travelled"][6] == 0
