@@ -89,11 +89,17 @@ figures.single_sample_noise(study)
 # noise proportional to the eigenvalue), the mean gradient is what GD has left after 100 steps, and the noise of
 # $B$ out of $N$ samples has the covariance of single samples times $(N - B)/((N - 1) B)$.
 
-# %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient against batch size: predicted at the branch point, measured over the 2,000 steps after it, and at the end of the run; mean and range over seeds; the last is full batch. **What to see:** whether it falls with every step to the right, and how far the prediction carries.", "name": "fig-batch-size"}}
+# %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient against batch size: predicted at the branch point, measured over the 2,000 steps after it, and at the end of the run; mean and range over seeds; the last is full batch. **What to see:** where it falls with batch size and where it is level, and how far the prediction carries.", "name": "fig-batch-size"}}
 figures.by_batch_size(study)
 
 # %%
 notebook.batch_sizes(study)
+
+# %% [markdown]
+# Why "falling with batch size" fails at the small end: noise fills the bulk too. Once it outweighs the mean
+# gradient in both subspaces, the alignment is that of the noise alone, whatever its size, and the model
+# predicts hardly a difference between the two smallest batches. Late in training the mean gradient is
+# smaller, so larger batches are in that regime as well. Only the full batch is without any alignment.
 
 # %% [markdown]
 # ## Does the noise help or hurt?

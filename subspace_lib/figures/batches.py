@@ -110,6 +110,7 @@ def single_sample_noise(study: BatchStudy) -> Picture:
         axes.plot(ends, slope * ends, color=colour, lw=0.8, ls=":")
     axes.set(xscale="log", yscale="log", xlabel="eigenvalue λ$_i$", ylabel="variance along v$_i$")
     log_ticks(axes)
+    log_ticks(axes, "x")
     axes.legend()
     return Picture(figure, "Gradient noise along leading eigenvectors against their eigenvalue")
 

@@ -133,15 +133,14 @@ def mark_switch(axes: Axes, study: SwitchStudy) -> None:
         axes.axvline(step, color=INK, lw=0.6, ls=":")
 
 
-def log_ticks(axes: Axes) -> None:
+def log_ticks(axes: Axes, axis: str = "y") -> None:
     """Plain numbers on a log axis that spans about a decade."""
     formatter: Callable[[float, int], str] = lambda value, _: f"{value:g}"  # noqa: E731
-    axes.yaxis.set_major_formatter(formatter)
-    low, high = axes.get_ylim()
+    ticks = axes.yaxis if axis == "y" else axes.xaxis
+    ticks.set_major_formatter(formatter)
+    low, high = axes.get_ylim() if axis == "y" else axes.get_xlim()
     if low > 0 and np.log10(high / low) < 2:
-        axes.yaxis.set_minor_formatter(
-            lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else ""
-        )
+        ticks.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
 
 
 def setting(study: SwitchStudy) -> str:
