@@ -37,10 +37,11 @@ class SamParameters(SwitchParameters):
 
     optimizer: OptimizerName = "sam"
     rho: float = 0.02
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
     switch_alignment: float | None = Field(None, gt=0, lt=1)
     record_every: int = 270
     spectrum_every: int = 2700
-    rhos: tuple[float, ...] = (0.005, 0.05, 0.1)
+    rhos: tuple[float, ...] = (0.005, 0.1)
     edge_learning_rate: float = Field(0.04, gt=0)
     edge_steps: int = Field(1400, ge=1)
     edge_switch_step: int = Field(400, ge=1)
