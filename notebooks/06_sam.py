@@ -114,6 +114,7 @@ notebook.cost(study.minibatch)
 #
 # - *Not checked against the paper's own text:* ρ, the learning rate of the full-batch runs, the number of
 #   their steps, and both switches, which are at fixed steps here.
+# - *Fewer seeds* than the criterion wants: with one, the verdict stays open whatever the run shows.
 # - *Added here:* the alignment of ascent and update, SAM's edge beside the sharpness, other radii.
 #
 # ## Rerun
