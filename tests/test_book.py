@@ -84,14 +84,18 @@ def shown(chapter):
     ]
 
 
-@pytest.mark.parametrize("chapter", claims.JUDGES)
+# A study may be computed, or still be on its way, before its chapter is written.
+STUDIED = [path.stem for path in CHAPTERS if path.stem in BOOK]
+
+
+@pytest.mark.parametrize("chapter", STUDIED)
 def test_a_chapter_shows_the_verdict_that_the_store_gives_today(chapter):
     study, judge = claims.JUDGES[chapter]
     found = study(BOOK[chapter], Store(ROOT / "results"), compute=False)
     assert notebook.verdict(judge(found)).data in shown(chapter)
 
 
-@pytest.mark.parametrize("chapter", BOOK)
+@pytest.mark.parametrize("chapter", STUDIED)
 def test_the_parameters_of_a_chapter_are_those_of_its_study(chapter):
     source = next(
         c.source for c in cells(ROOT / "notebooks" / f"{chapter}.py") if c.metadata.get("tags")

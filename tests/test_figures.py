@@ -8,6 +8,7 @@ import pytest
 from subspace_lib import claims, figures
 from subspace_lib.store import Store
 from subspace_lib.studies import BOOK
+from subspace_lib.studies.sam import SamParameters, sam_study
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWN = {
@@ -23,7 +24,6 @@ DRAWN = {
         figures.learning, figures.from_the_start,
     ),
     "05_edge_of_stability": (figures.cycles, figures.rates, figures.valley),
-    "06_sam": (figures.edges, figures.ascents, figures.rhos),
 }  # fmt: skip
 
 
@@ -43,6 +43,25 @@ def test_every_axis_is_named_and_holds_finite_points(drawn):
             assert curves
             for line in curves:
                 assert np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any()
+
+
+def test_a_sam_study_from_parameters_to_figures(tmp_path):
+    """All of it at the smallest size: SAM, Dom-SAM and Bulk-SAM in both regimes, another ρ, verdict."""
+    parameters = SamParameters(
+        dataset="digits", k=3, seeds=(0,), target_angle=0.3, edge_target_angle=0.3, refresh=4,
+        steps=16, switch_step=8, record_every=4, spectrum_every=400, rhos=(0.1,),
+        edge_steps=12, edge_switch_step=6, edge_record_every=3, edge_seeds=(0,),
+    )  # fmt: skip
+    found = sam_study(parameters, Store(tmp_path))
+    assert {run.experiment.batch_size for run in found.edge.trajectories.values()} == {1500}
+    assert sorted(found.rhos) == [0.02, 0.1]
+    assert found.minibatch.name("bulk") == "Bulk-SAM"
+    (c7,) = claims.judge_sam(found)
+    assert c7.verdict == "inconclusive" and len(c7.parts) == 4  # one seed
+    for draw in (figures.edges, figures.ascents, figures.rhos):
+        assert all(axes.get_ylabel() for axes in draw(found).figure.axes)
+    again = sam_study(parameters, Store(tmp_path), compute=False)
+    assert again.rhos.keys() == found.rhos.keys()
 
 
 def test_the_alignment_after_the_branch_is_the_mean_of_its_rows():
