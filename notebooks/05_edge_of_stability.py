@@ -102,8 +102,10 @@ figures.valley(study)
 notebook.valley(study.valley)
 
 # %% [markdown]
-# The two agree at first and then part: GD stays where its sharpness is near $2/\eta$, Bulk-GD goes on to
-# sharper ground {cite:p}`cohen2024`.
+# Averaging takes away the bounce, and with it most of the excess loss, but hardly any of the distance: that lies
+# in the bulk and grows from the start. Bulk-GD follows the floor of the valley, but not GD's way along it:
+# self-stabilization pushes the mean of GD aside, to where the sharpness stays near $2/\eta$
+# {cite:p}`cohen2024`, while Bulk-GD goes on to sharper ground.
 #
 # ## Other learning rates
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -240,8 +241,8 @@ def valley(run: Trajectory) -> Markdown:
     for _, r in picks.iterrows():
         lines.append(
             f"| {r['step']:.0f} | {r['loss']:.4f} | {r['loss_average']:.4f} | {r['loss_bulk']:.4f} | "
-            f"{r['distance']:.3f} | {r['dominant_share']:.0%} | {r['distance_average']:.3f} | "
-            f"{r['dominant_share_average']:.0%} | {r['travelled']:.3f} |"
+            f"{r['distance']:.3f} | {_percent(r['dominant_share'])} | {r['distance_average']:.3f} | "
+            f"{_percent(r['dominant_share_average'])} | {r['travelled']:.3f} |"
         )
     return Markdown("\n".join(lines))
 
@@ -269,6 +270,10 @@ def provenance(trajectories: Iterable[Trajectory]) -> Markdown:
             f"{p['versions']['torch']} | {machine} | {p['wall_seconds'] / 60:.1f} | {p['date'][:10]} |"
         )
     return Markdown("\n".join(lines))
+
+
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{share:.0%}"
 
 
 def _show(value: Any) -> str:
