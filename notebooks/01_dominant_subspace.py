@@ -41,9 +41,7 @@ learning_rate = 0.01  # η
 batch_size = 50  # samples
 steps = 20_000
 seeds = [0, 1, 2]  # of initialisation and batch order
-switch_alignment = (
-    0.95  # watched, as the runs of chapter 02 do; None: not watched, which is cheaper
-)
+switch_alignment = 0.95  # watched, as in chapter 02; None is cheaper
 anchors = [0, 100, 300, 1000, 3000, 10_000, 18_000]  # steps at which to look closer
 lags = [1, 10, 100, 1000]  # steps after an anchor at which the subspace is compared
 window = 12  # steps after an anchor whose updates are taken apart

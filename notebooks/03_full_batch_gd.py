@@ -44,9 +44,7 @@ steps = 20_000  # of the minibatch runs in all
 switch_step = 3000  # where all branches leave
 full_steps = 1000  # of GD after the branch, of SGD after GD, and of GD from the initialisation
 seeds = [0, 1, 2]  # of initialisation, batch order and noise
-switch_alignment = (
-    0.95  # watched, as the runs of chapter 02 do; None: not watched, which is cheaper
-)
+switch_alignment = 0.95  # watched, as in chapter 02; None is cheaper
 refresh = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda

@@ -162,14 +162,17 @@ def loss_changes(study: AlignmentStudy) -> Markdown:
         "|-" * (1 + len(columns)) + "|",
     ]
     for anchor, row in frame.iterrows():
-        cells = [f"{row[c]:.3g} ± {2 * row['error_' + c]:.2g}" for c in columns]
+        cells = [f"{row[c]:,.1f} ± {2 * row['error_' + c]:,.1f}" for c in columns]
         lines.append(f"| {anchor:,} | " + " | ".join(cells) + " |")
     return Markdown("\n".join([*lines, "", "Loss change a step, in 10⁻⁶."]))
 
 
 def class_gaps(study: AlignmentStudy) -> Markdown:
     """Where the spectrum breaks after training on fewer classes."""
-    lines = ["| classes C | λ_C/λ_{C+1} | the largest ratio λ_i/λ_{i+1} | at i |", "|-|-|-|-|"]
+    lines = [
+        "| classes C | ratio of the C-th eigenvalue to the next | the largest such ratio | after which |",
+        "|-|-|-|-|",
+    ]
     for count in study.classes:
         values = study.spectrum(count)
         ratios = [first / second for first, second in itertools.pairwise(values)]
@@ -252,10 +255,11 @@ def rates(runs: Mapping[float, Trajectory]) -> Markdown:
     lines = ["| η | 2/η | λ₁ at the end | λ₁η/2 | alignment | loss | outcome |", "|-|-|-|-|-|-|-|"]
     for rate, run in runs.items():
         sharpness, aligned = claims.tail(run, "eigenvalue_01"), claims.tail(run, "alignment")
-        lines.append(
-            f"| {rate:g} | {2 / rate:.3g} | {sharpness:.1f} | {rate * sharpness / 2:.2f} | "
-            f"{aligned:.3f} | {claims.tail_loss(run):.4f} | {run.status} |"
-        )
+        found = f"{sharpness:.1f} | {rate * sharpness / 2:.2f} | {aligned:.3f}"
+        found += f" | {claims.tail_loss(run):.4f}"
+        if run.status != "complete":
+            found = " | | | "
+        lines.append(f"| {rate:g} | {2 / rate:.3g} | {found} | {run.status} |")
     return Markdown("\n".join([*lines, "", "Means over the last 2% of the steps."]))
 
 
