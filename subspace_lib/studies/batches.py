@@ -17,18 +17,18 @@ from subspace_lib.training import Trajectory
 AROUND = 2000  # steps after the branch over which alignments are averaged
 QUICK = {
     "dataset": "digits",
-    "steps": 110,
+    "steps": 80,
     "switch_step": 40,
     "seeds": (0,),
     "target_angle": 0.15,
-    "record_every": 20,
-    "spectrum_every": 100,
+    "record_every": 40,
+    "spectrum_every": 400,
     "branch_every": 33,
     "batch_sizes": (250,),
-    "full_steps": 40,
-    "full_every": 20,
-    "start_every": 20,
-    "back_every": 21,
+    "full_steps": 20,
+    "full_every": 10,
+    "start_every": 10,
+    "back_every": 11,
     "switch_alignment": None,
 }
 

@@ -17,14 +17,14 @@ from subspace_lib.valley import Valley
 VALLEY = 600  # steps for which GD and Bulk-GD are compared
 QUICK = {
     "dataset": "digits",
-    "steps": 90,
-    "switch_step": 45,
-    "window": 10,
+    "steps": 60,
+    "switch_step": 30,
+    "window": 6,
     "learning_rates": (0.05,),
     "seeds": (0,),
     "target_angle": 0.15,
     "record_every": 15,
-    "spectrum_every": 90,
+    "spectrum_every": 900,
 }
 
 
