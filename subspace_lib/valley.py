@@ -64,8 +64,10 @@ class ValleyRun:
             self.seconds = time.perf_counter() - begun
             if self.bulk.status != "running" or self.plain.status != "running":
                 self.status = f"diverged at step {self.step}"
-            elif self.step >= e.switch_step and (self.step % e.record_every == 0):
-                self._record()
+            elif self.step == e.switch_step or (
+                self.step > e.switch_step and self.step % e.record_every == 0
+            ):
+                self._record()  # at the switch in any case: a short run has a row too
             if self.status == "running" and self.step == e.steps - 1:
                 self.status = "complete"
             pause(self)

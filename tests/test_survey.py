@@ -137,6 +137,12 @@ VALLEY = {
 }  # fmt: skip
 
 
+def test_a_valley_that_ends_before_its_first_row_has_the_row_of_the_switch():
+    run = ValleyRun(Valley(**VALLEY | {"switch_step": 7, "steps": 9, "record_every": 5}))
+    run.train()
+    assert run.table()["step"].tolist() == [7]
+
+
 def test_a_valley_compares_the_two_runs_that_it_says(tmp_path):
     run = ValleyRun(Valley(**VALLEY))
     states = {}
