@@ -24,8 +24,7 @@
 # {term}`Hessian` $H$ has one curvature $\lambda_i$ for each of its orthogonal eigenvectors $v_i$. Most are
 # tiny. The $k$ largest span the {term}`dominant subspace` $S_k$. Any vector splits into the part
 # $P_k g = \sum_{i \le k} v_i v_i^\top g$ inside it and the rest, the bulk; the {term}`alignment` is the share
-# of its length that lies inside. Ten directions out of two hundred thousand would hold 0.7% of the length of
-# a random vector.
+# of its length that lies inside. Of a random vector it would be about $\sqrt{k/D}$, next to nothing.
 #
 # **Protocol.** SGD for `steps` steps, the runs of {doc}`02_dom_vs_bulk`. Beside them a survey of the same
 # trajectories, which at each of the `anchors` solves for $S_k$ to a certified angle of 0.01 and compares it
@@ -109,7 +108,7 @@ figures.class_spans(study)
 # %% [markdown]
 # ## How fast it turns
 
-# %% mystnb={"figure": {"caption": "Top: sine of the largest principal angle between the dominant subspace at a step and some steps later. Bottom: mean squared cosine between the subspace at a step and at the end of training. Mean and range over seeds. **What to see:** how the subspace turns less and less; late in training, that one step turns it nearly half as far as a hundred do: minibatch jitter.", "name": "fig-turning"}}
+# %% mystnb={"figure": {"caption": "Top: sine of the largest principal angle between the dominant subspace at a step and some steps later. Bottom: mean squared cosine between the subspace at a step and at the end of training. Mean and range over seeds. **What to see:** how the subspace turns less and less; late in training, that one step turns it by a large part of what a hundred do: minibatch jitter.", "name": "fig-turning"}}
 figures.turning(study)
 
 # %% [markdown]

@@ -86,7 +86,7 @@ figures.sharpness(study.switch)
 # its sign at every step and grows. A large bounce lowers the sharpness, by the third derivative of the loss;
 # below the edge the bounce shrinks, the sharpness rises, and so on.
 
-# %% mystnb={"figure": {"caption": "GD after the switch, every step, first seed: gradient along the top eigenvector (its sign kept from step to step), the two largest eigenvalues relative to 2/\u03b7, and the loss. **What to see:** the alternating sign; bursts where the sharpness lies above the dotted line, and its fall after them.", "name": "fig-cycles"}}
+# %% mystnb={"figure": {"caption": "GD after the switch, every step, first seed: gradient along the top eigenvector (its sign kept from step to step), the two largest eigenvalues relative to 2/\u03b7, and the loss. **What to see:** the alternating sign, and that the sharpness falls in each burst and rises after it.", "name": "fig-cycles"}}
 figures.cycles(study)
 
 # %% [markdown]

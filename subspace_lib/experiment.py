@@ -15,8 +15,8 @@ from subspace_lib.objective import LOSSES
 from subspace_lib.optimizers import OPTIMIZERS, PROJECTIONS
 
 NUMERICS = 3  # raised whenever the code changes the numbers that a description leads to
-# Younger than the oldest stored runs: described, and hashed, only where they differ from their default.
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
+# Younger than the oldest stored runs: described, and hashed, only where they differ from their default.
 LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes", "record_spans")
 
 
@@ -162,10 +162,8 @@ class Experiment(Description):
 
     def _check_rule(self):
         """A parameter of a rule that the run does not use would be ignored; say so instead."""
-        fields, used = (
-            type(self).model_fields,
-            {self.optimizer, *(p.optimizer for p in self.before)},
-        )
+        fields = type(self).model_fields
+        used = {self.optimizer, *(phase.optimizer for phase in self.before)}
         for name, rules in (("rho", {"sam"}), ("beta", {"momentum", "adam"})):
             value = getattr(self, name)
             if value != fields[name].default and not rules & used:

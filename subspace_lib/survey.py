@@ -149,7 +149,8 @@ class SurveyRun:
         step, o, theta = self.step, self.run.objective, self.run.theta
         count = min(SPECTRUM, o.dim)
         generator = torch.Generator().manual_seed(self.experiment.seed + step)
-        extra = torch.randn(len(theta), count - self.vectors.shape[1], generator=generator)
+        missing = max(0, count - self.vectors.shape[1])
+        extra = torch.randn(len(theta), missing, generator=generator)
         start = torch.cat([self.vectors, extra.to(theta)], 1)
         pairs = top_eigenpairs(hessian, count, start, tolerance=1e-2)
         leading = pairs.vectors[:, :count].contiguous()

@@ -46,6 +46,8 @@ def test_a_bad_parameter_is_one_sentence_before_anything_runs(fields, allowed, t
 STUDIES = {
     "alignment": (AlignmentParameters, {"anchors": [5, 5]}, "ascending"),
     "alignment classes": (AlignmentParameters, {"classes": [11]}, "less than or equal to 10"),
+    "alignment k": (AlignmentParameters, {"k": 20}, "less than 20"),
+    "batches k": (BatchParameters, {"k": 21}, "less than or equal to 20"),
     "batches": (BatchParameters, {"batch_sizes": [10**6]}, "at most 5000"),
     "batches switch": (BatchParameters, {"switch_step": 30_000}, "below steps"),
     "edge": (EdgeParameters, {"learning_rates": [0.1, -1]}, "greater than 0"),

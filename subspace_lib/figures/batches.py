@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from subspace_lib.claims import tail
 from subspace_lib.figures.style import (
     CYCLE,
     INK,
@@ -81,12 +82,11 @@ def alignment_by_size(study: BatchStudy) -> pd.DataFrame:
         after = table[
             (table["step"] > p.switch_step + 100) & (table["step"] <= p.switch_step + AROUND)
         ]
-        end = table[table["step"] >= 0.98 * run.experiment.steps]
         rows.append({
             "batch": size,
             "seed": seed,
             "after the branch": after["alignment"].mean(),
-            "at the end": end["alignment"].mean(),
+            "at the end": tail(run, "alignment"),
             "predicted": study.predicted(seed, size),
         })  # fmt: skip
     return pd.DataFrame(rows).sort_values(["batch", "seed"])

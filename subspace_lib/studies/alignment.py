@@ -37,6 +37,7 @@ class AlignmentParameters(SwitchParameters):
     data are cut for a run of ``class_steps`` steps.
     """
 
+    k: int = Field(10, ge=1, lt=SPECTRUM, description="below the length of a recorded spectrum")
     anchors: tuple[int, ...] = (0, 100, 300, 1000, 3000, 10_000, 18_000)
     lags: tuple[int, ...] = (1, 10, 100, 1000)
     window: int = Field(12, ge=1)

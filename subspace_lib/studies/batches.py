@@ -12,7 +12,7 @@ from subspace_lib.store import Store
 from subspace_lib.studies.base import check_switch, getter, numbers
 from subspace_lib.studies.switch import SwitchParameters
 from subspace_lib.survey import Survey
-from subspace_lib.training import Trajectory
+from subspace_lib.training import SPECTRUM, Trajectory
 
 AROUND = 2000  # steps after the branch over which alignments are averaged
 QUICK = {
@@ -44,6 +44,7 @@ class BatchParameters(SwitchParameters):
     an epoch.
     """
 
+    k: int = Field(10, ge=1, le=SPECTRUM, description="at most the length of a recorded spectrum")
     batch_sizes: tuple[int, ...] = (10, 250, 1000)
     branch_every: int = Field(91, ge=1)
     full_steps: int = Field(1000, ge=1)
