@@ -85,7 +85,9 @@ figures.single_sample_noise(study)
 #
 # The model has no parameter left: eigenvalues and noise are measured at the branch point (beyond the leading 20,
 # noise proportional to the eigenvalue), the mean gradient is what GD has left after 100 steps, and the noise of
-# $B$ out of $N$ samples has the covariance of single samples times $(N - B)/((N - 1) B)$.
+# $B$ out of $N$ samples has the covariance of single samples times $(N - B)/((N - 1) B)$. A first version
+# left out the bulk's noise and came out too high at small batches; the measured values of SGD were known when
+# that term was added, those of the other batch sizes were not.
 
 # %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient against batch size: predicted at the branch point, measured over the 2,000 steps after it, and at the end of the run; mean and range over seeds; the last is full batch. **What to see:** where it falls with batch size and where it is level, and how far the prediction carries.", "name": "fig-batch-size"}}
 figures.by_batch_size(study)
