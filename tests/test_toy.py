@@ -1,0 +1,93 @@
+"""The two-dimensional valley: exact moments, closed forms against simulation, the rules of the library."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from subspace_lib.experiment import InvalidParameter
+from subspace_lib.toy import METHODS, Toy, path, signs
+
+
+def cloud(toy, eta, start, steps, runs=20_000, seed=0):
+    """Second moments of many paths of SGD, written anew."""
+    rng = np.random.default_rng(seed)
+    x, y = np.full(runs, start[0]), np.full(runs, start[1])
+    for _ in range(steps):
+        s = rng.choice([-1.0, 1.0], runs)
+        slope_x = toy.condition * x + s * (toy.cross * y + toy.shift)
+        x, y = x - eta * slope_x, y - eta * (y + s * toy.cross * x)
+    return x, y
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_the_moments_are_those_of_many_paths(shift):
+    toy, start = Toy(shift=shift), (0.01, 1.0)
+    x, y = cloud(toy, 5e-4, start, 300)
+    expected = toy.moments(5e-4, start, 300)[-1]
+    for sample, value in zip((x**2, y**2, y), expected, strict=True):
+        assert abs(sample.mean() - value) < 4 * sample.std() / np.sqrt(len(sample)) + 1e-9
+
+
+@given(
+    st.floats(0.05, 1.9),
+    st.floats(1, 20),
+    st.floats(-5, 5),
+    st.floats(0.5, 2),
+    st.floats(100, 2000),
+)
+@settings(max_examples=30, deadline=None)
+def test_the_stationary_variance_is_the_fixed_point_of_the_exact_moments(sharp, c, s, y, condition):
+    """With y held in place by hand: one step of the moments leaves the variance as it is."""
+    toy, eta = Toy(condition, c, s), sharp / condition
+    variance = toy.stationary_variance(eta, y)
+    after = toy.moments(eta, (np.sqrt(variance), y), 1)[1, 0]
+    assert after == pytest.approx(variance, rel=1e-9)
+    assert Toy(condition).stationary_variance(2.1 / condition, y) == np.inf
+
+
+def test_sample_gradients_are_those_of_the_sample_losses():
+    toy, point = Toy(50.0, 3.0, 2.0), torch.tensor([0.3, -0.7], dtype=torch.float64)
+    for sign in (-1.0, 1.0):
+
+        def sample(p, sign=sign):
+            x, y = p
+            return (50 * x**2 + y**2) / 2 + sign * (3 * x * y + 2 * x)
+
+        expected = torch.func.grad(sample)(point).numpy()
+        ours = toy.gradient(point.numpy()) + toy.noise(point.numpy(), sign)
+        np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+
+def test_the_signs_are_fair_and_of_their_seed():
+    assert signs(1, 8).tolist() != signs(2, 8).tolist()
+    assert signs(3, 100).tolist() == signs(3, 200)[:100].tolist()
+    drawn = np.concatenate([signs(seed, 2000) for seed in range(10)])
+    assert set(drawn) == {-1.0, 1.0}
+    assert abs(drawn.mean()) < 4 / np.sqrt(len(drawn))
+    assert abs((drawn[1:] * drawn[:-1]).mean()) < 4 / np.sqrt(len(drawn))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_paths_start_where_they_should_and_projected_ones_keep_a_coordinate(method):
+    points = path(Toy(), method, 5e-4, (0.02, 1.0), 50, seed=4)
+    assert points.shape == (51, 2) and points[0].tolist() == [0.02, 1.0]
+    if method == "Dom-SGD":
+        assert (points[:, 1] == 1.0).all() and len(set(points[:, 0])) > 40
+    elif method == "Bulk-SGD":
+        assert (points[:, 0] == 0.02).all() and (points[:, 1] < 1.0).any()
+    else:
+        assert points[-1, 1] < 1.0
+
+
+def test_sgd_is_the_plain_recursion():
+    x, y = 0.02, 1.0
+    for sign in signs(9, 40):
+        x, y = x - 5e-4 * (1000 * x + sign * 10 * y), y - 5e-4 * (y + sign * 10 * x)
+    np.testing.assert_allclose(path(Toy(), "SGD", 5e-4, (0.02, 1.0), 40, 9)[-1], [x, y], rtol=1e-12)
+
+
+def test_an_unknown_method_is_one_sentence():
+    with pytest.raises(InvalidParameter, match="use SGD, GD"):
+        path(Toy(), "Muon", 0.1, (0, 1), 1)
