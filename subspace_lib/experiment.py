@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from subspace_lib import data
 from subspace_lib.models import CHUNKS, MODELS
 from subspace_lib.objective import LOSSES
-from subspace_lib.optimizers import OPTIMIZERS, PROJECTIONS
+from subspace_lib.optimizers import OPTIMIZERS, PROJECTIONS, WITH_BETA
 
 NUMERICS = 3  # raised whenever the code changes the numbers that a description leads to
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
 # Younger than the oldest stored runs: described, and hashed, only where they differ from their default.
-LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes", "record_spans")
+LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes", "record_spans", "project")
 
 
 DatasetName = Literal[data.DATASETS]
@@ -80,6 +80,8 @@ class Experiment(Description):
     ``switch_step`` and projects every update from there on. Without a projection the run is plain from
     beginning to end; ``watch_alignment`` makes it look for the step at which the exponential moving
     average (factor 0.9 per step) of the full-batch gradient's alignment first exceeds that value.
+    With ``project`` "gradient" the gradient is projected before it enters the rule's state, and the
+    update is taken as it comes.
     """
 
     dataset: DatasetName = "mnist5k"
@@ -116,6 +118,7 @@ class Experiment(Description):
     classes: int = Field(10, ge=2, le=10, description="only samples of the first so many classes")
     noise: NoiseName = "none"
     noise_batch: int = Field(50, ge=1, description="samples")
+    project: Literal["update", "gradient"] = "update"
 
     @field_validator("refresh")
     @classmethod
@@ -164,17 +167,26 @@ class Experiment(Description):
         """A parameter of a rule that the run does not use would be ignored; say so instead."""
         fields = type(self).model_fields
         used = {self.optimizer, *(phase.optimizer for phase in self.before)}
-        for name, rules in (("rho", {"sam"}), ("beta", {"momentum", "adam"})):
+        for name, rules in (("rho", {"sam"}), ("beta", set(WITH_BETA))):
             value = getattr(self, name)
             if value != fields[name].default and not rules & used:
                 wanted = " or ".join(sorted(rules))
                 raise ValueError(f"{name} = {value} has a meaning only with optimizer = {wanted}")
+        if self.project == "gradient" and (self.projection == "none" or self.optimizer == "sam"):
+            raise ValueError(
+                "project = 'gradient' needs projection = dominant or bulk, and an optimizer other than sam"
+            )
 
     @property
     def method(self) -> str:
         """The rule's name, with Dom- or Bulk- where it is projected; full-batch SGD is GD."""
         full = self.batch_size == data.SOURCES[self.dataset].train
-        name = {"sgd": "GD" if full else "SGD", "sam": "SAM", "adam": "Adam"}
+        name = {
+            "sgd": "GD" if full else "SGD",
+            "sam": "SAM",
+            "rmsprop": "RMSProp",
+            "adamw": "AdamW",
+        }
         return PREFIX[self.projection] + name.get(self.optimizer, self.optimizer.capitalize())
 
     def describe(self) -> dict[str, Any]:

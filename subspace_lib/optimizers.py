@@ -9,7 +9,7 @@ from torch import Tensor
 
 from subspace_lib.subspace import DominantSubspace
 
-OPTIMIZERS = ("sgd", "momentum", "adam", "sam")
+OPTIMIZERS = ("sgd", "momentum", "adam", "sam", "nesterov", "rmsprop", "adamw")
 PROJECTIONS = ("none", "dominant", "bulk")
 
 State = dict[str, Tensor]
@@ -29,8 +29,12 @@ class SGD:
         """Displacement (D,) from θ to where the gradient of the update is taken; None: θ itself."""
         return None
 
-    def update(self, state: State, gradient: Tensor) -> tuple[State, Tensor]:
-        """The update (D,) for a gradient (D,)."""
+    def preconditioner(self, state: State) -> Tensor | None:
+        """The diagonal (D,) that multiplies the rule's mean of gradients; None: all ones."""
+        return None
+
+    def update(self, state: State, gradient: Tensor, theta: Tensor) -> tuple[State, Tensor]:
+        """The next state and the update (D,) for a gradient (D,) and the θ (D,) to be updated."""
         return state, -self.learning_rate * gradient
 
 
@@ -44,10 +48,48 @@ class Momentum(SGD):
         """The state before the first step: m = 0."""
         return {"momentum": torch.zeros_like(theta)}
 
-    def update(self, state: State, gradient: Tensor) -> tuple[State, Tensor]:
-        """The update (D,) for a gradient (D,)."""
+    def update(self, state: State, gradient: Tensor, theta: Tensor) -> tuple[State, Tensor]:
+        """As in ``SGD``."""
         momentum = self.beta * state["momentum"] + gradient
         return {"momentum": momentum}, -self.learning_rate * momentum
+
+
+@dataclass(frozen=True)
+class Nesterov(Momentum):
+    """m ← β m + g, u = −η (g + β m), as ``torch.optim.SGD(momentum=β, nesterov=True)``.
+
+    Source: Nesterov 1983, in the form of Sutskever et al. 2013.
+    """
+
+    def update(self, state: State, gradient: Tensor, theta: Tensor) -> tuple[State, Tensor]:
+        """As in ``SGD``."""
+        state, _ = super().update(state, gradient, theta)
+        return state, -self.learning_rate * (gradient + self.beta * state["momentum"])
+
+
+@dataclass(frozen=True)
+class RMSProp(SGD):
+    """u = −η g/(√v + ε) with the moving average v of g²; α = 0.99, ε = 1e-8 as in ``torch.optim``.
+
+    Source: Tieleman and Hinton 2012.
+    """
+
+    alpha: float = 0.99
+    epsilon: float = 1e-8
+
+    def init(self, theta: Tensor) -> State:
+        """The state before the first step: v = 0."""
+        return {"second": torch.zeros_like(theta)}
+
+    def preconditioner(self, state: State) -> Tensor | None:
+        """1/(√v + ε)."""
+        return 1 / (state["second"].sqrt() + self.epsilon)
+
+    def update(self, state: State, gradient: Tensor, theta: Tensor) -> tuple[State, Tensor]:
+        """As in ``SGD``."""
+        second = self.alpha * state["second"] + (1 - self.alpha) * gradient.square()
+        state = {"second": second}
+        return state, -self.learning_rate * gradient * self.preconditioner(state)
 
 
 @dataclass(frozen=True)
@@ -66,14 +108,34 @@ class Adam(SGD):
         zero = torch.zeros_like(theta)
         return {"first": zero, "second": zero, "count": torch.zeros((), dtype=torch.int64)}
 
-    def update(self, state: State, gradient: Tensor) -> tuple[State, Tensor]:
-        """The update (D,) for a gradient (D,)."""
+    def update(self, state: State, gradient: Tensor, theta: Tensor) -> tuple[State, Tensor]:
+        """As in ``SGD``."""
         first = self.beta * state["first"] + (1 - self.beta) * gradient
         second = self.beta2 * state["second"] + (1 - self.beta2) * gradient.square()
         count = state["count"] + 1
-        scale = (second / (1 - self.beta2 ** int(count))).sqrt() + self.epsilon
+        state = {"first": first, "second": second, "count": count}
         step = self.learning_rate / (1 - self.beta ** int(count))
-        return {"first": first, "second": second, "count": count}, -step * first / scale
+        return state, -step * first * self.preconditioner(state)
+
+    def preconditioner(self, state: State) -> Tensor | None:
+        """1/(√v̂ + ε)."""
+        correction = 1 - self.beta2 ** int(state["count"])
+        return 1 / ((state["second"] / correction).sqrt() + self.epsilon)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam's update less η w θ, with the weight decay w = 0.01 of ``torch.optim``.
+
+    Source: Loshchilov and Hutter 2019, algorithm 2.
+    """
+
+    weight_decay: float = 0.01
+
+    def update(self, state: State, gradient: Tensor, theta: Tensor) -> tuple[State, Tensor]:
+        """As in ``SGD``."""
+        state, update = super().update(state, gradient, theta)
+        return state, update - self.learning_rate * self.weight_decay * theta
 
 
 @dataclass(frozen=True)
@@ -90,13 +152,16 @@ class SAM(SGD):
         return self.rho * gradient / gradient.norm().clamp_min(1e-30)
 
 
+WITH_BETA = {"momentum": Momentum, "nesterov": Nesterov, "adam": Adam, "adamw": AdamW}
+
+
 def build(name: str, learning_rate: float, beta: float, rho: float) -> SGD:
     """The named update rule; β and ρ go to those rules that have them."""
-    if name == "momentum":
-        return Momentum(learning_rate, beta)
-    if name == "adam":
-        return Adam(learning_rate, beta)
-    return SAM(learning_rate, rho) if name == "sam" else SGD(learning_rate)
+    if name in WITH_BETA:
+        return WITH_BETA[name](learning_rate, beta)
+    if name == "sam":
+        return SAM(learning_rate, rho)
+    return RMSProp(learning_rate) if name == "rmsprop" else SGD(learning_rate)
 
 
 def sam_edge(gradient_norm, learning_rate: float, rho: float):

@@ -154,7 +154,7 @@ def path(
         displacement = rule.lookahead(slope)
         if displacement is not None:
             slope = gradient(theta + displacement, sign)
-        state, update = rule.update(state, slope)
+        state, update = rule.update(state, slope, theta)
         theta = theta + optimizers.restrict(update, projection, _Axis())
         points.append(theta)
     return torch.stack(points).numpy()

@@ -188,7 +188,7 @@ class Run:
         displacement = self.rule.lookahead(gradient)
         if displacement is not None:
             gradient = self._gradient(displacement)
-        return self.rule.update(self.rule_state, gradient)
+        return self.rule.update(self.rule_state, gradient, self.theta)
 
     def _apply(self, state: optimizers.State, update: Tensor, projection: str) -> None:
         self.rule_state = state
@@ -215,13 +215,15 @@ class Run:
             self.worst = [max(self.worst[0], seen.turn), max(self.worst[1], bound)]
         if e.watch_alignment is not None and self.trigger_step is None:
             self._watch()
-        state, update = self._update(gradient)
+        projected = e.project == "gradient"
+        used = optimizers.restrict(gradient, e.projection, self.subspace) if projected else gradient
+        state, update = self._update(used)
         if record:
             self._record(gradient, update, seen)
         if last:
             self.status = "complete"
         else:
-            self._apply(state, update, e.projection)
+            self._apply(state, update, "none" if projected else e.projection)
 
     def _row_due(self) -> bool:
         e, spans = self.experiment, self.experiment.record_spans
