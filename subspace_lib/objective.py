@@ -168,6 +168,21 @@ class Objective:
             mean.double() @ mean.double()
         )
 
+    @torch.no_grad()
+    def slopes(self, theta: Tensor, block: Tensor) -> Tensor:
+        """v_jᵀ∇ℓ_i(θ) of every sample i along every column v_j of a block (D, m); shape (N, m).
+
+        By forward mode: a pass over the data for each column, and no gradient of a single sample is held.
+        """
+        self.gradient_equivalents += block.shape[1]
+        found = theta.new_empty(len(self), block.shape[1])
+        for part in _chunks(len(self), self.chunk):
+            inputs, labels = self.inputs[part], self.labels[part]
+            losses = lambda t, x=inputs, y=labels: self._each(self.outputs(t, x), y)  # noqa: E731
+            for j, column in enumerate(block.T):
+                found[part, j] = torch.func.jvp(losses, (theta,), (column.contiguous(),))[1]
+        return found
+
     def mean_output_gradients(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of mean outputs: ∇ mean_i f_c (D, C), and ∇ mean over each class a of f_c (D, C²).
 

@@ -130,7 +130,7 @@ def window(rule: LinearRule, value: float, noise: np.ndarray, x: float, m: float
 
 
 def batch_noise(samples: int, size: int, start: int, count: int) -> np.ndarray:
-    """Covariance (count, count) of minibatch noise from step ``start`` on, a single sample having variance 1.
+    """Covariance (count, count) of minibatch noise from step ``start`` on, in units of a sample's.
 
     Without replacement: (N − B)/((N − 1) B) on the diagonal, and within an epoch of n batches −1/(n − 1)
     of that between steps, so that the noise of an epoch adds up to nothing.

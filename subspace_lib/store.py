@@ -28,13 +28,16 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from subspace_lib.amplification import Amplification, AmplificationRun
 from subspace_lib.experiment import Experiment
 from subspace_lib.survey import Survey, SurveyRun
 from subspace_lib.training import Run, Trajectory
 from subspace_lib.valley import Valley, ValleyRun
 
 CHECKPOINT_SECONDS = 20.0
-RUNS = {Experiment: Run, Survey: SurveyRun, Valley: ValleyRun}  # what computes what
+RUNS = {  # what computes what
+    Experiment: Run, Survey: SurveyRun, Valley: ValleyRun, Amplification: AmplificationRun,
+}  # fmt: skip
 FILES = ("description.json", "measurements.parquet")
 
 

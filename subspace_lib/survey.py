@@ -178,7 +178,7 @@ class SurveyRun:
     def _take_apart(self, hessian, basis: Tensor, anchor: int) -> None:
         """First- and second-order terms of the update's loss change, in S_k and outside, and the change."""
         run, index = self.run, self.step - anchor
-        _, update = run.peek()
+        _, _, update = run.peek()
         inside = basis @ (basis.T @ update)
         parts = torch.stack([inside, update - inside], 1)
         second = 0.5 * (parts * (hessian @ parts)).sum(0)

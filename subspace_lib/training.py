@@ -179,9 +179,10 @@ class Run:
             gradient = gradient + self.noise.draw(theta, self.step)
         return gradient
 
-    def peek(self) -> tuple[optimizers.State, Tensor]:
-        """The next state of the rule and the update that the next step will take, without taking it."""
-        return self._update(self._gradient())
+    def peek(self) -> tuple[Tensor, optimizers.State, Tensor]:
+        """Minibatch gradient, next state of the rule and update of the next step, without taking it."""
+        gradient = self._gradient()
+        return gradient, *self._update(gradient)
 
     def _update(self, gradient: Tensor) -> tuple[optimizers.State, Tensor]:
         """The rule's next state and update, for the gradient at θ."""
@@ -202,7 +203,7 @@ class Run:
 
     def _plain_step(self) -> None:
         """A step of the common part: nothing is measured, nothing projected."""
-        self._apply(*self.peek(), "none")
+        self._apply(*self.peek()[1:], "none")
 
     def _step(self) -> None:
         e, last = self.experiment, self.step == self.experiment.steps
