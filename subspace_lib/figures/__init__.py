@@ -28,6 +28,7 @@ from subspace_lib.figures.switch import (
     spectra,
     test_losses,
 )
+from subspace_lib.figures.toy import valley_paths
 
 __all__ = [
     "INK",
@@ -58,4 +59,5 @@ __all__ = [
     "there_and_back",
     "turning",
     "valley",
+    "valley_paths",
 ]
