@@ -1,0 +1,703 @@
+/* The valley of subspace_lib/toy.py as an interactive figure; the rules are those of optimizers.py. */
+(function () {
+  "use strict";
+
+  // ---- The model: no drawing; the same arithmetic as in Python, in the same order -------------------
+
+  const METHODS = {
+    "SGD": { rule: "sgd", part: "none", noisy: true },
+    "GD": { rule: "sgd", part: "none", noisy: false },
+    "Dom-SGD": { rule: "sgd", part: "dominant", noisy: true },
+    "Bulk-SGD": { rule: "sgd", part: "bulk", noisy: true },
+    "momentum": { rule: "momentum", part: "none", noisy: true },
+    "Adam": { rule: "adam", part: "none", noisy: true },
+    "SAM": { rule: "sam", part: "none", noisy: true },
+  };
+
+  /** A function that returns the next sign, ±1, of the seed: mulberry32, as toy.signs. */
+  function signSource(seed) {
+    let state = seed | 0;
+    return () => {
+      state = (state + 0x6d2b79f5) | 0;
+      let t = Math.imul(state ^ (state >>> 15), state | 1);
+      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+      return (t ^ (t >>> 14)) >>> 0 < 2 ** 31 ? -1 : 1;
+    };
+  }
+
+  function signs(seed, count) {
+    return Array.from({ length: count }, signSource(seed));
+  }
+
+  function loss(toy, x, y) {
+    return (toy.condition * (x * x) + y * y) / 2;
+  }
+
+  /** χ₁ = |κx|/‖∇L‖; NaN at the minimum. */
+  function alignment(toy, x, y) {
+    return Math.abs(toy.condition * x) / Math.hypot(toy.condition * x, y);
+  }
+
+  /** Gradient of the sample loss of a sign; sign 0: of L itself. */
+  function gradient(toy, x, y, sign) {
+    return [toy.condition * x + sign * (toy.cross * y + toy.shift), y + sign * toy.cross * x];
+  }
+
+  function sgd(rate) {
+    return (g) => g.map((a) => -rate * a);
+  }
+
+  function momentum(rate, beta) {
+    let m = [0, 0];
+    return (g) => {
+      m = m.map((a, i) => beta * a + g[i]);
+      return m.map((a) => -rate * a);
+    };
+  }
+
+  function adam(rate, beta) {
+    const beta2 = 0.999;
+    let first = [0, 0];
+    let second = [0, 0];
+    let count = 0;
+    return (g) => {
+      first = first.map((a, i) => beta * a + (1 - beta) * g[i]);
+      second = second.map((a, i) => beta2 * a + (1 - beta2) * (g[i] * g[i]));
+      count += 1;
+      const scale = second.map((a) => Math.sqrt(a / (1 - beta2 ** count)) + 1e-8);
+      const step = rate / (1 - beta ** count);
+      return first.map((a, i) => (-step * a) / scale[i]);
+    };
+  }
+
+  const RULES = { sgd, momentum, adam, sam: sgd };
+
+  /** SAM's displacement ρ g/‖g‖. */
+  function ascent(g, rho) {
+    const norm = Math.max(Math.sqrt(g[0] * g[0] + g[1] * g[1]), 1e-30);
+    return g.map((a) => (rho * a) / norm);
+  }
+
+  /** A function that takes one step and returns the new point [x, y]. */
+  function walker(toy, method, rate, start, seed, { beta = 0.9, rho = 0.05 } = {}) {
+    const { rule, part, noisy } = METHODS[method];
+    const update = RULES[rule](rate, beta);
+    const draw = noisy ? signSource(seed) : () => 0;
+    let [x, y] = start;
+    return () => {
+      const sign = draw();
+      let g = gradient(toy, x, y, sign);
+      if (rule === "sam") {
+        const [dx, dy] = ascent(g, rho);
+        g = gradient(toy, x + dx, y + dy, sign);
+      }
+      const [ux, uy] = update(g);
+      if (part !== "bulk") x += ux;
+      if (part !== "dominant") y += uy;
+      return [x, y];
+    };
+  }
+
+  /** Points [x, y] before and after each of the steps. */
+  function path(toy, method, rate, start, steps, seed = 0, options = {}) {
+    const step = walker(toy, method, rate, start, seed, options);
+    return [start, ...Array.from({ length: steps }, step)];
+  }
+
+  const model = { METHODS, signs, loss, alignment, path };
+  if (typeof module !== "undefined") module.exports = model;
+  if (typeof window === "undefined") return;
+  window.SubspaceToy = model;
+
+  // ---- A run: the walker's points and what is shown of them -----------------------------------------
+
+  const STEPS = 5000; // of one run; drawing stays cheap and memory small
+  const DIVERGED = 1e6; // far above any loss in view
+  const KEPT = 6; // earlier curves at once
+  const FAINT = 0.55; // their strength
+
+  /** A run of settings that has taken no step yet; start is [√κ x, y], so that L does not depend on κ. */
+  function newRun(settings, start) {
+    const condition = settings.condition;
+    const toy = { condition, cross: settings.cross, shift: settings.shift };
+    const first = [start[0] / Math.sqrt(condition), start[1]];
+    const rate = settings.sharp / condition;
+    const step = walker(toy, settings.method, rate, first, settings.seed, { rho: settings.rho });
+    const series = () => new Float64Array(STEPS + 1);
+    const run = {
+      toy, step, method: settings.method, label: label(settings), count: 0, diverged: false,
+      x: series(), y: series(), loss: series(), chi: series(), recent: series(), low: Infinity, high: 0,
+    };
+    record(run, 0, first);
+    return run;
+  }
+
+  function record(run, index, [x, y]) {
+    run.x[index] = x;
+    run.y[index] = y;
+    run.loss[index] = loss(run.toy, x, y);
+    run.chi[index] = alignment(run.toy, x, y);
+    run.recent[index] = recentAlignment(run, index);
+    run.low = Math.min(run.low, run.loss[index]);
+    run.high = Math.max(run.high, run.loss[index]);
+    run.diverged = !(run.loss[index] <= DIVERGED);
+  }
+
+  function advance(run, steps) {
+    for (let i = 0; i < steps && !finished(run); i += 1) {
+      run.count += 1;
+      record(run, run.count, run.step());
+    }
+  }
+
+  function finished(run) {
+    return run.diverged || run.count === STEPS;
+  }
+
+  /** Mean alignment over those of the last hundred points that have one. */
+  function recentAlignment(run, index) {
+    let [sum, count] = [0, 0];
+    for (let i = Math.max(0, index - 99); i <= index; i += 1) {
+      if (isNaN(run.chi[i])) continue;
+      sum += run.chi[i];
+      count += 1;
+    }
+    return sum / count;
+  }
+
+  function label(s) {
+    const noise = s.method === "GD" ? "" : `, c = ${s.cross}, s = ${s.shift}`;
+    const ascent = s.method === "SAM" ? `, ρ = ${s.rho}` : "";
+    return `${s.method}: ηκ = ${s.sharp}, κ = ${s.condition}${noise}${ascent}`;
+  }
+
+  // ---- Numbers as text ------------------------------------------------------------------------------
+
+  function power(exponent) {
+    const raised = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+    return "10" + [...String(exponent)].map((c) => raised[c]).join("");
+  }
+
+  /** Three digits; a dash where there is no number. */
+  function text(value) {
+    if (!isFinite(value)) return "–";
+    if (value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e4)) return value.toPrecision(3);
+    const [digits, exponent] = value.toExponential(2).split("e");
+    return `${digits} × ${power(Number(exponent))}`;
+  }
+
+  // ---- Surfaces: a back with axes and earlier curves, and a live canvas that only grows ----------------
+
+  function element(tag, attributes = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.append(...children);
+    return node;
+  }
+
+  function surface(name, attributes) {
+    const [back, live] = [element("canvas"), element("canvas")];
+    for (const canvas of [back, live]) canvas.setAttribute("aria-hidden", "true");
+    const box = element("div", { class: `toy-surface toy-${name}`, ...attributes }, back, live);
+    return { box, back: back.getContext("2d"), live: live.getContext("2d"), drawn: 0, map: null };
+  }
+
+  /** Give both canvases the box's size in device pixels; empties them. */
+  function fit(area) {
+    const scale = Math.min(window.devicePixelRatio || 1, 2);
+    [area.width, area.height] = [area.box.clientWidth, area.box.clientHeight];
+    for (const context of [area.back, area.live]) {
+      context.canvas.width = Math.round(area.width * scale);
+      context.canvas.height = Math.round(area.height * scale);
+      context.setTransform(scale, 0, 0, scale, 0, 0);
+      context.lineJoin = context.lineCap = "round"; // no seams between the pieces of a growing line
+    }
+  }
+
+  /** The page's colours of today: read whenever something is drawn anew, for the theme may change. */
+  function palette(box) {
+    const style = getComputedStyle(box);
+    const ofMethod = (method) => style.getPropertyValue(`--toy-${method.toLowerCase()}`).trim();
+    return { ink: style.color, font: `12px ${style.fontFamily}`, ofMethod };
+  }
+
+  function clear(context, area) {
+    context.clearRect(0, 0, area.width, area.height);
+  }
+
+  /** From data to pixels: limits [from, to] in each direction, margins left for the ticks. */
+  function mapping(area, horizontal, vertical) {
+    const [left, right] = [54, Math.max(55, area.width - 18)]; // a hidden box has no width
+    const [top, bottom] = [8, Math.max(9, area.height - 36)];
+    const scaleX = (right - left) / (horizontal[1] - horizontal[0]);
+    const scaleY = (bottom - top) / (vertical[1] - vertical[0]);
+    return {
+      left, right, top, bottom, scaleX, scaleY,
+      x: (value) => left + (value - horizontal[0]) * scaleX,
+      y: (value) => bottom - (value - vertical[0]) * scaleY,
+    };
+  }
+
+  function clip(context, { left, right, top, bottom }) {
+    context.beginPath();
+    context.rect(left, top - 2, right - left, bottom - top + 4);
+    context.clip();
+  }
+
+  /** Ticks are [value, text]; the titles stand outside them. */
+  function axes(area, colours, { across, up, titleAcross, titleUp }) {
+    const [c, m] = [area.back, area.map];
+    c.font = colours.font;
+    c.fillStyle = c.strokeStyle = colours.ink;
+    c.lineWidth = 1;
+    c.textAlign = "center";
+    c.textBaseline = "alphabetic";
+    for (const [value, words] of across) c.fillText(words, m.x(value), m.bottom + 15);
+    c.fillText(titleAcross, (m.left + m.right) / 2, m.bottom + 31);
+    c.textAlign = "right";
+    c.textBaseline = "middle";
+    for (const [value, words] of up) c.fillText(words, m.left - 6, m.y(value));
+    c.save();
+    c.translate(9, (m.top + m.bottom) / 2);
+    c.rotate(-Math.PI / 2);
+    c.textAlign = "center";
+    c.fillText(titleUp, 0, 0);
+    c.restore();
+  }
+
+  function grid({ back: c, map: m }, across, up) {
+    c.globalAlpha = 0.15;
+    c.beginPath();
+    for (const [value] of across) line(c, m.x(value), m.top, m.x(value), m.bottom);
+    for (const [value] of up) line(c, m.left, m.y(value), m.right, m.y(value));
+    c.stroke();
+    c.globalAlpha = 1;
+  }
+
+  function line(context, x0, y0, x1, y1) {
+    context.moveTo(x0, y0);
+    context.lineTo(x1, y1);
+  }
+
+  /** A polyline through points from … to; where many share a pixel column, only its range is drawn. */
+  function trace(context, from, to, x, y) {
+    let [column, low, high, pen] = [NaN, 0, 0, false];
+    const flush = () => {
+      if (isNaN(column)) return;
+      pen ? context.lineTo(column, low) : context.moveTo(column, low);
+      if (high > low) context.lineTo(column, high);
+      pen = true;
+    };
+    context.beginPath();
+    for (let i = from; i <= to; i += 1) {
+      const [px, py] = [Math.round(x(i) * 2) / 2, y(i)];
+      if (isNaN(py) || px !== column) {
+        flush();
+        column = isNaN(py) ? NaN : px;
+        [low, high] = [py, py];
+        if (isNaN(py)) pen = false;
+      } else {
+        [low, high] = [Math.min(low, py), Math.max(high, py)];
+      }
+    }
+    flush();
+    context.stroke();
+  }
+
+  // ---- The contour plot: y along the valley to the right, x across it upwards -------------------------
+
+  const VIEW = { y: [-0.3, 1.3], u: 1.5 }; // u = √κ x; in these units the picture is the same for every κ
+
+  function drawContours(area, run, colours, kept) {
+    const half = VIEW.u / Math.sqrt(run.toy.condition);
+    area.map = mapping(area, VIEW.y, [-half, half]);
+    clear(area.back, area);
+    ellipses(area, run.toy.condition, colours);
+    const tick = Number((half / 1.5).toPrecision(1));
+    const stretch = (area.map.scaleY / area.map.scaleX).toPrecision(2);
+    axes(area, colours, {
+      across: [[0, "0"], [0.5, "0.5"], [1, "1"]],
+      up: [[-tick, `−${tick}`], [0, "0"], [tick, `${tick}`]],
+      titleAcross: "y, along the valley",
+      titleUp: `x, across (scaled ×${Number(stretch)})`,
+    });
+    for (const old of kept) drawTrail(area, area.back, old, 0, colours, FAINT);
+  }
+
+  /** Contours of L at ½r², r = 0.2, 0.4, …: ellipses, each a little darker inside the next. */
+  function ellipses({ back: c, map: m }, condition, colours) {
+    c.save();
+    clip(c, m);
+    c.fillStyle = c.strokeStyle = colours.ink;
+    c.lineWidth = 1;
+    for (let r = 0.2; r < 2.1; r += 0.2) {
+      c.beginPath();
+      c.ellipse(m.x(0), m.y(0), r * m.scaleX, (r / Math.sqrt(condition)) * m.scaleY, 0, 0, 2 * Math.PI);
+      c.globalAlpha = 0.015;
+      c.fill();
+      c.globalAlpha = 0.25;
+      c.stroke();
+    }
+    c.restore();
+  }
+
+  function drawTrail(area, context, run, from, colours, alpha) {
+    const m = area.map;
+    context.save();
+    clip(context, m);
+    context.strokeStyle = colours.ofMethod(run.method);
+    context.globalAlpha = alpha;
+    context.lineWidth = 1;
+    context.beginPath();
+    context.moveTo(m.x(run.y[from]), m.y(run.x[from]));
+    for (let i = from + 1; i <= run.count; i += 1) context.lineTo(m.x(run.y[i]), m.y(run.x[i]));
+    context.stroke();
+    context.restore();
+  }
+
+  // ---- The two charts over steps ----------------------------------------------------------------------
+
+  const FLOOR = 1e-12; // smaller losses are drawn here
+
+  function lossHeight(value) {
+    return Math.log10(Math.max(value, FLOOR));
+  }
+
+  /** Decades that hold all losses, three at least. */
+  function lossLimits(runs) {
+    const top = Math.ceil(lossHeight(Math.max(...runs.map((r) => r.high))) + 0.1);
+    const bottom = Math.floor(lossHeight(Math.min(...runs.map((r) => r.low))) - 0.1);
+    return [Math.min(bottom, top - 3), top];
+  }
+
+  function lossTicks([bottom, top]) {
+    const every = Math.ceil((top - bottom) / 4);
+    const ticks = [];
+    for (let e = top; e >= bottom; e -= every) ticks.push([e, power(e)]);
+    return ticks;
+  }
+
+  function stepLimit(runs) {
+    const most = Math.max(...runs.map((r) => r.count));
+    return [100, 200, 500, 1000, 2000, STEPS].find((limit) => most <= limit);
+  }
+
+  // What each chart shows, as [height, strength] of its lines: the alignment beside its mean, in front.
+  const CHARTS = {
+    loss: {
+      title: "loss L", limits: lossLimits, ticks: lossTicks,
+      lines: [[(run, i) => lossHeight(run.loss[i]), 1]],
+    },
+    chi: {
+      title: "χ₁, bold: mean of 100", limits: () => [0, 1], ticks: () => [[0, "0"], [0.5, "0.5"], [1, "1"]],
+      lines: [[(run, i) => run.chi[i], 0.25], [(run, i) => run.recent[i], 1]],
+    },
+  };
+
+  /** Redraw the chart where its limits have changed, else only add the new points. */
+  function drawChart(area, chart, run, kept, colours, anew) {
+    const runs = [run, ...kept];
+    const [end, limits] = [stepLimit(runs), chart.limits(runs)];
+    const frame = [end, ...limits].join();
+    if (anew || frame !== area.frame) {
+      area.frame = frame;
+      area.map = mapping(area, [0, end], limits);
+      clear(area.back, area);
+      const across = [[0, "0"], [end / 2, `${end / 2}`], [end, `${end}`]];
+      const up = chart.ticks(limits);
+      axes(area, colours, { across, up, titleAcross: "step", titleUp: chart.title });
+      grid(area, across, up);
+      for (const old of kept) drawCurve(area, area.back, chart, old, 0, colours, FAINT);
+      clear(area.live, area);
+      area.drawn = 0;
+    }
+    drawCurve(area, area.live, chart, run, area.drawn, colours, 1);
+    area.drawn = run.count;
+  }
+
+  function drawCurve(area, context, chart, run, from, colours, alpha) {
+    context.strokeStyle = colours.ofMethod(run.method);
+    for (const [height, strength] of chart.lines) {
+      context.globalAlpha = alpha * strength;
+      context.lineWidth = strength < 1 ? 1 : 1.8;
+      trace(context, from, run.count, area.map.x, (i) => area.map.y(height(run, i)));
+    }
+    context.globalAlpha = 1;
+  }
+
+  // ---- Controls -----------------------------------------------------------------------------------------
+
+  const two = (value) => Number(value.toPrecision(2));
+  const power10 = (digits) => ({ of: (p) => digits(10 ** p), at: Math.log10 });
+  const plain = { of: Number, at: Number };
+
+  // Position on the slider → value; logarithmic ones keep round values within reach.
+  const SLIDERS = [
+    { name: "sharp", words: "learning rate", from: -1.3, to: 0.4, by: 0.01, first: 0.5,
+      ...power10((v) => Math.min(2.5, Number(v.toFixed(2)))),
+      show: (v, s) => `ηκ = ${v.toFixed(2)}, η = ${text(v / s.condition)}` },
+    { name: "cross", words: "noise that grows with y", from: 0, to: 30, by: 0.5, first: 10, ...plain,
+      show: (v) => `c = ${v}` },
+    { name: "shift", words: "noise at every y", from: 0, to: 5, by: 0.1, first: 0, ...plain,
+      show: (v) => `s = ${v}` },
+    { name: "condition", words: "condition number", from: 1, to: 3.3, by: 0.02, first: 1000,
+      ...power10(two), show: (v) => `κ = ${v}` },
+    { name: "rho", words: "SAM’s radius", from: -3.3, to: -1.3, by: 0.02, first: 0.005, ...power10(two),
+      show: (v) => `ρ = ${v}` },
+    { name: "speed", words: "speed", from: 1, to: 3.3, by: 0.05, first: 200, ...power10(two),
+      show: (v) => `${v} steps/s` },
+  ];
+
+  function slider(spec) {
+    const input = element("input", {
+      type: "range", name: spec.name, min: spec.from, max: spec.to, step: spec.by,
+    });
+    input.value = spec.at(spec.first);
+    const output = element("output");
+    const node = element("label", { class: "toy-slider" }, element("span", {}, spec.words), output, input);
+    return { spec, input, output, node };
+  }
+
+  function button(words) {
+    return element("button", { type: "button", class: "toy-button" }, words);
+  }
+
+  function controls() {
+    const options = Object.keys(METHODS).map((name) => element("option", {}, name));
+    const method = element("select", { name: "method" }, ...options);
+    const seed = element("input", { type: "number", name: "seed", min: 0, max: 999999, step: 1, value: 0 });
+    const keep = element("input", { type: "checkbox", name: "keep" });
+    const [play, step, reset] = [button("Play"), button("Step"), button("Reset")];
+    const sliders = SLIDERS.map(slider);
+    const field = (words, input) => element("label", { class: "toy-field" }, words, input);
+    const row = element("div", { class: "toy-row" }, play, step, reset,
+      field("method ", method), field("seed ", seed),
+      element("label", { class: "toy-field" }, keep, " keep curves"));
+    const panel = element("div", { class: "toy-sliders" }, ...sliders.map((s) => s.node));
+    return { method, seed, keep, play, step, reset, sliders, row, panel };
+  }
+
+  /** What the controls say, and their values written beside them. */
+  function readSettings(ui) {
+    const settings = { method: ui.method.value, seed: Math.trunc(Number(ui.seed.value)) || 0 };
+    for (const { spec, input } of ui.sliders) settings[spec.name] = spec.of(Number(input.value));
+    for (const { spec, input, output, node } of ui.sliders) {
+      output.textContent = spec.show(settings[spec.name], settings);
+      input.setAttribute("aria-valuetext", output.textContent);
+      node.hidden = spec.name === "rho" && settings.method !== "SAM";
+    }
+    return settings;
+  }
+
+  // ---- The handle: the starting point -----------------------------------------------------------------
+
+  function within(value, low, high) {
+    return Math.min(high, Math.max(low, value));
+  }
+
+  function newHandle() {
+    return element("div", {
+      class: "toy-handle", role: "slider", tabindex: 0, "aria-label": "Starting point",
+      "aria-roledescription": "two-dimensional slider", "aria-valuemin": VIEW.y[0], "aria-valuemax": VIEW.y[1],
+    });
+  }
+
+  /** Tell move(right, up) the wanted displacement of the handle, in pixels of the plot. */
+  function listenToHandle(handle, move) {
+    let last = null;
+    handle.addEventListener("pointerdown", (event) => {
+      handle.setPointerCapture(event.pointerId);
+      last = event;
+    });
+    handle.addEventListener("pointermove", (event) => {
+      if (!last) return;
+      move(event.clientX - last.clientX, last.clientY - event.clientY);
+      last = event;
+    });
+    for (const end of ["pointerup", "pointercancel"]) handle.addEventListener(end, () => { last = null; });
+    const keys = { ArrowLeft: [-6, 0], ArrowRight: [6, 0], ArrowUp: [0, 6], ArrowDown: [0, -6] };
+    handle.addEventListener("keydown", (event) => {
+      if (!keys[event.key]) return;
+      event.preventDefault(); // the page must not scroll
+      move(...keys[event.key]);
+    });
+  }
+
+  function placeHandle(handle, area, run) {
+    const [x, y] = [run.x[0], run.y[0]];
+    place(handle, area.map.x(y), area.map.y(x));
+    handle.setAttribute("aria-valuenow", y.toFixed(3));
+    handle.setAttribute("aria-valuetext", `x = ${text(x)}, y = ${text(y)}`);
+  }
+
+  function place(node, left, top) {
+    node.style.transform = `translate(${left}px, ${top}px)`;
+  }
+
+  // ---- All together -----------------------------------------------------------------------------------
+
+  const NUMBERS = { start: "start", step: "step", loss: "loss L", chi: "χ₁", recent: "mean χ₁, last 100" };
+
+  /** A list of the numbers as text; returns it with a function that writes them. */
+  function numbers() {
+    const cells = {};
+    const list = element("div", { class: "toy-numbers" });
+    for (const [name, words] of Object.entries(NUMBERS)) {
+      cells[name] = element("output", { "data-number": name, "aria-live": "off" });
+      list.append(element("div", {}, element("span", {}, words), cells[name]));
+    }
+    const write = (run) => {
+      const i = run.count;
+      const values = {
+        start: `(${text(run.x[0])}, ${text(run.y[0])})`, step: `${i}`, loss: text(run.loss[i]),
+        chi: text(run.chi[i]), recent: text(run.recent[i]),
+      };
+      for (const [name, value] of Object.entries(values)) cells[name].textContent = value;
+    };
+    return { list, write };
+  }
+
+  function stateOf(run, playing) {
+    if (run.diverged) return `diverged at step ${run.count}`;
+    if (run.count === STEPS) return `stopped at step ${STEPS}`;
+    if (playing) return "running";
+    if (run.count) return `paused at step ${run.count}`;
+    return "Drag the ring to choose where to start, then press Play.";
+  }
+
+  function legendEntry(run, colours, faint) {
+    const swatch = element("span", { class: "toy-swatch" });
+    swatch.style.background = colours.ofMethod(run.method);
+    swatch.style.opacity = faint ? FAINT : 1;
+    return element("li", {}, swatch, run.label);
+  }
+
+  function mount(box) {
+    const ui = controls();
+    const plane = surface("plane", { role: "group", "aria-label": "Contour plot of the loss L(x, y)" });
+    const charts = Object.fromEntries(Object.entries(CHARTS).map(([name, chart]) =>
+      [name, surface("chart", { role: "img", "aria-label": `${chart.title}; over steps` })]));
+    const [handle, dot] = [newHandle(), element("div", { class: "toy-dot" })];
+    const [shown, legend] = [numbers(), element("ul", { class: "toy-legend" })];
+    const status = element("p", { class: "toy-status", role: "status" });
+    const areas = [plane, charts.loss, charts.chi];
+    plane.box.append(dot, handle);
+    const pair = element("div", { class: "toy-charts" }, charts.loss.box, charts.chi.box);
+    box.append(element("div", { class: "toy-app" },
+      plane.box, ui.row, status, shown.list, pair, legend, ui.panel));
+    box.classList.add("toy-live");
+
+    let settings = readSettings(ui);
+    let start = [0.2, 1];
+    let run = newRun(settings, start);
+    let kept = [];
+    let colours = palette(box);
+    let [playing, last, due, written] = [false, 0, 0, 0];
+
+    const drawProgress = (anew) => {
+      drawTrail(plane, plane.live, run, plane.drawn, colours, 0.7);
+      plane.drawn = run.count;
+      for (const name of Object.keys(CHARTS)) drawChart(charts[name], CHARTS[name], run, kept, colours, anew);
+      const [x, y] = [plane.map.x(run.y[run.count]), plane.map.y(run.x[run.count])];
+      dot.hidden = x < plane.map.left || x > plane.map.right || y < plane.map.top || y > plane.map.bottom;
+      if (!dot.hidden) place(dot, x, y);
+    };
+    const drawRun = (anew) => {
+      for (const area of areas) {
+        clear(area.live, area);
+        area.drawn = 0;
+      }
+      placeHandle(handle, plane, run);
+      drawProgress(anew);
+      shown.write(run);
+    };
+    const drawAll = () => {
+      colours = palette(box);
+      drawContours(plane, run, colours, kept);
+      drawRun(true);
+      dot.style.background = colours.ofMethod(run.method);
+      legend.replaceChildren(...[run, ...kept].map((r) => legendEntry(r, colours, r !== run)));
+    };
+    const say = () => {
+      ui.play.textContent = playing ? "Pause" : "Play";
+      status.textContent = stateOf(run, playing);
+    };
+    const pause = () => {
+      playing = false;
+      shown.write(run);
+      say();
+    };
+    const frame = (now) => {
+      if (!playing) return;
+      due += (settings.speed * Math.min(now - last, 50)) / 1000; // a hidden page does not catch up
+      last = now;
+      advance(run, Math.floor(due));
+      due %= 1;
+      drawProgress(false);
+      if (finished(run)) return pause();
+      if (now - written > 100) { // nobody reads sixty numbers a second
+        shown.write(run);
+        written = now;
+      }
+      requestAnimationFrame(frame);
+    };
+    /** Put the run among the earlier curves, or drop those; whether that changed anything. */
+    const shelve = () => {
+      const before = kept;
+      if (!ui.keep.checked && kept.length) kept = [];
+      else if (ui.keep.checked && run.count) {
+        kept = [run, ...kept.filter((r) => r.label !== run.label)].slice(0, KEPT);
+      }
+      return kept !== before;
+    };
+    const restart = () => {
+      settings = readSettings(ui);
+      shelve();
+      run = newRun(settings, start);
+      drawAll();
+      pause();
+    };
+    const play = () => {
+      if (playing) return pause();
+      if (finished(run)) restart();
+      [playing, last, due] = [true, performance.now(), 0];
+      say();
+      requestAnimationFrame(frame);
+    };
+    const single = () => {
+      if (finished(run)) restart();
+      advance(run, 1);
+      drawProgress(false);
+      pause();
+    };
+    const moveStart = (right, up) => {
+      const u = start[0] + (up / plane.map.scaleY) * Math.sqrt(settings.condition);
+      start = [within(u, -VIEW.u, VIEW.u), within(start[1] + right / plane.map.scaleX, ...VIEW.y)];
+      const changed = shelve();
+      run = newRun(settings, start);
+      changed ? drawAll() : drawRun(false);
+      pause();
+    };
+
+    ui.play.addEventListener("click", play);
+    ui.step.addEventListener("click", single);
+    ui.reset.addEventListener("click", restart);
+    for (const input of [ui.method, ui.seed, ui.keep]) input.addEventListener("change", restart);
+    for (const { spec, input } of ui.sliders) {
+      input.addEventListener("input", spec.name === "speed" ? () => { settings = readSettings(ui); } : restart);
+    }
+    listenToHandle(handle, moveStart);
+    const layOut = () => {
+      areas.forEach(fit);
+      drawAll();
+    };
+    layOut();
+    new ResizeObserver(layOut).observe(box);
+    new MutationObserver(drawAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    say();
+  }
+
+  const mountAll = () => document.querySelectorAll(".toy").forEach(mount);
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", mountAll);
+  else mountAll();
+})();
