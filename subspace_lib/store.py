@@ -30,6 +30,7 @@ from torch import Tensor
 
 from subspace_lib.amplification import Amplification, AmplificationRun
 from subspace_lib.experiment import Experiment
+from subspace_lib.simulation import RegressionSimulation, SimulationRun, ValleySimulation
 from subspace_lib.survey import Survey, SurveyRun
 from subspace_lib.training import Run, Trajectory
 from subspace_lib.valley import Valley, ValleyRun
@@ -37,6 +38,7 @@ from subspace_lib.valley import Valley, ValleyRun
 CHECKPOINT_SECONDS = 20.0
 RUNS = {  # what computes what
     Experiment: Run, Survey: SurveyRun, Valley: ValleyRun, Amplification: AmplificationRun,
+    ValleySimulation: SimulationRun, RegressionSimulation: SimulationRun,
 }  # fmt: skip
 FILES = ("description.json", "measurements.parquet")
 
@@ -58,7 +60,7 @@ class MissingRun(LookupError):
 
 
 def parse(description: dict[str, Any]) -> Experiment:
-    """The experiment, survey or valley that a ``description.json`` describes.
+    """The experiment, or other kind of run, that a ``description.json`` describes.
 
     Raises:
         InvalidParameter: no kind of run has these parameters.

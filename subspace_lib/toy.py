@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,8 +75,32 @@ class Toy:
 
         High where ηκ (c + s/y)²/(2 − ηκ) is far above 1. For s = 0 it does not depend on y.
         """
-        ratio = self.condition**2 * self.stationary_variance(learning_rate, y) / y**2
+        ratio = self._steepness(learning_rate, y)
         return 1.0 if np.isinf(ratio) else float(np.sqrt(ratio / (1 + ratio)))
+
+    def steps_to_appear(self, learning_rate: float, y: float, level: float) -> float:
+        """Steps of SGD from the floor, x = 0, until the alignment of typical steepness is ``level``.
+
+        The first t with A (1 − (1 − ηκ)²ᵗ) ≥ a, a = χ²/(1 − χ²); infinite where A < a, or A = a.
+        """
+        wanted = level**2 / (1 - level**2) / self._steepness(learning_rate, y)
+        if wanted >= 1:
+            return math.inf
+        return _first_step(learning_rate * self.condition, 1 - wanted)
+
+    def steps_to_vanish(self, learning_rate: float, y: float, level: float) -> float:
+        """Steps of GD from where SGD settles until that alignment is ``level``.
+
+        The first t with A (1 − ηκ)²ᵗ ≤ a; 0 where A ≤ a, infinite for ηκ ≥ 2.
+        """
+        left = level**2 / (1 - level**2) / self._steepness(learning_rate, y)
+        if left >= 1:
+            return 0.0
+        return _first_step(learning_rate * self.condition, left) if left > 0 else math.inf
+
+    def _steepness(self, learning_rate: float, y: float) -> float:
+        """A = κ² Var x/y²."""
+        return self.condition**2 * self.stationary_variance(learning_rate, y) / y**2
 
     def moments(self, learning_rate: float, start: tuple[float, float], steps: int) -> np.ndarray:
         """E x², E y² and E y of SGD, exactly, after 0 … steps steps; shape (steps + 1, 3).
@@ -94,6 +119,13 @@ class Toy:
             out[t + 1] = step @ out[t]
             out[t + 1, 0] += (eta * s) ** 2
         return out
+
+
+def _first_step(sharp: float, left: float) -> float:
+    """The first t ≥ 1 with (1 − sharp)²ᵗ ≤ left, for 0 < left < 1 and 0 < sharp < 2."""
+    if sharp == 1:
+        return 1.0
+    return max(1.0, math.ceil(math.log(left) / (2 * math.log(abs(1 - sharp)))))
 
 
 def signs(seed: int, count: int) -> np.ndarray:

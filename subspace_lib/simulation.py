@@ -1,0 +1,371 @@
+"""Problems small enough for many paths of SGD at once: the valley and the regression, and their branches.
+
+A simulation measures in one long table: case, quantity, index, value. The index of a run's quantities is
+its step, that of other quantities is named below. All values are means over ``paths`` independent paths: a
+single path's loss at the switch depends on where its last noise has left it, and theory speaks of means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from subspace_lib.experiment import NUMERICS, Description
+from subspace_lib.regression import Regression, spiked
+from subspace_lib.toy import Toy
+
+COLUMNS = ("case", "quantity", "index", "value")
+BRANCHES = ("SGD", "Dom-SGD", "Bulk-SGD", "GD", "back")  # they see the same batches
+CLOSE = 100  # steps after each change that are recorded one by one
+RELAXATIONS = 10  # of a steep direction, before it counts as settled, and as many of measuring
+APPEARS, VANISHES = 0.8, 0.1  # levels of alignment whose first crossing is timed
+
+
+class Simulation(Description):
+    """SGD up to ``switch_step``; from there SGD, Dom-SGD, Bulk-SGD, GD, and GD that goes ``back``.
+
+    "back" is GD for ``full_steps``, then SGD again. Further branches take other batch sizes; the full batch
+    is GD. All branches of the study's own batch size see the same batches.
+    """
+
+    learning_rate: float = Field(5e-4, gt=0, description="η")
+    batch_size: int = Field(1, ge=1, description="samples")
+    batch_sizes: tuple[int, ...] = (10, 100, 1000)
+    steps: int = Field(20_000, ge=2, le=1_000_000)
+    switch_step: int = Field(500, ge=1)
+    full_steps: int = Field(500, ge=1, description="of GD before it goes back to SGD")
+    paths: int = Field(200, ge=1, le=100_000)
+    record_every: int = Field(100, ge=1)
+    settle_paths: int = Field(5000, ge=1, le=1_000_000, description="for stationary variances")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+
+    method: ClassVar[str] = "simulation"
+    device: ClassVar[str] = "cpu"
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.switch_step + self.full_steps >= self.steps:
+            raise ValueError(
+                f"switch_step + full_steps = {self.switch_step + self.full_steps} must be below "
+                f"steps = {self.steps}"
+            )
+        sizes = self.batch_sizes
+        if min(sizes, default=1) < 1 or len({*sizes, self.batch_size}) <= len(sizes):
+            raise ValueError(
+                f"batch_sizes = {list(sizes)} must be numbers of samples, different from each other and "
+                f"from batch_size = {self.batch_size}"
+            )
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """All that determines the numbers, as JSON values."""
+        return {**self.model_dump(mode="json"), "numerics": NUMERICS}
+
+    @property
+    def key(self) -> str:
+        """``<method>-s<seed>-<hash>``, the name of the run's folder."""
+        digest = hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+        return f"{self.method}-s{self.seed}-{digest[:10]}"
+
+    def moments(self) -> list[int]:
+        """Steps that are recorded."""
+        changes = (self.switch_step, self.switch_step + self.full_steps)
+        close = {c + i for c in changes for i in range(CLOSE + 1) if c + i <= self.steps}
+        return sorted({*range(0, self.steps, self.record_every), self.steps, *close})
+
+    def random(self, *purpose: int) -> np.random.Generator:
+        """Random numbers of the seed for a purpose."""
+        return np.random.default_rng([self.seed, *purpose])
+
+
+class ValleySimulation(Simulation):
+    """Simulation of the two-dimensional valley (``subspace_lib.toy``), from (x, y) = ``start``.
+
+    What it settles at is measured at several ``sharpnesses`` (values of ηκ), ``crosses`` (c), and at
+    several ``distances`` (y) with the sample losses shifted by ``distance_shift`` (s): cases "ηκ", "c" and
+    "y", the index the value that varies. Quantities: "variance" of x and "expected", its closed form at the
+    paths' own y; "energy" and "alignment", see ``SimulationRun``; for ηκ also "appears", the steps that SGD
+    takes from the floor to alignment 0.8, and "vanishes", those of GD from there to 0.1.
+    """
+
+    condition: float = Field(1000.0, gt=1, description="κ")
+    cross: float = Field(10.0, description="c")
+    shift: float = Field(0.0, description="s")
+    start: tuple[float, float] = (0.02, 1.0)
+    sharpnesses: tuple[float, ...] = ()
+    crosses: tuple[float, ...] = ()
+    distances: tuple[float, ...] = ()
+    distance_shift: float = 1.0
+
+    method: ClassVar[str] = "valley2d"
+    k: ClassVar[int] = 1
+    floor: ClassVar[float] = 0.0
+
+    @model_validator(mode="after")
+    def _stable(self):
+        sharp = self.learning_rate * self.condition
+        if not all(0.01 <= s < 2 for s in (sharp, *self.sharpnesses)):
+            raise ValueError(
+                f"learning_rate × condition = {sharp:g} and sharpnesses = {list(self.sharpnesses)} must be "
+                "at least 0.01 and below 2, where SGD diverges"
+            )
+        if not all(self.distances):
+            raise ValueError(f"distances = {list(self.distances)} must differ from 0, the minimum")
+        return self
+
+    @property
+    def toy(self) -> Toy:
+        """The problem."""
+        return Toy(self.condition, self.cross, self.shift)
+
+    def problem(self) -> ValleySimulation:
+        """Itself: gradient, noise and start."""
+        return self
+
+    @property
+    def values(self) -> np.ndarray:
+        """Eigenvalues of the Hessian."""
+        return np.array([self.condition, 1.0])
+
+    def gradient(self, points: np.ndarray) -> np.ndarray:
+        """∇L at points (…, 2)."""
+        return self.toy.gradient(points)
+
+    def draw(self, generator: np.random.Generator, batch: int, paths: int) -> np.ndarray:
+        """Mean of ``batch`` signs for each path; shape (paths,)."""
+        return 2 * generator.binomial(batch, 0.5, paths) / batch - 1
+
+    def noise(self, points: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """Minibatch gradient less ∇L at points (cases, paths, 2)."""
+        return self.toy.noise(points, drawn)
+
+    def closer(self) -> list[tuple]:
+        """Rows of what the valley settles at."""
+        rows, own = [], self.learning_rate
+        for i, sharp in enumerate(self.sharpnesses):
+            eta = sharp / self.condition
+            rows += _settle(self, self.toy, eta, 1.0, ("ηκ", sharp), self.random(1, i), timed=True)
+        for i, cross in enumerate(self.crosses):
+            toy = Toy(self.condition, cross, self.shift)
+            rows += _settle(self, toy, own, 1.0, ("c", cross), self.random(2, i))
+        for i, distance in enumerate(self.distances):
+            toy = Toy(self.condition, self.cross, self.distance_shift)
+            rows += _settle(self, toy, own, distance, ("y", distance), self.random(3, i))
+        return rows
+
+
+def _settle(
+    e: ValleySimulation, toy: Toy, eta: float, y: float, at: tuple[str, float],
+    generator: np.random.Generator, *, timed: bool = False,
+) -> list[tuple]:  # fmt: skip
+    """SGD from the floor at a distance y until x has settled, then what it settles at; then GD if timed."""
+    relaxation = 1 / (1 - abs(1 - eta * toy.condition))
+    wait = math.ceil(RELAXATIONS * relaxation)
+    points = np.broadcast_to([0.0, y], (e.settle_paths, 2)).copy()
+    sums, count, appears = np.zeros(5), 0, math.nan
+    unit = toy.stationary_variance(eta, 1.0) / (toy.cross + toy.shift) ** 2
+    for step in range(1, 2 * wait + 1):
+        drawn = e.draw(generator, 1, e.settle_paths)
+        points = points - eta * (toy.gradient(points) + toy.noise(points, drawn))
+        gradient = np.square(toy.gradient(points)).mean(0)
+        if math.isnan(appears) and gradient[0] >= APPEARS**2 * gradient.sum():
+            appears = step
+        if step > wait:
+            expected = unit * (toy.cross * points[:, 1] + toy.shift) ** 2
+            measured = (points[:, 0] ** 2).mean(), expected.mean(), *gradient
+            sums += *measured, toy.alignment(points).mean()
+            count += 1
+    variance, expected, steep, flat, aligned = sums / count
+    found = {"variance": variance, "expected": expected, "alignment": aligned}
+    found["energy"] = math.sqrt(steep / (steep + flat))
+    if timed:
+        found |= {"appears": appears, "vanishes": _vanishes(toy, eta, points, 2 * wait)}
+    return [(at[0], name, at[1], value) for name, value in found.items()]
+
+
+def _vanishes(toy: Toy, eta: float, points: np.ndarray, limit: int) -> float:
+    """Steps of GD until the alignment is at most 0.1; NaN beyond the limit."""
+    for step in range(limit + 1):
+        gradient = np.square(toy.gradient(points)).mean(0)
+        if gradient[0] <= VANISHES**2 * gradient.sum():
+            return step
+        points = points - eta * toy.gradient(points)
+    return math.nan
+
+
+class RegressionSimulation(Simulation):
+    """Simulation of the regression (``subspace_lib.regression``), from w = 0, its data drawn by the seed.
+
+    Case "settled", the index the direction 1 … D: "eigenvalue"; "variance" of SGD along it on
+    ``settle_paths`` paths from the minimum, as a mean over the second half of ``settle_steps``; "expected",
+    its exact moments over the same steps; "at minimum" and "stationary", the closed forms without and with
+    the feedback of SGD's own variance. Case "predicted", the index the batch size: "energy" at the end.
+    """
+
+    learning_rate: float = Field(1e-3, gt=0, description="η")
+    batch_size: int = Field(10, ge=1, description="samples, drawn with replacement")
+    batch_sizes: tuple[int, ...] = (1, 40, 160)
+    steps: int = Field(2000, ge=2, le=1_000_000)
+    switch_step: int = Field(200, ge=1)
+    full_steps: int = Field(200, ge=1)
+    paths: int = Field(20, ge=1, le=1000)
+    record_every: int = Field(10, ge=1)
+    settle_paths: int = Field(500, ge=1, le=10_000)
+    settle_steps: int = Field(1500, ge=2, le=100_000)
+    dimension: int = Field(200, ge=2, le=2000)
+    samples: int = Field(1000, ge=2, le=100_000)
+    outliers: int = Field(10, ge=1)
+    signal: float = Field(0.5, gt=0, description="standard deviation of the true weights")
+    label_noise: float = Field(1.0, gt=0, description="standard deviation")
+
+    method: ClassVar[str] = "regression"
+
+    @model_validator(mode="after")
+    def _sizes(self):
+        if not self.outliers < self.dimension < self.samples:
+            raise ValueError(
+                f"outliers = {self.outliers} must be below dimension = {self.dimension}, and that below "
+                f"samples = {self.samples}"
+            )
+        return self
+
+    def problem(self) -> Regression:
+        """The problem with the seed's data."""
+        return spiked(
+            self.seed, self.dimension, self.samples, self.outliers, self.signal, self.label_noise
+        )
+
+    def closer(self) -> list[tuple]:
+        """Rows of what the regression settles at, and of the predicted alignment."""
+        problem, eta, batch = self.problem(), self.learning_rate, self.batch_size
+        generator, half = self.random(1), self.settle_steps // 2
+        points = np.zeros((1, self.settle_paths, self.dimension))
+        variance = np.zeros(self.dimension)
+        for step in range(1, self.settle_steps + 1):
+            drawn = problem.draw(generator, batch, self.settle_paths)
+            points = points - eta * (problem.gradient(points) + problem.noise(points, drawn))
+            if step > half:
+                variance += np.square(points[0]).mean(0) / (self.settle_steps - half)
+        moments = problem.moments(eta, batch, self.settle_steps)
+        found = {
+            "eigenvalue": problem.values,
+            "variance": variance,
+            "expected": moments[half + 1 :].mean(0),
+            "at minimum": problem.stationary_variance(eta, batch, feedback=False),
+            "stationary": problem.stationary_variance(eta, batch),
+        }
+        rows = [
+            ("settled", name, i, value)
+            for name, values in found.items()
+            for i, value in enumerate(values, 1)
+        ]
+        for size in sorted({batch, *self.batch_sizes}):
+            energy = problem.predicted_alignment(eta, size, self.steps)
+            rows.append(("predicted", "energy", size, energy))
+        return rows
+
+
+class SimulationRun:
+    """A simulation in progress; ``train`` as in ``Run``. It takes seconds and keeps no checkpoint.
+
+    Quantities of a case, "start" up to the switch and one of ``BRANCHES`` or "batch B" after it:
+    "train_loss"; "alignment", the mean of χ_k of the full gradient; "energy", √(mean‖P_k∇L‖²/mean‖∇L‖²);
+    for "start" and "SGD" "steep" and "flat", the mean squared distance from the minimum in the dominant
+    subspace and outside.
+    """
+
+    def __init__(self, experiment: Simulation):
+        self.experiment = experiment
+        self.problem = experiment.problem()
+        self.moments = set(experiment.moments())
+        self.rows: list[tuple] = []
+        self.status, self.trigger_step, self.seconds, self.step = "running", None, 0.0, 0
+
+    def train(self, pause: Callable[[SimulationRun], None] = lambda run: None) -> None:
+        """All branches, then the closer look; ``pause`` is called after each."""
+        begun, e = time.perf_counter(), self.experiment
+        self.status = "complete"
+        with np.errstate(all="ignore"):  # a branch that diverges says so in the status
+            self._branch(pause)
+            self.rows += e.closer()
+        self.step, self.seconds = e.steps, time.perf_counter() - begun
+        pause(self)
+
+    def _branch(self, pause: Callable[[SimulationRun], None]) -> None:
+        e = self.experiment
+        start = np.broadcast_to(self.problem.start, (1, e.paths, len(self.problem.values)))
+        point = self._follow(("start",), e.batch_size, start, 0, e.switch_step)
+        groups = [(BRANCHES, e.batch_size), *[((f"batch {b}",), b) for b in e.batch_sizes]]
+        for names, batch in groups:
+            points = np.repeat(point, len(names), 0)
+            self._follow(names, batch, points, e.switch_step, e.steps)
+            pause(self)
+
+    def _follow(
+        self, names: Sequence[str], batch: int, points: np.ndarray, first: int, last: int
+    ) -> np.ndarray:
+        """Points (cases, paths, D) from a step to another, in steps of the same batches."""
+        e, problem = self.experiment, self.problem
+        generator = e.random(0, batch, first)
+        keep = np.stack([self._kept(name) for name in names])[:, None, :]
+        for step in range(first, last):
+            if step in self.moments:
+                self._record(names, step, points)
+            noisy = np.array([self._noisy(name, step) for name in names])[:, None, None]
+            noise = problem.noise(points, problem.draw(generator, batch, e.paths))
+            gradient = problem.gradient(points) + noisy * noise
+            points = points - e.learning_rate * keep * gradient
+            if not np.isfinite(points).all():
+                if self.status == "complete":
+                    self.status = f"diverged at step {step + 1}"
+                return points
+        self._record(names, last, points)
+        return points
+
+    def _kept(self, name: str) -> np.ndarray:
+        dominant = np.arange(len(self.problem.values)) < self.problem.k
+        whole = np.ones(len(dominant))
+        return {"Dom-SGD": dominant, "Bulk-SGD": ~dominant}.get(name, whole).astype(float)
+
+    def _noisy(self, name: str, step: int) -> float:
+        e = self.experiment
+        quiet = name == "GD" or (name == "back" and step < e.switch_step + e.full_steps)
+        return 0.0 if quiet else 1.0
+
+    def _record(self, names: Sequence[str], step: int, points: np.ndarray) -> None:
+        k, squares = self.problem.k, points**2
+        losses = self.problem.floor + (squares * self.problem.values).sum(-1).mean(-1) / 2
+        energy = np.square(self.problem.gradient(points))
+        steep, whole = energy[..., :k].sum(-1), energy.sum(-1)
+        for i, name in enumerate(names):
+            found = {
+                "train_loss": losses[i],
+                "alignment": np.sqrt(steep[i] / whole[i]).mean(),
+                "energy": math.sqrt(steep[i].mean() / whole[i].mean()),
+            }
+            if name in ("start", "SGD"):
+                found["steep"] = squares[i, :, :k].sum(-1).mean()
+                found["flat"] = squares[i, :, k:].sum(-1).mean()
+            self.rows += [(name, quantity, step, value) for quantity, value in found.items()]
+
+    def table(self) -> pd.DataFrame:
+        """The measurements, one a row, in the order case, quantity, index."""
+        table = pd.DataFrame(self.rows, columns=list(COLUMNS))
+        table = table.astype({"index": "float64", "value": "float64"})
+        return table.sort_values(list(COLUMNS[:3]), kind="stable", ignore_index=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: a run that was interrupted starts again."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Starts again."""
