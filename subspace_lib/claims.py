@@ -25,6 +25,7 @@ from subspace_lib.studies.batches import BatchStudy, batch_study
 from subspace_lib.studies.edge import EdgeStudy, edge_study
 from subspace_lib.studies.sam import SamStudy, sam_study
 from subspace_lib.studies.switch import SwitchStudy, switch_study
+from subspace_lib.studies.toy import PROBLEMS, ToyStudy, toy_study
 from subspace_lib.training import SPECTRUM, Trajectory
 
 MINIMUM_SEEDS = 3
@@ -36,6 +37,7 @@ ALIGNED_AT_LEAST = 0.8  # late alignment under SGD (C1, C4)
 GAP_AT_LEAST = 2.0  # λ_k/λ_{k+1} (C1)
 UNALIGNED_AT_MOST = 0.1  # alignment after a change from SGD to GD (C4) ...
 UNALIGNED_WITHIN = 100  # ... within as many steps
+AGREES_WITHIN = 0.05  # relative error of a simulated variance against its closed form (C5)
 EDGE = (0.9, 1.15)  # λ₁ η/2 at the edge of stability (C6)
 EDGE_ALIGNED_AT_LEAST = 0.9
 EDGE_WINDOW = 100  # steps before the switch over which both are averaged
@@ -81,7 +83,8 @@ CLAIMS = {
         Claim(
             "C5",
             "A quadratic valley with noise shows the same",
-            "closed form and simulation agree; C2, C3, C4 hold",
+            "valley and regression: stationary variances within 5% of their closed form; C2, C3, C4 hold",
+            "04_valley",
         ),
         Claim(
             "C6",
@@ -220,10 +223,13 @@ def claim(name: str, parts: Sequence[Part], parameters: Description, runs: Itera
     """The verdict on a claim from its parts: that of the worst."""
     order = ("not reproduced", "inconclusive", "reproduced")
     deciding = min(parts, key=lambda p: order.index(p.verdict))
-    p = parameters
+    p, keys = parameters, tuple(run.experiment.key for run in runs)
+    dataset, model = (
+        getattr(p, name, None) for name in ("dataset", "model")
+    )  # a quadratic has none
     return Verdict(
         name, deciding.verdict, CLAIMS[name].criterion, deciding.measured, deciding.interval,
-        p.seeds, p.steps, p.dataset, p.model, tuple(run.experiment.key for run in runs), tuple(parts),
+        p.seeds, p.steps, dataset, model, keys, tuple(parts),
     )  # fmt: skip
 
 
@@ -261,23 +267,41 @@ def judge_alignment(study: AlignmentStudy) -> list[Verdict]:
     return [claim("C1", parts, study.parameters, runs)]
 
 
+def alignment_parts(
+    sgd: Sequence[Trajectory],
+    gd: Sequence[Trajectory],
+    back: Sequence[Trajectory],
+    switch_step: int,
+    sizes: Sequence[Sequence[float]],
+    where: str = "",
+) -> list[Part]:
+    """C4's criterion: SGD, GD and SGD again, and by seed the late alignment in order of batch size."""
+    fallen = []
+    for run in gd:
+        within = run.table["step"] - switch_step
+        rows = run.table[(within > 0) & (within <= UNALIGNED_WITHIN)]
+        fallen.append(rows["alignment"].min())
+    return [
+        part(f"alignment under SGD{where}", [tail(run, "alignment") for run in sgd],
+             at_least=ALIGNED_AT_LEAST),
+        part(f"under GD, lowest within {UNALIGNED_WITHIN} steps{where}", fallen,
+             at_most=UNALIGNED_AT_MOST),
+        part(f"under SGD again{where}", [tail(run, "alignment") for run in back],
+             at_least=ALIGNED_AT_LEAST),
+        part(f"smallest fall from a batch size to the next{where}",
+             [-np.diff(by_size).max() for by_size in sizes], at_least=0.0),
+    ]  # fmt: skip
+
+
 def judge_batches(study: BatchStudy) -> list[Verdict]:
     """C4: the alignment of the full-batch gradient under SGD, GD, SGD again, and other batch sizes."""
-    p, fallen, steps = study.parameters, [], []
-    for seed in p.seeds:
-        rows = study.runs["GD", seed].table
-        within = rows["step"] - p.switch_step
-        fallen.append(rows.loc[(within > 0) & (within <= UNALIGNED_WITHIN), "alignment"].min())
-        by_size = [tail(study.sizes[size, seed], "alignment") for size in study.batch_sizes()]
-        steps.append(-np.diff(by_size).max())
-    parts = [
-        part("alignment under SGD", [tail(run, "alignment") for run in study.of("SGD")],
-             at_least=ALIGNED_AT_LEAST),
-        part(f"under GD, lowest within {UNALIGNED_WITHIN} steps", fallen, at_most=UNALIGNED_AT_MOST),
-        part("under SGD again", [tail(run, "alignment") for run in study.of("back")],
-             at_least=ALIGNED_AT_LEAST),
-        part("smallest fall from a batch size to the next", steps, at_least=0.0),
-    ]  # fmt: skip
+    p = study.parameters
+    sizes = [
+        [tail(study.sizes[size, seed], "alignment") for size in study.batch_sizes()]
+        for seed in p.seeds
+    ]
+    runs = (study.of("SGD"), study.of("GD"), study.of("back"))
+    parts = alignment_parts(*runs, p.switch_step, sizes)
     return [claim("C4", parts, p, [*study.runs.values(), *study.sizes.values()])]
 
 
@@ -310,10 +334,37 @@ def judge_sam(study: SamStudy) -> list[Verdict]:
     return [claim("C7", parts, study.minibatch.parameters, runs)]
 
 
+def judge_toy(study: ToyStudy) -> list[Verdict]:
+    """C5: stationary variances against closed forms, then C2, C3 and C4, in both problems."""
+    p, parts = study.parameters, []
+    for says, of in (
+        ("largest relative error of Var x, valley", "valley"),
+        ("largest relative error along a dominant eigenvector, regression", "dominant"),
+        ("relative error of the bulk's mean, regression", "bulk"),
+    ):
+        errors = [study.error(seed, of) for seed in p.seeds]
+        parts.append(part(says, errors, at_most=AGREES_WITHIN))
+    for problem in PROBLEMS:
+        where = f", {problem}"
+        sgd, gd, back = (study.of(problem, case) for case in ("SGD", "GD", "back"))
+        for name, bounds in (
+            ("Dom-SGD", {"at_most": DOM_AT_MOST}),
+            ("Bulk-SGD", {"at_least": BULK_AT_LEAST}),
+        ):
+            pairs = zip(sgd, study.of(problem, name), strict=True)
+            parts.append(part(f"progress({name}){where}", [progress(*x) for x in pairs], **bounds))
+        cases = [study.of(problem, case) for case in study.by_batch_size(problem).values()]
+        sizes = [[tail(run, "alignment") for run in runs] for runs in zip(*cases, strict=True)]
+        switch = study.first(problem).switch_step
+        parts += alignment_parts(sgd, gd, back, switch, sizes, where)
+    return [claim("C5", parts, p, study.runs.values())]
+
+
 JUDGES = {
     "01_dominant_subspace": (alignment_study, judge_alignment),
     "02_dom_vs_bulk": (switch_study, judge_switch),
     "03_full_batch_gd": (batch_study, judge_batches),
+    "04_valley": (toy_study, judge_toy),
     "05_edge_of_stability": (edge_study, judge_edge),
     "06_sam": (sam_study, judge_sam),
 }

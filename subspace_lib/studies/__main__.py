@@ -20,6 +20,7 @@ from subspace_lib.studies.batches import batch_study
 from subspace_lib.studies.edge import edge_study
 from subspace_lib.studies.sam import sam_study
 from subspace_lib.studies.switch import replication_study, switch_study
+from subspace_lib.studies.toy import toy_study
 
 Task = tuple[Callable[[Description], object], Description]
 
@@ -40,6 +41,8 @@ def tasks(chapter: str) -> tuple[list[Task], list[Task]]:
     if chapter == "03_full_batch_gd":
         core = [(batch_study, p) for p in by_seed(batch_sizes=())]
         return core, [(batch_study, p) for p in by_seed()]
+    if chapter == "04_valley":
+        return [(toy_study, p) for p in by_seed()], []
     if chapter == "05_edge_of_stability":
         return [(switch_study, p) for p in by_seed()], [(edge_study, whole)]
     if chapter == "06_sam":

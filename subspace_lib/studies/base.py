@@ -67,9 +67,7 @@ class StudyParameters(Description):
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds):
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"seeds = {list(seeds)} must differ from each other")
-        return seeds
+        return distinct(seeds)
 
     @property
     def samples(self) -> int:
@@ -97,6 +95,13 @@ def numbers(value: Any) -> Any:
     if isinstance(value, str):
         return [part for part in re.split(r"[\s,\[\]]+", value) if part]
     return [value] if isinstance(value, (int, float)) else value
+
+
+def distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds; raises ValueError where two are the same."""
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds = {list(seeds)} must differ from each other")
+    return seeds
 
 
 def check_switch(switch_step: int, steps: int) -> None:
