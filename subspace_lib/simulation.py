@@ -25,7 +25,7 @@ from subspace_lib.toy import Toy
 
 COLUMNS = ("case", "quantity", "index", "value")
 BRANCHES = ("SGD", "Dom-SGD", "Bulk-SGD", "GD", "back")  # they see the same batches
-CLOSE = 100  # steps after each change that are recorded one by one
+CLOSE = 100  # steps after the start and each change that are recorded one by one
 RELAXATIONS = 10  # of a steep direction, before it counts as settled, and as many of measuring
 APPEARS, VANISHES = 0.8, 0.1  # levels of alignment whose first crossing is timed
 
@@ -78,7 +78,7 @@ class Simulation(Description):
 
     def moments(self) -> list[int]:
         """Steps that are recorded."""
-        changes = (self.switch_step, self.switch_step + self.full_steps)
+        changes = (0, self.switch_step, self.switch_step + self.full_steps)
         close = {c + i for c in changes for i in range(CLOSE + 1) if c + i <= self.steps}
         return sorted({*range(0, self.steps, self.record_every), self.steps, *close})
 
@@ -107,8 +107,7 @@ class ValleySimulation(Simulation):
     distance_shift: float = 1.0
 
     method: ClassVar[str] = "valley2d"
-    k: ClassVar[int] = 1
-    floor: ClassVar[float] = 0.0
+    k: ClassVar[int] = Toy.k
 
     @model_validator(mode="after")
     def _stable(self):
@@ -127,26 +126,9 @@ class ValleySimulation(Simulation):
         """The problem."""
         return Toy(self.condition, self.cross, self.shift)
 
-    def problem(self) -> ValleySimulation:
-        """Itself: gradient, noise and start."""
-        return self
-
-    @property
-    def values(self) -> np.ndarray:
-        """Eigenvalues of the Hessian."""
-        return np.array([self.condition, 1.0])
-
-    def gradient(self, points: np.ndarray) -> np.ndarray:
-        """∇L at points (…, 2)."""
-        return self.toy.gradient(points)
-
-    def draw(self, generator: np.random.Generator, batch: int, paths: int) -> np.ndarray:
-        """Mean of ``batch`` signs for each path; shape (paths,)."""
-        return 2 * generator.binomial(batch, 0.5, paths) / batch - 1
-
-    def noise(self, points: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        """Minibatch gradient less ∇L at points (cases, paths, 2)."""
-        return self.toy.noise(points, drawn)
+    def problem(self) -> tuple[Toy, np.ndarray]:
+        """The valley, and where its paths start."""
+        return self.toy, np.array(self.start)
 
     def closer(self) -> list[tuple]:
         """Rows of what the valley settles at."""
@@ -174,8 +156,8 @@ def _settle(
     sums, count, appears = np.zeros(5), 0, math.nan
     unit = toy.stationary_variance(eta, 1.0) / (toy.cross + toy.shift) ** 2
     for step in range(1, 2 * wait + 1):
-        drawn = e.draw(generator, 1, e.settle_paths)
-        points = points - eta * (toy.gradient(points) + toy.noise(points, drawn))
+        signs = toy.draw(generator, 1, e.settle_paths)
+        points = points - eta * (toy.gradient(points) + toy.noise(points, signs))
         gradient = np.square(toy.gradient(points)).mean(0)
         if math.isnan(appears) and gradient[0] >= APPEARS**2 * gradient.sum():
             appears = step
@@ -238,15 +220,21 @@ class RegressionSimulation(Simulation):
             )
         return self
 
-    def problem(self) -> Regression:
-        """The problem with the seed's data."""
-        return spiked(
+    @property
+    def k(self) -> int:
+        """The size of the dominant subspace."""
+        return self.outliers
+
+    def problem(self) -> tuple[Regression, np.ndarray]:
+        """The regression with the seed's data, and where its paths start."""
+        problem = spiked(
             self.seed, self.dimension, self.samples, self.outliers, self.signal, self.label_noise
         )
+        return problem, problem.start
 
     def closer(self) -> list[tuple]:
         """Rows of what the regression settles at, and of the predicted alignment."""
-        problem, eta, batch = self.problem(), self.learning_rate, self.batch_size
+        (problem, _), eta, batch = self.problem(), self.learning_rate, self.batch_size
         generator, half = self.random(1), self.settle_steps // 2
         points = np.zeros((1, self.settle_paths, self.dimension))
         variance = np.zeros(self.dimension)
@@ -285,7 +273,7 @@ class SimulationRun:
 
     def __init__(self, experiment: Simulation):
         self.experiment = experiment
-        self.problem = experiment.problem()
+        self.problem, self.start = experiment.problem()
         self.moments = set(experiment.moments())
         self.rows: list[tuple] = []
         self.status, self.trigger_step, self.seconds, self.step = "running", None, 0.0, 0
@@ -302,7 +290,7 @@ class SimulationRun:
 
     def _branch(self, pause: Callable[[SimulationRun], None]) -> None:
         e = self.experiment
-        start = np.broadcast_to(self.problem.start, (1, e.paths, len(self.problem.values)))
+        start = np.broadcast_to(self.start, (1, e.paths, len(self.start)))
         point = self._follow(("start",), e.batch_size, start, 0, e.switch_step)
         groups = [(BRANCHES, e.batch_size), *[((f"batch {b}",), b) for b in e.batch_sizes]]
         for names, batch in groups:
@@ -332,7 +320,7 @@ class SimulationRun:
         return points
 
     def _kept(self, name: str) -> np.ndarray:
-        dominant = np.arange(len(self.problem.values)) < self.problem.k
+        dominant = np.arange(len(self.start)) < self.problem.k
         whole = np.ones(len(dominant))
         return {"Dom-SGD": dominant, "Bulk-SGD": ~dominant}.get(name, whole).astype(float)
 

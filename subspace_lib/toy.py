@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,19 +43,31 @@ class Toy:
     cross: float = 10.0
     shift: float = 0.0
 
+    k: ClassVar[int] = 1
+    floor: ClassVar[float] = 0.0  # the loss at the minimum
+
+    @property
+    def values(self) -> np.ndarray:
+        """Eigenvalues of the Hessian, (2,)."""
+        return np.array([self.condition, 1.0])
+
     def loss(self, points: np.ndarray) -> np.ndarray:
         """L at points (…, 2); shape (…)."""
         return (self.condition * points[..., 0] ** 2 + points[..., 1] ** 2) / 2
 
     def gradient(self, points: np.ndarray) -> np.ndarray:
         """∇L at points (…, 2); the same shape."""
-        return points * np.array([self.condition, 1.0])
+        return points * self.values
 
     def alignment(self, points: np.ndarray) -> np.ndarray:
         """χ₁ = |κx|/‖∇L‖ at points (…, 2), shape (…); NaN at the minimum."""
         gradient = self.gradient(points)
         norm = np.hypot(gradient[..., 0], gradient[..., 1])
         return np.abs(gradient[..., 0]) / np.where(norm > 0, norm, np.nan)
+
+    def draw(self, generator: np.random.Generator, batch: int, paths: int) -> np.ndarray:
+        """Mean of the ``batch`` signs of a minibatch for each path; shape (paths,)."""
+        return 2 * generator.binomial(batch, 0.5, paths) / batch - 1
 
     def noise(self, points: np.ndarray, signs: np.ndarray | float) -> np.ndarray:
         """Sample gradient less ∇L at points (…, 2) for signs (…) in −1 … 1; a mean of signs is a batch."""

@@ -29,6 +29,16 @@ from subspace_lib.figures.switch import (
     test_losses,
 )
 from subspace_lib.figures.toy import valley_paths
+from subspace_lib.figures.valley_toy import (
+    regression_settled,
+    toy_alignment,
+    toy_batch_sizes,
+    toy_losses,
+    toy_there_and_back,
+    valley_moments,
+    valley_plane,
+    valley_settled,
+)
 
 __all__ = [
     "INK",
@@ -51,13 +61,21 @@ __all__ = [
     "losses",
     "outliers",
     "rates",
+    "regression_settled",
     "rhos",
     "sharpness",
     "single_sample_noise",
     "spectra",
     "test_losses",
     "there_and_back",
+    "toy_alignment",
+    "toy_batch_sizes",
+    "toy_losses",
+    "toy_there_and_back",
     "turning",
     "valley",
+    "valley_moments",
     "valley_paths",
+    "valley_plane",
+    "valley_settled",
 ]
