@@ -13,9 +13,11 @@ from IPython.display import Markdown
 from subspace_lib import claims, figures
 from subspace_lib.claims import Verdict, table
 from subspace_lib.experiment import Description
+from subspace_lib.simulation import APPEARS, VANISHES
 from subspace_lib.studies.alignment import AlignmentStudy
 from subspace_lib.studies.batches import BatchStudy
 from subspace_lib.studies.switch import SwitchStudy
+from subspace_lib.studies.toy import ToyStudy
 from subspace_lib.training import Trajectory
 
 Parameters = TypeVar("Parameters", bound=Description)
@@ -261,6 +263,38 @@ def rates(runs: Mapping[float, Trajectory]) -> Markdown:
             found = " | | | "
         lines.append(f"| {rate:g} | {2 / rate:.3g} | {found} | {run.status} |")
     return Markdown("\n".join([*lines, "", "Means over the last 2% of the steps."]))
+
+
+def valley_times(study: ToyStudy) -> Markdown:
+    """By ηκ: the variance against its closed form, and when alignment appears and vanishes; all seeds."""
+    e, seeds = study.first("valley"), study.parameters.seeds
+    lines = [
+        f"| ηκ | A | simulated / closed Var x | SGD from the floor reaches {APPEARS}: closed form | "
+        f"simulated | GD from there falls to {VANISHES}: closed form | simulated |",
+        "|-|-|-|-|-|-|-|",
+    ]
+    found = {
+        name: pd.concat([study.values("valley", seed, "ηκ", name) for seed in seeds], axis=1)
+        for name in ("appears", "vanishes")
+    }
+    ratios = pd.concat([study.ratios("valley", s, "ηκ", "expected") for s in seeds], axis=1)
+    for sharp, ratio in ratios.iterrows():
+        eta = sharp / e.condition
+        chi = e.toy.stationary_alignment(eta, 1.0)
+        appears = e.toy.steps_to_appear(eta, 1.0, APPEARS)
+        vanishes = e.toy.steps_to_vanish(eta, 1.0, VANISHES)
+        lines.append(
+            f"| {sharp:g} | {chi**2 / (1 - chi**2):,.1f} | {ratio.min():.3f} … {ratio.max():.3f} | "
+            f"{_steps([appears])} | {_steps(found['appears'].loc[sharp])} | "
+            f"{_steps([vanishes])} | {_steps(found['vanishes'].loc[sharp])} |"
+        )
+    return Markdown("\n".join([*lines, "", "Times in steps; ranges are over the seeds."]))
+
+
+def _steps(values: Iterable[float]) -> str:
+    """A range of whole numbers; "never" for those that are not finite."""
+    shown = ["never" if not math.isfinite(v) else f"{v:.0f}" for v in sorted(values)]
+    return shown[0] if shown[0] == shown[-1] else f"{shown[0]} … {shown[-1]}"
 
 
 def provenance(trajectories: Iterable[Trajectory]) -> Markdown:

@@ -27,6 +27,7 @@ COLUMNS = ("case", "quantity", "index", "value")
 BRANCHES = ("SGD", "Dom-SGD", "Bulk-SGD", "GD", "back")  # they see the same batches
 CLOSE = 100  # steps after the start and each change that are recorded one by one
 RELAXATIONS = 10  # of a steep direction, before it counts as settled, and as many of measuring
+BEYOND = 1e50  # a coordinate that large, or none at all, has diverged; its square is still a number
 APPEARS, VANISHES = 0.8, 0.1  # levels of alignment whose first crossing is timed
 
 
@@ -312,7 +313,7 @@ class SimulationRun:
             noise = problem.noise(points, problem.draw(generator, batch, e.paths))
             gradient = problem.gradient(points) + noisy * noise
             points = points - e.learning_rate * keep * gradient
-            if not np.isfinite(points).all():
+            if not np.abs(points).max() < BEYOND:
                 if self.status == "complete":
                     self.status = f"diverged at step {step + 1}"
                 return points

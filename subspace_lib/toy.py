@@ -96,20 +96,22 @@ class Toy:
 
         The first t with A (1 − (1 − ηκ)²ᵗ) ≥ a, a = χ²/(1 − χ²); infinite where A < a, or A = a.
         """
-        wanted = level**2 / (1 - level**2) / self._steepness(learning_rate, y)
-        if wanted >= 1:
+        wanted, ratio = level**2 / (1 - level**2), self._steepness(learning_rate, y)
+        if ratio <= wanted:
             return math.inf
-        return _first_step(learning_rate * self.condition, 1 - wanted)
+        return _first_step(learning_rate * self.condition, 1 - wanted / ratio)
 
     def steps_to_vanish(self, learning_rate: float, y: float, level: float) -> float:
         """Steps of GD from where SGD settles until that alignment is ``level``.
 
         The first t with A (1 − ηκ)²ᵗ ≤ a; 0 where A ≤ a, infinite for ηκ ≥ 2.
         """
-        left = level**2 / (1 - level**2) / self._steepness(learning_rate, y)
-        if left >= 1:
+        wanted, ratio = level**2 / (1 - level**2), self._steepness(learning_rate, y)
+        if ratio <= wanted:
             return 0.0
-        return _first_step(learning_rate * self.condition, left) if left > 0 else math.inf
+        if math.isinf(ratio):
+            return math.inf
+        return _first_step(learning_rate * self.condition, wanted / ratio)
 
     def _steepness(self, learning_rate: float, y: float) -> float:
         """A = κ² Var x/y²."""

@@ -17,6 +17,7 @@ from subspace_lib.studies.batches import BatchParameters, BatchStudy
 from subspace_lib.studies.edge import EdgeParameters, EdgeStudy
 from subspace_lib.studies.sam import SamStudy
 from subspace_lib.studies.switch import SwitchParameters, SwitchStudy
+from subspace_lib.studies.toy import ToyParameters, ToyStudy
 from subspace_lib.training import Trajectory
 
 PARAMETERS = SwitchParameters(steps=1000, switch_step=500, switch_alignment=None)
@@ -200,6 +201,73 @@ def test_c6_fails_by_each_of_its_parts(changed, failing):
     if failing is not None:
         expected[failing] = "not reproduced"
     assert [p.verdict for p in c6.parts] == expected
+
+
+def toy_study(changed=("SGD", "alignment", 0.9), of="valley"):
+    """Both problems as they should be, one number of one of them changed: (case, quantity, value)."""
+    p = ToyParameters(batch_sizes=(10,), regression_batch_sizes=(40,), outliers=2)
+    late = {"SGD": 0.9, "Dom-SGD": 0.9, "Bulk-SGD": 0.9, "GD": 0.0, "back": 0.9}
+    good = {(case, "alignment"): value for case, value in late.items()}
+    good |= {("batch 10", "alignment"): 0.5, ("batch 40", "alignment"): 0.5}
+    losses = {"SGD": 0.1, "Dom-SGD": 1.0, "Bulk-SGD": 0.12, "GD": 0.1, "back": 0.1}
+    good |= {(case, "train_loss"): value for case, value in losses.items()}
+    good |= {(case, "variance"): 1.01 for case in ("ηκ", "c", "y")}
+    good |= {("settled", "variance"): 1.0, ("bulk", "variance"): 1.0}
+    runs = {}
+    for problem in ("valley", "regression"):
+        values = good | ({changed[:2]: changed[2]} if problem == of else {})
+        for seed in p.seeds:
+            e, lines = p.simulation(problem, seed), []
+            for (case, quantity), value in values.items():
+                if quantity != "variance":
+                    first = {"train_loss": 1.0, "alignment": 0.9}[quantity]
+                    lines += [(case, quantity, e.switch_step, first)]
+                    lines += [(case, quantity, e.switch_step + 100, value)]
+                    lines += [(case, quantity, e.steps, value)]
+                elif case not in ("settled", "bulk"):
+                    lines += [(case, quantity, 0.5, value), (case, "expected", 0.5, 1.0)]
+            for i in range(1, 5):
+                value = values["settled" if i <= 2 else "bulk", "variance"]
+                lines += [("settled", "variance", i, value), ("settled", "expected", i, 1.0)]
+                lines += [("settled", "stationary", i, 1.0)]
+            table = pd.DataFrame(lines, columns=["case", "quantity", "index", "value"])
+            runs[problem, seed] = Trajectory(e, table, "complete", None, {})
+    return ToyStudy(p, runs)
+
+
+def test_c5_is_reproduced_where_all_is_as_it_should_be():
+    (c5,) = claims.judge_toy(toy_study())
+    assert c5.verdict == "reproduced" and len(c5.parts) == 15 and len(c5.results) == 6
+    assert c5.parts[0].measured == pytest.approx(0.01)
+    assert (c5.dataset, c5.model) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "of", "failing"),
+    [
+        (("c", "variance", 1.06), "valley", 0),
+        (("ηκ", "variance", 0.94), "valley", 0),
+        (("settled", "variance", 1.06), "regression", 1),
+        (("bulk", "variance", 0.94), "regression", 2),
+        *[
+            (changed, problem, first + i)
+            for problem, first in (("valley", 3), ("regression", 9))
+            for i, changed in enumerate([
+                ("Dom-SGD", "train_loss", 0.5),
+                ("Bulk-SGD", "train_loss", 0.3),
+                ("SGD", "alignment", 0.7),
+                ("GD", "alignment", 0.2),
+                ("back", "alignment", 0.5),
+            ])
+        ],
+        (("batch 10", "alignment", 0.95), "valley", 8),
+        (("batch 40", "alignment", 0.95), "regression", 14),
+    ],
+)  # fmt: skip
+def test_c5_fails_by_each_of_its_parts(changed, of, failing):
+    (c5,) = claims.judge_toy(toy_study(changed, of))
+    assert c5.verdict == "not reproduced"
+    assert [i for i, p in enumerate(c5.parts) if p.verdict == "not reproduced"] == [failing]
 
 
 def test_c7_is_judged_on_both_regimes():

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subspace_lib import claims, figures
+from subspace_lib import claims, figures, notebook
 from subspace_lib.store import Store
 from subspace_lib.studies import BOOK
 from subspace_lib.studies.sam import SamParameters, sam_study
+from subspace_lib.studies.toy import ToyParameters, toy_study
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWN = {
@@ -22,6 +23,10 @@ DRAWN = {
     "03_full_batch_gd": (
         figures.there_and_back, figures.single_sample_noise, figures.by_batch_size,
         figures.learning, figures.from_the_start,
+    ),
+    "04_valley": (
+        figures.valley_plane, figures.toy_losses, figures.toy_there_and_back, figures.toy_batch_sizes,
+        figures.valley_settled, figures.valley_moments, figures.regression_settled,
     ),
     "05_edge_of_stability": (figures.cycles, figures.rates, figures.valley),
 }  # fmt: skip
@@ -62,6 +67,38 @@ def test_a_sam_study_from_parameters_to_figures(tmp_path):
         assert all(axes.get_ylabel() for axes in draw(found).figure.axes)
     again = sam_study(parameters, Store(tmp_path), compute=False)
     assert again.rhos.keys() == found.rhos.keys()
+
+
+def test_a_toy_study_from_parameters_to_figures_and_tables(tmp_path):
+    """All of it at the smallest size, with one seed and fewer values."""
+    parameters = ToyParameters(
+        seeds=(3,), steps=300, switch_step=50, full_steps=50, paths=20, batch_sizes=(10,), settle_paths=200,
+        sharpnesses=(0.5, 1.0), crosses=(3.0, 10.0), distances=(0.1, 1.0), dimension=12, samples=60,
+        outliers=3, regression_steps=150, regression_switch_step=40, regression_full_steps=40,
+        regression_paths=4, regression_settle_paths=20, regression_batch_sizes=(40,),
+    )  # fmt: skip
+    found = toy_study(parameters, Store(tmp_path))
+    (c5,) = claims.judge_toy(found)
+    assert c5.verdict == "inconclusive" and len(c5.parts) == 15  # one seed
+    for draw in DRAWN["04_valley"]:
+        assert all(axes.get_ylabel() for axes in draw(found).figure.axes)
+    assert notebook.valley_times(found).data.count("|\n") == 4
+    again = toy_study(parameters, Store(tmp_path), compute=False)
+    assert claims.judge_toy(again) == [c5]
+
+
+def test_the_toys_alignments_are_means_over_the_last_rows():
+    found = claims.JUDGES["04_valley"][0](BOOK["04_valley"], Store(ROOT / "results"), compute=False)
+    frame = figures.toy_alignment(found, "regression").set_index(["batch", "seed"])
+    table = found.runs["regression", 2].table
+    rows = table[
+        (table["case"] == "batch 40")
+        & (table["quantity"] == "alignment")
+        & (table["index"] >= 1960)
+    ]
+    assert len(rows) == 5
+    assert frame.loc[(40, 2), "mean of χ"] == pytest.approx(rows["value"].mean())
+    assert frame.loc[("full", 0), "predicted"] == 0
 
 
 def test_the_alignment_after_the_branch_is_the_mean_of_its_rows():

@@ -10,6 +10,7 @@ from subspace_lib.studies.batches import BatchParameters, batch_study
 from subspace_lib.studies.edge import EdgeParameters, edge_study
 from subspace_lib.studies.sam import SamParameters, sam_study
 from subspace_lib.studies.switch import QUICK, SwitchParameters, switch_study
+from subspace_lib.studies.toy import ToyParameters, toy_study
 
 BAD = {
     "unknown": ({"lerning_rate": 0.1}, "learning_rate"),
@@ -56,12 +57,22 @@ STUDIES = {
     "sam": (SamParameters, {"rho": 0}, "greater than 0"),
     "sam others": (SamParameters, {"rhos": [-1]}, "greater than 0"),
     "sam switch": (SamParameters, {"edge_switch_step": 3000}, "below steps"),
+    "toy": (ToyParameters, {"crosss": 3}, "cross, shift"),
+    "toy seeds": (ToyParameters, {"seeds": [1, 1]}, "differ"),
+    "toy rate": (ToyParameters, {"learning_rate": 2e-3}, "below 2, where SGD diverges"),
+    "toy sharpnesses": (ToyParameters, {"sharpnesses": "0.5,2.5"}, "below 2"),
+    "toy distances": (ToyParameters, {"distances": [0, 1]}, "differ from 0"),
+    "toy switch": (ToyParameters, {"switch_step": 19_600}, "below steps"),
+    "toy batch": (ToyParameters, {"batch_sizes": [1, 10]}, "different from each other"),
+    "toy samples": (ToyParameters, {"samples": 100}, "below samples"),
+    "toy regression switch": (ToyParameters, {"regression_switch_step": 2000}, "below steps"),
 }
 RUN = {
     AlignmentParameters: alignment_study,
     BatchParameters: batch_study,
     EdgeParameters: edge_study,
     SamParameters: sam_study,
+    ToyParameters: toy_study,
 }
 
 

@@ -47,6 +47,34 @@ def test_the_stationary_variance_is_the_fixed_point_of_the_exact_moments(sharp, 
     assert Toy(condition).stationary_variance(2.1 / condition, y) == np.inf
 
 
+@given(st.floats(0.05, 1.9), st.floats(1, 20), st.floats(-5, 5), st.floats(0.2, 0.95))
+@settings(max_examples=30, deadline=None)
+def test_alignment_appears_and_vanishes_when_the_recursion_says_so(sharp, c, s, level):
+    """E x² with y held at 1, step by step, from the floor, then without noise."""
+    toy, eta = Toy(1000.0, c, s), sharp / 1000
+    settled = toy.stationary_variance(eta, 1.0)
+
+    def aligned(variance):
+        return 1e6 * variance / (1 + 1e6 * variance) >= level**2 * (1 - 1e-12)
+
+    variance, steps = 0.0, 0
+    while not aligned(variance) and steps < 1000:
+        variance = (1 - sharp) ** 2 * variance + eta**2 * (c + s) ** 2
+        steps += 1
+    appears = toy.steps_to_appear(eta, 1.0, level)
+    assert appears == (np.inf if steps == 1000 else pytest.approx(steps, abs=1e-9))
+    variance, steps = settled, 0
+    while aligned(variance):
+        variance, steps = (1 - sharp) ** 2 * variance, steps + 1
+    assert toy.steps_to_vanish(eta, 1.0, level) == steps
+
+
+def test_without_noise_no_alignment_appears_and_beyond_the_edge_none_vanishes():
+    assert Toy(cross=0.0, shift=1e-9).steps_to_appear(5e-4, 1.0, 0.8) == np.inf
+    assert Toy(cross=0.0, shift=1e-9).steps_to_vanish(5e-4, 1.0, 0.1) == 0
+    assert Toy().steps_to_vanish(3e-3, 1.0, 0.1) == np.inf
+
+
 def test_sample_gradients_are_those_of_the_sample_losses():
     toy, point = Toy(50.0, 3.0, 2.0), torch.tensor([0.3, -0.7], dtype=torch.float64)
     for sign in (-1.0, 1.0):

@@ -38,27 +38,25 @@ def valley_plane(study: ToyStudy) -> Picture:
     steps = min(SHOWN, e.steps - e.switch_step)
     common = path(e.toy, "SGD", e.learning_rate, e.start, e.switch_step, seed)
     at = tuple(common[-1])
-    contours(axes, e.toy, common)
+    reach = 2.6 * np.abs(common[e.switch_step // 2 :, 0]).max()
+    contours(axes, e.toy, reach, common[0, 1])
     axes.plot(common[:, 1], common[:, 0], color=INK, lw=0.5, alpha=0.6, label="before the switch")
-    drawn = {**METHODS, "GD": None}
-    for name, projection in drawn.items():
+    for name, projection in {**METHODS, "GD": None}.items():
         points = path(e.toy, name, e.learning_rate, at, steps, seed + 1)
-        colour = CYCLE[3] if projection is None else COLOURS[projection]
-        axes.plot(points[:, 1], points[:, 0], color=colour, lw=0.5 if name == "SGD" else 1.6,
-                  ls=":" if projection is None else LINES[projection], label=name)  # fmt: skip
+        colour = CYCLE[4] if projection is None else COLOURS[projection]
+        axes.plot(points[:, 1], points[:, 0], color=colour, lw=0.5 if name == "SGD" else 1.8,
+                  ls="-" if projection is None else LINES[projection], label=name)  # fmt: skip
     axes.plot(at[1], at[0], "o", color=INK, ms=4)
     axes.set(xlabel="y, along the valley", ylabel="x, across the valley")
-    axes.invert_xaxis()
-    axes.legend(fontsize=9, ncols=2, loc="upper right")
+    axes.set(ylim=(-reach, reach), xlim=(1.02 * common[0, 1], 0))
+    for line in axes.legend(fontsize=9, ncols=2, loc="upper right").get_lines():
+        line.set_linewidth(1.5)
     return Picture(figure, "Paths of SGD, GD, Dom-SGD and Bulk-SGD in the plane of the valley")
 
 
-def contours(axes: Axes, toy: Toy, points: np.ndarray) -> None:
-    """Thin level lines of the loss behind the points."""
-    reach = 1.1 * np.abs(points[:, 0]).max()
-    y, x = np.meshgrid(
-        np.linspace(0, 1.02 * points[:, 1].max(), 120), np.linspace(-reach, reach, 80)
-    )
+def contours(axes: Axes, toy: Toy, reach: float, length: float) -> None:
+    """Thin level lines of the loss, across the valley to −reach … reach, along it to its length."""
+    y, x = np.meshgrid(np.linspace(0, length, 120), np.linspace(-reach, reach, 80))
     levels = np.geomspace(0.003, 1, 8)
     axes.contour(y, x, toy.loss(np.stack([x, y], -1)), levels, colors="#888888", linewidths=0.4)
 
@@ -192,15 +190,18 @@ def valley_moments(study: ToyStudy) -> Picture:
     figure, parts = panels(2, height=5.0)
     e = study.first("valley")
     exact = e.toy.moments(e.learning_rate, e.start, e.steps)
+    fine = np.unique(np.geomspace(1, e.steps + 1, 300).astype(int)) - 1
     names = (("steep", "E x²"), ("flat", "E y²"))
     for i, (axes, (quantity, label)) in enumerate(zip(parts, names, strict=True)):
         for j, seed in enumerate(study.parameters.seeds):
             found = pd.concat([
                 study.values("valley", seed, case, quantity) for case in ("start", "SGD")
             ])  # fmt: skip
-            axes.plot(1 + found.index, found, "o", color=CYCLE[1], ms=2.5, alpha=0.5,
+            near = np.searchsorted(found.index, np.geomspace(1, e.steps + 1, 50) - 1)
+            found = found.iloc[np.unique(near)]  # evenly spaced on the axis
+            axes.plot(1 + found.index, found, "o", color=CYCLE[1], ms=3,
                       label="simulated" if j == 0 else None)  # fmt: skip
-        axes.plot(1 + np.arange(len(exact)), exact[:, i], color=CYCLE[0], label="exact")
+        axes.plot(1 + fine, exact[fine, i], color=CYCLE[0], label="exact")
         axes.set(xscale="log", yscale="log", ylabel=label)
     parts[0].legend()
     parts[1].set_xlabel("1 + step")
@@ -219,7 +220,7 @@ def regression_settled(study: ToyStudy) -> Picture:
     values = settled["eigenvalue"]
     top.plot(values, settled["variance"], "o", color=CYCLE[1], ms=3, label="simulated")
     top.plot(values, settled["stationary"], color=CYCLE[0], label="stationary")
-    top.plot(values, settled["expected"], color=CYCLE[2], ls="--", label="exact, same steps")
+    top.plot(values, settled["expected"], color=CYCLE[2], ls="--", label="recursion, same steps")
     top.set(xscale="log", yscale="log", xlabel="eigenvalue λ$_i$", ylabel="Var δ$_i$")
     log_ticks(top, "x")
     top.legend()
