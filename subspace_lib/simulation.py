@@ -155,7 +155,7 @@ def _settle(
     wait = math.ceil(RELAXATIONS * relaxation)
     points = np.broadcast_to([0.0, y], (e.settle_paths, 2)).copy()
     sums, count, appears = np.zeros(5), 0, math.nan
-    unit = toy.stationary_variance(eta, 1.0) / (toy.cross + toy.shift) ** 2
+    unit = Toy(toy.condition, 1.0).stationary_variance(eta, 1.0)  # for noise of variance 1
     for step in range(1, 2 * wait + 1):
         signs = toy.draw(generator, 1, e.settle_paths)
         points = points - eta * (toy.gradient(points) + toy.noise(points, signs))

@@ -115,6 +115,13 @@ def test_what_the_valley_settles_at_agrees_with_the_closed_forms(valley):
         assert abs(vanishes - toy.steps_to_vanish(eta, 1.0, 0.1)) <= 1
 
 
+def test_a_valley_without_noise_settles_on_its_floor():
+    e = ValleySimulation(**SHORT, cross=0.0, paths=2, settle_paths=2, sharpnesses=(0.5,))
+    run = done(e)
+    assert values(run, "ηκ", "variance")[0.5] == values(run, "ηκ", "expected")[0.5] == 0
+    assert np.isnan(values(run, "ηκ", "appears")[0.5]) and values(run, "ηκ", "vanishes")[0.5] == 0
+
+
 def test_what_the_regression_settles_at_agrees_with_the_closed_forms(regression):
     e = REGRESSION
     ratio = values(regression, "settled", "variance") / values(regression, "settled", "expected")
