@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from subspace_lib import data, optimizers
 from subspace_lib.eigensolver import top_eigenpairs
 from subspace_lib.experiment import Experiment
-from subspace_lib.quadratic import LinearRule, linear
+from subspace_lib.quadratic import LinearRule, batch_noise, linear, window
 from subspace_lib.survey import mean_squared_cosine
-from subspace_lib.training import Run
+from subspace_lib.training import Run, Trajectory
 
 TOLERANCE = 5e-3  # residual of the eigendirections, relative to λ₁
 NARROW = 8  # columns of the random block that the eigensolver starts from
@@ -290,3 +293,74 @@ def _ingredients(rule, batch: Tensor, state: dict[str, Tensor]) -> tuple[Tensor,
     if carried is None or scale is None:
         return torch.zeros_like(batch), torch.zeros_like(batch)
     return scale * batch, carried
+
+
+def part_rates(run: Trajectory) -> pd.DataFrame:
+    """Effective learning rates by window: a row an anchor, columns (definition, part).
+
+    "slope" is −Σ⟨Pu, Pg⟩/Σ‖Pg‖², the regression of u on −g through the origin; "mean" the mean over steps
+    of −⟨Pu, Pg⟩/‖Pg‖²; "displacement" −⟨PΣu, PΣg⟩/‖PΣg‖², in which what fluctuates cancels.
+    """
+    wide = run.table[run.table["quantity"].isin(PART)]
+    wide = wide.pivot(index="anchor", columns=["quantity", "index"], values="value")
+    found = {}
+    for i, part in enumerate(PARTS):
+        found["slope", part] = wide["part_product", i] / wide["part_square", i]
+        found["mean", part] = wide["part_ratio", i]
+        found["displacement", part] = wide["part_displacement", i] / wide["part_gradient_square", i]
+        found["preconditioner alone", part] = (
+            wide["part_preconditioned", i] / wide["part_square", i]
+        )
+        found["mean of gradients alone", part] = wide["part_carried", i] / wide["part_square", i]
+    return pd.DataFrame(found)
+
+
+def amplification(run: Trajectory, definition: str) -> float:
+    """Bulk-LR/Dom-LR of a run: geometric mean over its windows, by a definition of ``part_rates``.
+
+    NaN where the run diverged, or where a rate is not positive.
+    """
+    rates = part_rates(run)[definition]
+    ratios = rates["bulk"] / rates["dominant"]
+    if run.status != "complete" or not (ratios > 0).all():
+        return math.nan
+    return float(np.exp(np.log(ratios).mean()))
+
+
+def directions(runs: Sequence[Trajectory], prefix: str = "") -> pd.DataFrame:
+    """Rates over η by eigendirection, pooled over windows and runs of one rule: sums over sums.
+
+    Columns: eigenvalue (mean), measured, predicted from λ, the single-sample noise and the window's start
+    (``quadratic.window``), and driven, the quadratic model with the noise that the batches had. In
+    preconditioned coordinates (``prefix`` "p_") η is that of the equivalent heavy ball.
+    """
+    frames = [_by_direction(run, prefix) for run in runs]
+    rule = _form(runs[0].experiment)
+    sums = pd.concat(frames).groupby(level="index")
+    total, found = sums.sum(), pd.DataFrame({"eigenvalue": sums["eigenvalue"].mean()})
+    names = {"measured": "", "predicted": "predicted_", "driven": "driven_"}
+    for name, kind in names.items():
+        found[name] = total[f"{kind}product"] / total[f"{kind}square"] / rule.learning_rate
+    return found
+
+
+def _form(e: Experiment) -> LinearRule:
+    return linear(optimizers.build(e.optimizer, e.learning_rate, e.beta, e.rho))
+
+
+def _by_direction(run: Trajectory, prefix: str) -> pd.DataFrame:
+    """Sums by anchor and direction, with those that the quadratic model predicts."""
+    e, wanted = run.experiment, {prefix + name: name for name in DIRECTION}
+    rows = run.table[run.table["quantity"].isin(wanted)]
+    wide = rows.pivot(index=["anchor", "index"], columns="quantity", values="value")
+    wide = wide.rename(columns=wanted).astype(float)
+    samples, rule = data.SOURCES[e.dataset].train, _form(e)
+    for anchor in wide.index.unique("anchor"):
+        noise = batch_noise(samples, e.batch_size, anchor, e.window)
+        for i, row in wide.loc[anchor].iterrows():
+            start = row["gradient_start"] / row["eigenvalue"], row["state_start"]
+            sums = window(rule, row["eigenvalue"], row["noise"] * noise, *start)
+            wide.loc[(anchor, i), ["predicted_product", "predicted_square"]] = (
+                sums.product, sums.square,
+            )  # fmt: skip
+    return wide

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from subspace_lib.amplification import amplification
 from subspace_lib.experiment import Description
 from subspace_lib.store import Corrupted, MissingRun, Store
 from subspace_lib.studies import BOOK
 from subspace_lib.studies.alignment import AlignmentStudy, alignment_study
 from subspace_lib.studies.batches import BatchStudy, batch_study
 from subspace_lib.studies.edge import EdgeStudy, edge_study
+from subspace_lib.studies.momentum import JUDGED, MomentumStudy, momentum_study
 from subspace_lib.studies.sam import SamStudy, sam_study
 from subspace_lib.studies.switch import SwitchStudy, switch_study
 from subspace_lib.studies.toy import PROBLEMS, ToyStudy, toy_study
@@ -38,6 +40,7 @@ GAP_AT_LEAST = 2.0  # λ_k/λ_{k+1} (C1)
 UNALIGNED_AT_MOST = 0.1  # alignment after a change from SGD to GD (C4) ...
 UNALIGNED_WITHIN = 100  # ... within as many steps
 AGREES_WITHIN = 0.05  # relative error of a simulated variance against its closed form (C5)
+AMPLIFIED_AT_LEAST = 1.3  # Bulk-LR/Dom-LR over that of SGD (C8)
 EDGE = (0.9, 1.15)  # λ₁ η/2 at the edge of stability (C6)
 EDGE_ALIGNED_AT_LEAST = 0.9
 EDGE_WINDOW = 100  # steps before the switch over which both are averaged
@@ -102,7 +105,8 @@ CLAIMS = {
         Claim(
             "C8",
             "Momentum and Adam amplify the bulk part of the update",
-            "Bulk-LR/Dom-LR ≥ 1.3 × that of SGD; C2, C3 for both",
+            f"Bulk-LR/Dom-LR ≥ {AMPLIFIED_AT_LEAST} × that of SGD, by slope and by mean; C2, C3 for both",
+            "07_momentum_adam",
         ),
     )
 }
@@ -360,6 +364,24 @@ def judge_toy(study: ToyStudy) -> list[Verdict]:
     return [claim("C5", parts, p, study.runs.values())]
 
 
+def judge_momentum(study: MomentumStudy) -> list[Verdict]:
+    """C8: amplification by both definitions of the effective rates, C2 and C3; heavy ball and Adam."""
+    p, parts = study.parameters, []
+    for optimizer in JUDGED:
+        label = p.label(optimizer)
+        for definition in ("slope", "mean"):
+            found = [
+                amplification(study.runs[label, "window", seed], definition)
+                / amplification(study.runs["SGD", "window", seed], definition)
+                for seed in p.seeds
+            ]
+            says = f"Bulk-LR/Dom-LR of {label} over SGD's, {definition}"
+            parts.append(part(says, found, at_least=AMPLIFIED_AT_LEAST))
+        switch = study.switch(optimizer)
+        parts += [progress_part(switch, projection) for projection in ("dominant", "bulk")]
+    return [claim("C8", parts, p, study.runs.values())]
+
+
 JUDGES = {
     "01_dominant_subspace": (alignment_study, judge_alignment),
     "02_dom_vs_bulk": (switch_study, judge_switch),
@@ -367,6 +389,7 @@ JUDGES = {
     "04_valley": (toy_study, judge_toy),
     "05_edge_of_stability": (edge_study, judge_edge),
     "06_sam": (sam_study, judge_sam),
+    "07_momentum_adam": (momentum_study, judge_momentum),
 }
 
 

@@ -7,6 +7,7 @@ missing of them.
 from subspace_lib.studies.alignment import AlignmentParameters
 from subspace_lib.studies.batches import BatchParameters
 from subspace_lib.studies.edge import EdgeParameters
+from subspace_lib.studies.momentum import MomentumParameters
 from subspace_lib.studies.sam import SamParameters
 from subspace_lib.studies.switch import SwitchParameters
 from subspace_lib.studies.toy import ToyParameters
@@ -18,4 +19,5 @@ BOOK = {
     "04_valley": ToyParameters(),
     "05_edge_of_stability": EdgeParameters(),
     "06_sam": SamParameters(),
+    "07_momentum_adam": MomentumParameters(),
 }

@@ -16,6 +16,7 @@ import torch
 from subspace_lib.experiment import Description
 from subspace_lib.studies import BOOK
 from subspace_lib.studies.alignment import alignment_study
+from subspace_lib.studies.base import compute
 from subspace_lib.studies.batches import batch_study
 from subspace_lib.studies.edge import edge_study
 from subspace_lib.studies.sam import sam_study
@@ -45,6 +46,8 @@ def tasks(chapter: str) -> tuple[list[Task], list[Task]]:
         return [(toy_study, p) for p in by_seed()], []
     if chapter == "05_edge_of_stability":
         return [(switch_study, p) for p in by_seed()], [(edge_study, whole)]
+    if chapter == "07_momentum_adam":
+        return [(compute, run) for run in whole.runs().values()], []
     if chapter == "06_sam":
         edge = whole.at_edge()
         at_edge = [

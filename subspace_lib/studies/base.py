@@ -110,6 +110,11 @@ def check_switch(switch_step: int, steps: int) -> None:
         raise InvalidParameter(f"switch_step = {switch_step} must be below steps = {steps}.")
 
 
+def compute(experiment: Experiment) -> Trajectory:
+    """One run: loaded from the results, or computed and kept there."""
+    return getter(None, True)(experiment)
+
+
 Getter = Callable[[Experiment], Trajectory]
 
 

@@ -1,0 +1,199 @@
+"""Momentum and Adam: what they do to the parts of the update, and their Dom- and Bulk- versions (C8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from subspace_lib.amplification import Amplification
+from subspace_lib.experiment import Experiment, InvalidParameter, OptimizerName, Phase
+from subspace_lib.optimizers import WITH_BETA
+from subspace_lib.store import Store
+from subspace_lib.studies.base import StudyParameters, check_switch, getter, numbers
+from subspace_lib.studies.switch import PROJECTIONS, SwitchParameters, SwitchStudy
+from subspace_lib.training import Trajectory
+
+JUDGED = ("momentum", "adam")  # those that have Dom- and Bulk- versions, on all seeds
+ADAPTIVE = ("adam", "adamw", "rmsprop")  # those of the learning rate adam_learning_rate
+QUICK = {
+    "dataset": "digits",
+    "adam_learning_rate": 5e-4,
+    "steps": 160,
+    "start_step": 60,
+    "switch_step": 100,
+    "anchors": (100,),
+    "window": 20,
+    "directions": 15,
+    "betas": (0.5,),
+    "others": ("rmsprop",),
+    "seeds": (0,),
+    "record_every": 20,
+    "spectrum_every": 160,
+}
+Key = tuple[str, str, int]  # label of a rule, projection or "window", seed
+
+
+class MomentumParameters(StudyParameters):
+    """Parameters of the study. All rules start from the same point of SGD, at ``start_step``.
+
+    η = ``learning_rate`` is that of SGD, heavy ball and Nesterov's momentum, ``adam_learning_rate`` that
+    of Adam, AdamW and RMSProp. ``betas`` are further β of heavy ball and ``others`` further rules, on the
+    first seed. ``anchors`` are the first steps of windows in which updates are measured. ``project`` says
+    what the Dom- and Bulk- versions project: the final update, or the gradient before it enters the rule.
+    """
+
+    adam_learning_rate: float = Field(1e-4, gt=0)
+    beta: float = Field(0.9, ge=0, lt=1)
+    steps: int = 10_000
+    start_step: int = Field(1500, ge=1)
+    switch_step: int = Field(3000, ge=1)
+    anchors: tuple[int, ...] = Field((3000, 9000), min_length=1)
+    window: int = Field(200, ge=2)
+    directions: int = 50
+    betas: tuple[float, ...] = (0.5, 0.99)
+    others: tuple[OptimizerName, ...] = ("nesterov", "rmsprop", "adamw")
+    project: Literal["update", "gradient"] = "update"
+    target_angle: float = 0.15
+    record_every: int = 450
+    spectrum_every: int = 4500
+
+    @field_validator("anchors", "betas", "others", mode="before")
+    @classmethod
+    def _lists_from_text(cls, values):
+        return numbers(values)
+
+    def resolved(self) -> MomentumParameters:
+        """The parameters in force, after the profile."""
+        return self.in_profile(QUICK)
+
+    def check(self) -> None:
+        """Raises InvalidParameter where steps do not follow each other."""
+        check_switch(self.switch_step, self.steps)
+        if self.start_step > self.switch_step:
+            raise InvalidParameter(
+                f"start_step = {self.start_step} must be at most switch_step = {self.switch_step}."
+            )
+        if self.anchors[0] < self.start_step or self.anchors[-1] + self.window > self.steps:
+            raise InvalidParameter(
+                f"anchors = {list(self.anchors)} must lie between start_step = {self.start_step} and "
+                f"steps - window = {self.steps - self.window}."
+            )
+
+    def rate(self, optimizer: str) -> float:
+        """The learning rate of a rule."""
+        return self.adam_learning_rate if optimizer in ADAPTIVE else self.learning_rate
+
+    def fields_of(self, optimizer: str, beta: float | None = None) -> dict:
+        """What distinguishes the runs of a rule."""
+        rate = self.rate(optimizer)
+        start = Phase(until=self.start_step, optimizer="sgd", learning_rate=self.learning_rate)
+        fields = {"optimizer": optimizer, "learning_rate": rate, "before": (start,)}
+        if optimizer in WITH_BETA:
+            fields["beta"] = self.beta if beta is None else beta
+        return fields
+
+    def window_run(self, seed: int, optimizer: str, beta: float | None = None) -> Amplification:
+        """The windows of a rule."""
+        end = self.anchors[-1] + self.window
+        fields = self.fields(
+            seed, **self.fields_of(optimizer, beta), steps=end, switch_step=self.start_step,
+            anchors=self.anchors, window=self.window, directions=self.directions,
+        )  # fmt: skip
+        return Amplification.parse(**fields)
+
+    def switch_run(
+        self, seed: int, optimizer: str, projection: str, project: str | None = None
+    ) -> Experiment:
+        """X from ``start_step`` to the end, or Dom-X or Bulk-X from the switch on."""
+        fields = self.fields_of(optimizer)
+        if projection == "none":
+            if self.refresh == "adaptive":
+                fields["refresh"] = self.record_every
+            return self.experiment(seed, switch_step=self.start_step, **fields)
+        fields |= {"projection": projection, "project": project or self.project}
+        return self.experiment(seed, switch_step=self.switch_step, **fields)
+
+    @property
+    def alternative(self) -> str:
+        """The other way to project."""
+        return "gradient" if self.project == "update" else "update"
+
+    def labels(self) -> dict[str, tuple[str, float | None]]:
+        """Rule and β by label, for the windows of the first seed."""
+        found: dict[str, tuple[str, float | None]] = {"SGD": ("sgd", None)}
+        for beta in sorted({*self.betas, self.beta}):
+            found[f"heavy ball {beta:g}"] = ("momentum", beta)
+        names = {"nesterov": "Nesterov", "rmsprop": "RMSProp", "adam": "Adam", "adamw": "AdamW"}
+        for name in dict.fromkeys(("adam", *self.others)):
+            found[names.get(name, name)] = (name, None)
+        return found
+
+    def label(self, optimizer: str) -> str:
+        """The label of a judged rule, or of SGD."""
+        return {"sgd": "SGD", "momentum": f"heavy ball {self.beta:g}", "adam": "Adam"}[optimizer]
+
+    def runs(self) -> dict[Key, Experiment]:
+        """All runs of the study: first what is judged, then what the first seed alone shows."""
+        found: dict[Key, Experiment] = {}
+        for seed in self.seeds:
+            for optimizer in ("sgd", *JUDGED):
+                found[self.label(optimizer), "window", seed] = self.window_run(seed, optimizer)
+            for optimizer in JUDGED:
+                for projection in PROJECTIONS:
+                    run = self.switch_run(seed, optimizer, projection)
+                    found[self.label(optimizer), projection, seed] = run
+        seed = self.seeds[0]
+        for label, (optimizer, beta) in self.labels().items():
+            found.setdefault((label, "window", seed), self.window_run(seed, optimizer, beta))
+        for optimizer in JUDGED:
+            for projection in PROJECTIONS[1:]:
+                other = self.switch_run(seed, optimizer, projection, self.alternative)
+                found[f"{self.label(optimizer)}, {self.alternative}", projection, seed] = other
+        return found
+
+
+@dataclass(frozen=True)
+class MomentumStudy:
+    """The study's trajectories.
+
+    Attributes:
+        parameters: those in force.
+        runs: by label of the rule, "window" or projection, and seed.
+    """
+
+    parameters: MomentumParameters
+    runs: dict[Key, Trajectory]
+
+    def switch(self, optimizer: str) -> SwitchStudy:
+        """X, Dom-X and Bulk-X of a judged rule."""
+        p, label = self.parameters, self.parameters.label(optimizer)
+        shared = {n: getattr(p, n) for n in StudyParameters.model_fields if n != "profile"}
+        fields = {"optimizer": optimizer, "beta": p.beta, "learning_rate": p.rate(optimizer)}
+        fields |= {"switch_alignment": None, "switch_step": p.switch_step}
+        runs = {
+            (projection, seed): self.runs[label, projection, seed]
+            for projection in PROJECTIONS
+            for seed in p.seeds
+        }
+        switched = dict.fromkeys(p.seeds, p.switch_step)
+        return SwitchStudy(
+            SwitchParameters.parse(**shared | fields), runs, switched, dict.fromkeys(p.seeds, False)
+        )
+
+    def windows(self, label: str) -> list[Trajectory]:
+        """The windows of a rule, of every seed that has them."""
+        return [
+            run for (name, kind, _), run in self.runs.items() if (name, kind) == (label, "window")
+        ]
+
+
+def momentum_study(
+    parameters: MomentumParameters, store: Store | None = None, *, compute: bool = True
+) -> MomentumStudy:
+    """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
+    parameters, get = parameters.resolved(), getter(store, compute)
+    parameters.check()
+    wanted = parameters.runs()
+    return MomentumStudy(parameters, {key: get(experiment) for key, experiment in wanted.items()})
