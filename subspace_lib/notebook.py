@@ -11,11 +11,13 @@ import pandas as pd
 from IPython.display import Markdown
 
 from subspace_lib import claims, figures
+from subspace_lib.amplification import amplification, directions, part_rates
 from subspace_lib.claims import Verdict, table
 from subspace_lib.experiment import Description
 from subspace_lib.simulation import APPEARS, VANISHES
 from subspace_lib.studies.alignment import AlignmentStudy
 from subspace_lib.studies.batches import BatchStudy
+from subspace_lib.studies.momentum import JUDGED, MomentumStudy
 from subspace_lib.studies.switch import SwitchStudy
 from subspace_lib.studies.toy import ToyStudy
 from subspace_lib.training import Trajectory
@@ -295,6 +297,85 @@ def _steps(values: Iterable[float]) -> str:
     """A range of whole numbers; "never" for those that are not finite."""
     shown = ["never" if not math.isfinite(v) else f"{v:.0f}" for v in sorted(values)]
     return shown[0] if shown[0] == shown[-1] else f"{shown[0]} … {shown[-1]}"
+
+
+def effective_rates(study: MomentumStudy) -> Markdown:
+    """Effective learning rates over η by rule, first seed's mean over its windows, three definitions."""
+    names = ("slope", "mean", "displacement")
+    head = [f"{part}, {name}" for name in names for part in ("Dom", "Bulk")]
+    lines = [
+        "| rule | η | " + " | ".join(head) + " | Bulk-LR/Dom-LR, slope | over SGD's |",
+        "|-" * (len(head) + 4) + "|",
+    ]
+    plain = amplification(study.windows("SGD")[0], "slope")
+    for label in study.parameters.labels():
+        run = study.windows(label)[0]
+        eta, rates = run.experiment.learning_rate, part_rates(run).mean()
+        cells = [
+            f"{rates[name, part] / eta:.3g}" for name in names for part in ("dominant", "bulk")
+        ]
+        ratio = amplification(run, "slope")
+        lines.append(
+            f"| {label} | {eta:g} | "
+            + " | ".join(cells)
+            + f" | {ratio:.2f} | {ratio / plain:.2f} |"
+        )
+    return Markdown("\n".join([*lines, "", "Rates in units of η."]))
+
+
+def predictions(study: MomentumStudy) -> Markdown:
+    """How far predicted rates are from measured ones: medians over the leading eigendirections."""
+    k = study.parameters.k
+    lines = [
+        f"| rule | windows | λ₁ over the rule's edge | predicted, all | the first {k} | the others | "
+        "quadratic, same noise |",
+        "|-|-|-|-|-|-|-|",
+    ]
+    for label in study.parameters.labels():
+        runs = study.windows(label)
+        prefix = "p_" if label in figures.ADAPTIVE else ""
+        found = directions(runs, prefix)
+        error = (found["predicted"] / found["measured"] - 1).abs()
+        driven = (found["driven"] / found["measured"] - 1).abs().median()
+        sharp = found["eigenvalue"].iloc[0] / figures.form(study, label).edge
+        lines.append(
+            f"| {label} | {len(runs) * len(study.parameters.anchors)} | {sharp:.2f} | "
+            f"{error.median():.0%} | {error.iloc[:k].median():.0%} | {error.iloc[k:].median():.0%} | "
+            f"{driven:.0%} |"
+        )
+    return Markdown("\n".join(lines))
+
+
+def ingredients(study: MomentumStudy) -> Markdown:
+    """Bulk-LR/Dom-LR along Adam's own path: of Adam, and of each of its ingredients alone."""
+    lines = [
+        "| seed | window from step | Adam | preconditioner alone | mean of gradients alone |",
+        "|-|-|-|-|-|",
+    ]
+    for run in study.windows("Adam"):
+        for anchor, rates in part_rates(run).iterrows():
+            cells = [
+                f"{rates[name, 'bulk'] / rates[name, 'dominant']:.2f}"
+                for name in ("slope", "preconditioner alone", "mean of gradients alone")
+            ]
+            lines.append(f"| {run.experiment.seed} | {anchor:,} | " + " | ".join(cells) + " |")
+    return Markdown("\n".join(lines))
+
+
+def projections(study: MomentumStudy) -> Markdown:
+    """Progress of Dom-X and Bulk-X with the update projected and with the gradient, first seed."""
+    p, seed = study.parameters, study.parameters.seeds[0]
+    lines = ["| rule | projected | progress(Dom) | progress(Bulk) |", "|-|-|-|-|"]
+    for optimizer in JUDGED:
+        label = p.label(optimizer)
+        plain = study.runs[label, "none", seed]
+        for what, name in ((p.project, label), (p.alternative, f"{label}, {p.alternative}")):
+            cells = [
+                f"{claims.progress(plain, study.runs[name, projection, seed]):.3f}"
+                for projection in ("dominant", "bulk")
+            ]
+            lines.append(f"| {label} | {what} | " + " | ".join(cells) + " |")
+    return Markdown("\n".join(lines))
 
 
 def provenance(trajectories: Iterable[Trajectory]) -> Markdown:

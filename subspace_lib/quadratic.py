@@ -67,6 +67,15 @@ def linear(rule: optimizers.SGD) -> LinearRule:
     return LinearRule(eta)
 
 
+def damping(rule: LinearRule, value: float) -> float:
+    """−ln |z| a step, z the larger eigenvalue of A at λ = value: how fast a deviation dies out.
+
+    About ``slow_rate`` · λ where that is small. Heavy ball swings from ηλ = (1 − √β)² on: −ln √β there,
+    whatever λ. Below 0 beyond the edge.
+    """
+    return float(-np.log(np.abs(np.linalg.eigvals(rule.matrix(value))).max()))
+
+
 def stationary_variance(rule: LinearRule, value: float) -> float:
     """Var x at λ = value for white noise of variance 1; infinite beyond the rule's edge.
 

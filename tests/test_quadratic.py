@@ -11,6 +11,7 @@ from subspace_lib import optimizers
 from subspace_lib.quadratic import (
     LinearRule,
     batch_noise,
+    damping,
     linear,
     stationary_rate,
     stationary_variance,
@@ -154,6 +155,17 @@ def test_a_persistent_gradient_has_the_slow_rate():
     value, g = 1e-6, 1.0
     sums = window(rule, value, np.zeros((200, 200)), g / value, g / (1 - 0.9))
     assert sums.product / sums.square == pytest.approx(rule.slow_rate, rel=1e-3)
+
+
+@given(st.floats(0.1, 0.95), st.floats(1e-4, 0.99))
+@settings(max_examples=40, deadline=None)
+def test_heavy_ball_damps_by_its_square_root_where_it_swings(beta, share):
+    rule, onset = LinearRule(0.01, beta), (1 - np.sqrt(beta)) ** 2 / 0.01
+    swings = onset + share * (rule.edge - onset) * 0.5
+    assert damping(rule, 1.001 * swings) == pytest.approx(-np.log(np.sqrt(beta)), rel=1e-6)
+    slow = 1e-4 * onset
+    assert damping(rule, slow) == pytest.approx(rule.slow_rate * slow, rel=1e-2)
+    assert damping(rule, 1.01 * rule.edge) < 0
 
 
 def test_batch_noise_is_that_of_batches_without_replacement():

@@ -18,6 +18,16 @@ from subspace_lib.figures.batches import (
     there_and_back,
 )
 from subspace_lib.figures.edge import cycles, rates, sharpness, valley
+from subspace_lib.figures.momentum import (
+    ADAPTIVE,
+    amplified,
+    amplified_adaptive,
+    form,
+    projected,
+    rates_over_steps,
+    ratios,
+    transfer,
+)
 from subspace_lib.figures.sam import ascents, edges, rhos
 from subspace_lib.figures.style import INK, Picture
 from subspace_lib.figures.switch import (
@@ -41,10 +51,13 @@ from subspace_lib.figures.valley_toy import (
 )
 
 __all__ = [
+    "ADAPTIVE",
     "INK",
     "Picture",
     "alignment_by_size",
     "alignments",
+    "amplified",
+    "amplified_adaptive",
     "angles",
     "ascents",
     "by_batch_size",
@@ -54,13 +67,17 @@ __all__ = [
     "compare",
     "cycles",
     "edges",
+    "form",
     "from_the_start",
     "gradients",
     "learning",
     "loss_change_table",
     "losses",
     "outliers",
+    "projected",
     "rates",
+    "rates_over_steps",
+    "ratios",
     "regression_settled",
     "rhos",
     "sharpness",
@@ -72,6 +89,7 @@ __all__ = [
     "toy_batch_sizes",
     "toy_losses",
     "toy_there_and_back",
+    "transfer",
     "turning",
     "valley",
     "valley_moments",

@@ -1,0 +1,157 @@
+"""Figures of the study of momentum and Adam (chapters 07 and 07b)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from subspace_lib import optimizers
+from subspace_lib.amplification import directions, part_rates
+from subspace_lib.figures.style import (
+    COLOURS,
+    CYCLE,
+    INK,
+    LINES,
+    Picture,
+    band,
+    log_ticks,
+    panels,
+    series,
+    styled,
+    styles,
+)
+from subspace_lib.quadratic import LinearRule, damping, linear, stationary_variance
+from subspace_lib.studies.momentum import JUDGED, MomentumStudy
+
+DEFINITIONS = {"slope": "o", "mean": "x", "displacement": "^"}
+ADAPTIVE = ("Adam", "AdamW", "RMSProp")
+
+
+@styled
+def ratios(study: MomentumStudy) -> Picture:
+    """Bulk-LR/Dom-LR of every rule, a point a window, by the three definitions."""
+    labels = list(study.parameters.labels())
+    figure, (axes,) = panels(1, height=4.2)
+    for (name, marker), colour in zip(DEFINITIONS.items(), CYCLE, strict=False):
+        x, y = [], []
+        for i, label in enumerate(labels):
+            for run in study.windows(label):
+                rates = part_rates(run)[name]
+                found = (rates["bulk"] / rates["dominant"]).to_numpy()
+                x += list(np.full(len(found), i) + 0.22 * (list(DEFINITIONS).index(name) - 1))
+                y += list(np.where(rates["dominant"] > 0, found, np.nan))
+        axes.plot(x, y, marker, color=colour, ms=5, ls="", label=name)
+    axes.axhline(1, color=INK, lw=0.8, ls=":")
+    axes.set(yscale="log", ylabel="Bulk-LR / Dom-LR", xlabel="update rule")
+    log_ticks(axes)
+    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=9)
+    axes.legend(fontsize=9, ncols=3)
+    return Picture(figure, "Bulk-LR over Dom-LR of each update rule, by three definitions")
+
+
+@styled
+def rates_over_steps(study: MomentumStudy) -> Picture:
+    """Dom-LR and Bulk-LR of single steps over training, heavy ball and Adam, mean and range over seeds."""
+    figure, parts = panels(2, height=5.5)
+    columns = {"dominant_rate": "dominant", "bulk_rate": "bulk"}
+    for axes, optimizer in zip(parts, JUDGED, strict=True):
+        runs = study.switch(optimizer).of("none")
+        for column, part in columns.items():
+            curves = series(runs, column, smooth=3)
+            band(axes, curves, COLOURS[part], LINES[part], f"{part} part")
+        axes.set(yscale="log", ylabel="effective rate", title=study.parameters.label(optimizer))
+        log_ticks(axes)
+    parts[0].legend(fontsize=9)
+    parts[-1].set_xlabel("step")
+    return Picture(figure, "Effective learning rates of single steps over training")
+
+
+@styled
+def amplified(study: MomentumStudy, labels: Sequence[str] | None = None) -> Picture:
+    """Rate over η by eigendirection against its eigenvalue: measured, and predicted on the quadratic."""
+    labels = labels or [name for name in study.parameters.labels() if name not in ADAPTIVE]
+    return _by_eigenvalue(study, labels, "", "eigenvalue λ of the Hessian")
+
+
+@styled
+def amplified_adaptive(study: MomentumStudy) -> Picture:
+    """The same for Adam and its kin, in the coordinates of their preconditioner."""
+    labels = [name for name in study.parameters.labels() if name in ADAPTIVE]
+    return _by_eigenvalue(study, labels, "p_", "eigenvalue of the preconditioned Hessian")
+
+
+def _by_eigenvalue(study: MomentumStudy, labels: Sequence[str], prefix: str, name: str) -> Picture:
+    figure, parts = panels(len(labels), height=0.6 + 1.9 * len(labels))
+    for axes, label in zip(parts, labels, strict=True):
+        runs = study.windows(label)
+        found, rule = directions(runs, prefix), form(study, label)
+        axes.plot(
+            found["eigenvalue"], found["measured"], "o", color=CYCLE[0], ms=3.5, label="measured"
+        )
+        axes.plot(
+            found["eigenvalue"], found["predicted"], "x", color=CYCLE[1], ms=4, label="predicted"
+        )
+        slow = rule.slow_rate / rule.learning_rate
+        axes.axhline(slow, color=INK, lw=0.8, ls="--")
+        axes.axhline(1 / (1 + rule.beta), color=INK, lw=0.8, ls=":")
+        axes.set(xscale="log", yscale="log", ylabel="rate / η", title=label)
+        inside = found["measured"][found["measured"] > 0]
+        axes.set_ylim(min(0.3, 0.8 * inside.min()), max(1.5 * slow, 1.3 * inside.max()))
+        log_ticks(axes)
+    log_ticks(parts[-1], "x")
+    parts[0].legend(fontsize=9, ncols=2)
+    parts[-1].set_xlabel(name)
+    return Picture(
+        figure, "Effective rate by eigendirection, measured and predicted: " + ", ".join(labels)
+    )
+
+
+def form(study: MomentumStudy, label: str) -> LinearRule:
+    """The rule of a label as it acts on an eigendirection."""
+    e = study.windows(label)[0].experiment
+    return linear(optimizers.build(e.optimizer, e.learning_rate, e.beta, e.rho))
+
+
+@styled
+def transfer(study: MomentumStudy) -> Picture:
+    """Theory: damping and stationary variance over ηλ, for heavy ball with several β."""
+    p = study.parameters
+    figure, (top, bottom) = panels(2, height=5.5)
+    sharp = np.geomspace(1e-4, 1.99, 300)
+    for beta, colour, dashes in styles((0.0, *sorted({*p.betas, p.beta}))):
+        rule = LinearRule(p.learning_rate, beta)
+        values = sharp / p.learning_rate
+        top.plot(sharp, [damping(rule, v) for v in values], color=colour, ls=dashes,
+                 label="SGD" if beta == 0 else f"β = {beta:g}")  # fmt: skip
+        scatter = [v * stationary_variance(rule, v) / p.learning_rate for v in values]
+        bottom.plot(sharp, scatter, color=colour, ls=dashes)
+    top.set(yscale="log", ylabel="damping a step, −ln|z|")
+    bottom.set(xscale="log", yscale="log", xlabel="ηλ", ylabel="λ Var x / (η σ²)")
+    top.legend(fontsize=9)
+    return Picture(figure, "Damping and stationary variance over ηλ for several β")
+
+
+def _curve(axes: Axes, run, colour: str, dashes, label: str) -> None:
+    axes.plot(run.table["step"], run.table["train_loss"], color=colour, ls=dashes, label=label)
+
+
+@styled
+def projected(study: MomentumStudy) -> Picture:
+    """Training loss with the update projected, and with the gradient projected instead, first seed."""
+    p, seed = study.parameters, study.parameters.seeds[0]
+    figure, parts = panels(2, height=5.5)
+    for axes, optimizer in zip(parts, JUDGED, strict=True):
+        label = p.label(optimizer)
+        _curve(axes, study.runs[label, "none", seed], COLOURS["none"], "-", label)
+        for projection, name in (("dominant", "Dom-"), ("bulk", "Bulk-")):
+            colour = COLOURS[projection]
+            _curve(axes, study.runs[label, projection, seed], colour, "-", f"{name} {p.project}")
+            other = study.runs[f"{label}, {p.alternative}", projection, seed]
+            _curve(axes, other, colour, ":", f"{name} {p.alternative}")
+        axes.set(yscale="log", ylabel="training loss L(θ)", title=label)
+        log_ticks(axes)
+        axes.legend(fontsize=8, ncols=2)
+    parts[-1].set_xlabel("step")
+    return Picture(figure, "Training loss: the update projected, or the gradient before the rule")
