@@ -363,19 +363,27 @@ def ingredients(study: MomentumStudy) -> Markdown:
 
 
 def projections(study: MomentumStudy) -> Markdown:
-    """Progress of Dom-X and Bulk-X with the update projected and with the gradient, first seed."""
+    """Losses with the update projected and with the gradient, first seed, where the shorter runs end."""
     p, seed = study.parameters, study.parameters.seeds[0]
-    lines = ["| rule | projected | progress(Dom) | progress(Bulk) |", "|-|-|-|-|"]
+    lines = ["| rule | L of the rule | projected | L of Dom- | L of Bulk- |", "|-|-|-|-|-|"]
     for optimizer in JUDGED:
         label = p.label(optimizer)
-        plain = study.runs[label, "none", seed]
+        plain = _loss_at(study.runs[label, "none", seed], p.alternative_end)
         for what, name in ((p.project, label), (p.alternative, f"{label}, {p.alternative}")):
             cells = [
-                f"{claims.progress(plain, study.runs[name, projection, seed]):.3f}"
+                _loss_at(study.runs[name, projection, seed], p.alternative_end)
                 for projection in ("dominant", "bulk")
             ]
-            lines.append(f"| {label} | {what} | " + " | ".join(cells) + " |")
-    return Markdown("\n".join(lines))
+            lines.append(f"| {label} | {plain} | {what} | " + " | ".join(cells) + " |")
+    says = f"Training losses at step {p.alternative_end:,}; the switch is at {p.switch_step:,}."
+    return Markdown("\n".join([*lines, "", says]))
+
+
+def _loss_at(run: Trajectory, step: int) -> str:
+    """The loss at the last recorded step up to the given one, or how the run ended before."""
+    rows = run.table[run.table["step"] <= step]
+    found = f"{rows['train_loss'].iloc[-1]:.4f}"
+    return found if run.status == "complete" else f"{found} ({run.status})"
 
 
 def provenance(trajectories: Iterable[Trajectory]) -> Markdown:

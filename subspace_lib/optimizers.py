@@ -105,8 +105,12 @@ class Adam(SGD):
 
     def init(self, theta: Tensor) -> State:
         """The state before the first step: m = v = 0, t = 0."""
-        zero = torch.zeros_like(theta)
-        return {"first": zero, "second": zero, "count": torch.zeros((), dtype=torch.int64)}
+        # Two tensors, not one twice: a checkpoint takes no memory that is shared.
+        return {
+            "first": torch.zeros_like(theta),
+            "second": torch.zeros_like(theta),
+            "count": torch.zeros((), dtype=torch.int64),
+        }
 
     def update(self, state: State, gradient: Tensor, theta: Tensor) -> tuple[State, Tensor]:
         """As in ``SGD``."""

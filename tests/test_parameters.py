@@ -8,6 +8,7 @@ from subspace_lib.store import Store
 from subspace_lib.studies.alignment import AlignmentParameters, alignment_study
 from subspace_lib.studies.batches import BatchParameters, batch_study
 from subspace_lib.studies.edge import EdgeParameters, edge_study
+from subspace_lib.studies.momentum import MomentumParameters, momentum_study
 from subspace_lib.studies.sam import SamParameters, sam_study
 from subspace_lib.studies.switch import QUICK, SwitchParameters, switch_study
 from subspace_lib.studies.toy import ToyParameters, toy_study
@@ -54,6 +55,11 @@ STUDIES = {
     "edge": (EdgeParameters, {"learning_rates": [0.1, -1]}, "greater than 0"),
     "edge switch": (EdgeParameters, {"switch_step": 3000}, "below steps"),
     "edge batch": (EdgeParameters, {"batch_size": "all"}, "full"),
+    "momentum": (MomentumParameters, {"beta": 1}, "less than 1"),
+    "momentum rule": (MomentumParameters, {"others": ["muon"]}, "'sgd', 'momentum'"),
+    "momentum start": (MomentumParameters, {"start_step": 4000}, "at most switch_step"),
+    "momentum anchors": (MomentumParameters, {"anchors": [9900]}, "must lie between"),
+    "momentum order": (MomentumParameters, {"anchors": [4000, 3000]}, "ascending"),
     "sam": (SamParameters, {"rho": 0}, "greater than 0"),
     "sam others": (SamParameters, {"rhos": [-1]}, "greater than 0"),
     "sam switch": (SamParameters, {"edge_switch_step": 3000}, "below steps"),
@@ -72,6 +78,7 @@ RUN = {
     BatchParameters: batch_study,
     EdgeParameters: edge_study,
     SamParameters: sam_study,
+    MomentumParameters: momentum_study,
     ToyParameters: toy_study,
 }
 
@@ -84,6 +91,11 @@ def test_every_study_rejects_a_bad_parameter_before_anything_runs(kind, fields, 
     assert allowed in message
     assert "\n" not in message and message.endswith(".")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gradient_is_projected_only_where_something_is_projected():
+    with pytest.raises(InvalidParameter, match="project = 'gradient' needs projection"):
+        Experiment.parse(project="gradient", optimizer="adam")
 
 
 def test_sgd_has_no_rho():

@@ -151,6 +151,7 @@ def projected(study: MomentumStudy) -> Picture:
             other = study.runs[f"{label}, {p.alternative}", projection, seed]
             _curve(axes, other, colour, ":", f"{name} {p.alternative}")
         axes.set(yscale="log", ylabel="training loss L(θ)", title=label)
+        axes.set_xlim(p.switch_step, p.alternative_end)
         log_ticks(axes)
         axes.legend(fontsize=8, ncols=2)
     parts[-1].set_xlabel("step")

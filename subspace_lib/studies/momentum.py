@@ -41,7 +41,8 @@ class MomentumParameters(StudyParameters):
     η = ``learning_rate`` is that of SGD, heavy ball and Nesterov's momentum, ``adam_learning_rate`` that
     of Adam, AdamW and RMSProp. ``betas`` are further β of heavy ball and ``others`` further rules, on the
     first seed. ``anchors`` are the first steps of windows in which updates are measured. ``project`` says
-    what the Dom- and Bulk- versions project: the final update, or the gradient before it enters the rule.
+    what the Dom- and Bulk- versions project: the final update, or the gradient before it enters the rule;
+    the other way is run on the first seed for ``alternative_steps`` after the switch.
     """
 
     adam_learning_rate: float = Field(1e-4, gt=0)
@@ -55,6 +56,7 @@ class MomentumParameters(StudyParameters):
     betas: tuple[float, ...] = (0.5, 0.99)
     others: tuple[OptimizerName, ...] = ("nesterov", "rmsprop", "adamw")
     project: Literal["update", "gradient"] = "update"
+    alternative_steps: int = Field(2000, ge=1)
     target_angle: float = 0.15
     record_every: int = 450
     spectrum_every: int = 4500
@@ -104,21 +106,28 @@ class MomentumParameters(StudyParameters):
         return Amplification.parse(**fields)
 
     def switch_run(
-        self, seed: int, optimizer: str, projection: str, project: str | None = None
+        self, seed: int, optimizer: str, projection: str, **changes: object
     ) -> Experiment:
         """X from ``start_step`` to the end, or Dom-X or Bulk-X from the switch on."""
-        fields = self.fields_of(optimizer)
+        fields = self.fields_of(optimizer) | changes
         if projection == "none":
             if self.refresh == "adaptive":
                 fields["refresh"] = self.record_every
             return self.experiment(seed, switch_step=self.start_step, **fields)
-        fields |= {"projection": projection, "project": project or self.project}
+        fields = {"project": self.project, "projection": projection} | fields
         return self.experiment(seed, switch_step=self.switch_step, **fields)
 
     @property
     def alternative(self) -> str:
         """The other way to project."""
         return "gradient" if self.project == "update" else "update"
+
+    @property
+    def alternative_end(self) -> int:
+        """Last step of the runs that project the other way, one that the others have recorded."""
+        end = min(self.steps, self.switch_step + self.alternative_steps)
+        whole = end - end % self.record_every
+        return whole if whole > self.switch_step else end
 
     def labels(self) -> dict[str, tuple[str, float | None]]:
         """Rule and β by label, for the windows of the first seed."""
@@ -149,8 +158,12 @@ class MomentumParameters(StudyParameters):
             found.setdefault((label, "window", seed), self.window_run(seed, optimizer, beta))
         for optimizer in JUDGED:
             for projection in PROJECTIONS[1:]:
-                other = self.switch_run(seed, optimizer, projection, self.alternative)
-                found[f"{self.label(optimizer)}, {self.alternative}", projection, seed] = other
+                found[f"{self.label(optimizer)}, {self.alternative}", projection, seed] = (
+                    self.switch_run(
+                        seed, optimizer, projection,
+                        project=self.alternative, steps=self.alternative_end,
+                    )
+                )  # fmt: skip
         return found
 
 
