@@ -29,8 +29,8 @@
 # slope and by mean, as ratios Bulk-LR/Dom-LR over that of SGD.
 #
 # **Protocol.** All rules start from the same point of SGD at `start_step`. Updates are measured in windows
-# that begin at `anchors`. Dom- and Bulk- versions of heavy ball ($m \leftarrow \beta m + g$, $u = -\eta m$) and of Adam
-# branch off at `switch_step` with the rule's state and project the final update. They run for `steps` steps in
+# that begin at `anchors`. Dom- and Bulk- versions of heavy ball {cite:p}`polyak1964` ($m \leftarrow \beta m + g$, $u = -\eta m$) and
+# of Adam {cite:p}`kingma2015` branch off at `switch_step` with the rule's state and project the final update. They run for `steps` steps in
 # all, half as many as the paper's, so that all runs of this chapter take about an hour on two cores.
 
 # %% tags=["parameters"]
