@@ -21,7 +21,7 @@ book: $(READY)
 	@echo "The book is at $(PAGE)"
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout=7200 -s
