@@ -106,6 +106,14 @@ def test_the_toys_alignments_are_means_over_the_last_rows():
     assert frame.loc[("full", 0), "predicted"] == 0
 
 
+def test_three_seeds_that_agree_are_drawn(monkeypatch):
+    """The mean of three times 0.1 is above 0.1 by a rounding error."""
+    found = claims.JUDGES["04_valley"][0](BOOK["04_valley"], Store(ROOT / "results"), compute=False)
+    monkeypatch.setattr(type(found), "predicted_alignment", lambda *_: 0.1)
+    for axes in figures.toy_batch_sizes(found).figure.axes:
+        assert list(axes.lines[0].get_ydata()) == pytest.approx([0.1] * 5)
+
+
 def test_the_alignment_after_the_branch_is_the_mean_of_its_rows():
     """Against the stored tables, by hand."""
     found = claims.JUDGES["03_full_batch_gd"][0](

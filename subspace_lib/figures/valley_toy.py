@@ -49,7 +49,9 @@ def valley_plane(study: ToyStudy) -> Picture:
     axes.plot(at[1], at[0], "o", color=INK, ms=4)
     axes.set(xlabel="y, along the valley", ylabel="x, across the valley")
     axes.set(ylim=(-reach, reach), xlim=(1.02 * common[0, 1], 0))
-    for line in axes.legend(fontsize=9, ncols=2, loc="upper right").get_lines():
+    legend = axes.legend(fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0),
+                         columnspacing=1.2, handlelength=1.6)  # fmt: skip
+    for line in legend.get_lines():
         line.set_linewidth(1.5)
     return Picture(figure, "Paths of SGD, GD, Dom-SGD and Bulk-SGD in the plane of the valley")
 
@@ -72,6 +74,7 @@ def toy_losses(study: ToyStudy) -> Picture:
             band(axes, curves, COLOURS[projection], LINES[projection], name)
         axes.axvline(study.first(problem).switch_step, color=INK, lw=0.8, ls=":")
         axes.set(yscale="log", ylabel="training loss L", title=problem)
+        axes.locator_params(axis="x", nbins=5)
     parts[0].legend()
     parts[1].set_xlabel("step")
     log_ticks(parts[1])
@@ -113,8 +116,10 @@ def toy_batch_sizes(study: ToyStudy) -> Picture:
         for column, colour, dashes in styles(["predicted", "typical gradient", "mean of χ"]):
             groups = frame.groupby("batch")[column]
             mean, low, high = (f().loc[sizes] for f in (groups.mean, groups.min, groups.max))
+            # The mean of equal values may be a rounding error above the highest of them.
+            reach = np.maximum([mean - low, high - mean], 0)
             marker = "" if column == "predicted" else "o"
-            axes.errorbar(range(len(sizes)), mean, [mean - low, high - mean], color=colour, ls=dashes,
+            axes.errorbar(range(len(sizes)), mean, reach, color=colour, ls=dashes,
                           marker=marker, ms=4, capsize=3, label=column)  # fmt: skip
         axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
         axes.set(ylim=(-0.02, 1.02), ylabel="alignment of ∇L", title=problem)
