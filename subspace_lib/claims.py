@@ -418,8 +418,8 @@ def table(rows: Sequence[Verdict]) -> str:
         if not v.parts:
             lines.append(f"| {says} | {v.verdict} | | | | {v.criterion} |")
         for i, p in enumerate(v.parts):
-            measured = "undefined" if p.measured is None else f"{p.measured:.3f}"
-            span = "" if p.interval is None else f"{p.interval[0]:.3f} … {p.interval[1]:.3f}"
+            measured = "undefined" if p.measured is None else f"{p.measured:z.3f}"
+            span = "" if p.interval is None else f"{p.interval[0]:z.3f} … {p.interval[1]:z.3f}"
             own = "" if len(v.parts) == 1 else f" ({p.verdict})"
             first = f"{says} | **{v.verdict}**" if i == 0 else " | "
             lines.append(f"| {first} | {p.says}{own} | {measured} | {span} | {p.criterion} |")

@@ -286,7 +286,7 @@ def valley_times(study: ToyStudy) -> Markdown:
         appears = e.toy.steps_to_appear(eta, 1.0, APPEARS)
         vanishes = e.toy.steps_to_vanish(eta, 1.0, VANISHES)
         lines.append(
-            f"| {sharp:g} | {chi**2 / (1 - chi**2):,.1f} | {ratio.min():.3f} … {ratio.max():.3f} | "
+            f"| {sharp:g} | {chi**2 / (1 - chi**2):,.1f} | {_range(ratio, '.3f')} | "
             f"{_steps([appears])} | {_steps(found['appears'].loc[sharp])} | "
             f"{_steps([vanishes])} | {_steps(found['vanishes'].loc[sharp])} |"
         )
@@ -295,8 +295,14 @@ def valley_times(study: ToyStudy) -> Markdown:
 
 def _steps(values: Iterable[float]) -> str:
     """A range of whole numbers; "never" for those that are not finite."""
-    shown = ["never" if not math.isfinite(v) else f"{v:.0f}" for v in sorted(values)]
-    return shown[0] if shown[0] == shown[-1] else f"{shown[0]} … {shown[-1]}"
+    steps = [v if math.isfinite(v) else math.inf for v in values]
+    return _range(steps, ".0f").replace("inf", "never")
+
+
+def _range(values: Iterable[float], digits: str) -> str:
+    """The smallest and the largest as text, once where they read the same."""
+    low, high = (f"{bound:{digits}}" for bound in (min(values), max(values)))
+    return low if low == high else f"{low} … {high}"
 
 
 def effective_rates(study: MomentumStudy) -> Markdown:
