@@ -75,7 +75,7 @@ notebook.verdict(claims.judge_momentum(study))
 # %% [markdown]
 # ## Effective learning rates
 
-# %% mystnb={"figure": {"caption": "Bulk-LR/Dom-LR of every rule (log scale), a point a window; SGD, heavy ball and Adam on all seeds, the others on the first. A ratio with a negative Dom-LR is left out. **What to see:** the rules with momentum above SGD by every definition, and how much further apart the displacement sees them.", "name": "fig-ratios"}}
+# %% mystnb={"figure": {"caption": "Bulk-LR/Dom-LR of every rule (log scale), a point a window; SGD, heavy ball and Adam on all seeds, the others on the first. A ratio with a negative rate is left out. **What to see:** by slope and by mean, how little heavy ball differs from SGD once training has settled; by displacement, how far it is above.", "name": "fig-ratios"}}
 figures.ratios(study)
 
 # %%
@@ -85,9 +85,6 @@ notebook.effective_rates(study)
 # Slope and mean see what the rule does at each step, and most of a gradient in the bulk comes and goes within a
 # few steps. The displacement sees where a window's steps lead: for heavy ball it comes near the $\eta/(1-\beta)$ that
 # a gradient gets which persists. {doc}`07b_momentum_theory` derives both from one recursion.
-
-# %% mystnb={"figure": {"caption": "Dom-LR and Bulk-LR of single steps (log scale) at the recorded steps, rolling mean over three, mean and range over seeds. **What to see:** that the two stay apart over training.", "name": "fig-rates-over-steps"}}
-figures.rates_over_steps(study)
 
 # %% [markdown]
 # ## What does it in Adam: the preconditioner or the momentum?

@@ -167,7 +167,7 @@ def test_a_study_from_parameters_to_figures_and_tables(small):
     rules = {run.experiment.optimizer for run in study.runs.values()}
     assert rules == {"sgd", "momentum", "adam", "rmsprop"}
     for draw in (
-        figures.ratios, figures.rates_over_steps, figures.amplified, figures.amplified_adaptive,
+        figures.ratios, figures.amplified, figures.amplified_adaptive,
         figures.transfer, figures.projected,
     ):  # fmt: skip
         figure = draw(study).figure

@@ -31,7 +31,7 @@ DRAWN = {
     "05_edge_of_stability": (figures.cycles, figures.rates, figures.valley),
     "06_sam": (figures.edges, figures.ascents, figures.rhos),
     "07_momentum_adam": (
-        figures.ratios, figures.rates_over_steps, figures.amplified, figures.amplified_adaptive,
+        figures.ratios, figures.amplified, figures.amplified_adaptive,
         figures.transfer, figures.projected,
     ),
 }  # fmt: skip

@@ -24,7 +24,6 @@ from subspace_lib.figures.momentum import (
     amplified_adaptive,
     form,
     projected,
-    rates_over_steps,
     ratios,
     transfer,
 )
@@ -76,7 +75,6 @@ __all__ = [
     "outliers",
     "projected",
     "rates",
-    "rates_over_steps",
     "ratios",
     "regression_settled",
     "rhos",

@@ -13,59 +13,41 @@ from subspace_lib.figures.style import (
     COLOURS,
     CYCLE,
     INK,
-    LINES,
     Picture,
-    band,
     log_ticks,
     panels,
-    series,
     styled,
     styles,
 )
 from subspace_lib.quadratic import LinearRule, damping, linear, stationary_variance
 from subspace_lib.studies.momentum import JUDGED, MomentumStudy
 
-DEFINITIONS = {"slope": "o", "mean": "x", "displacement": "^"}
+DEFINITIONS = ("slope", "mean", "displacement")
+MARKERS = ("o", "x", "^", "s", "+")
 ADAPTIVE = ("Adam", "AdamW", "RMSProp")
 
 
 @styled
 def ratios(study: MomentumStudy) -> Picture:
-    """Bulk-LR/Dom-LR of every rule, a point a window, by the three definitions."""
-    labels = list(study.parameters.labels())
-    figure, (axes,) = panels(1, height=4.2)
-    for (name, marker), colour in zip(DEFINITIONS.items(), CYCLE, strict=False):
-        x, y = [], []
-        for i, label in enumerate(labels):
-            for run in study.windows(label):
-                rates = part_rates(run)[name]
-                found = (rates["bulk"] / rates["dominant"]).to_numpy()
-                x += list(np.full(len(found), i) + 0.22 * (list(DEFINITIONS).index(name) - 1))
-                y += list(np.where(rates["dominant"] > 0, found, np.nan))
-        axes.plot(x, y, marker, color=colour, ms=5, ls="", label=name)
-    axes.axhline(1, color=INK, lw=0.8, ls=":")
-    axes.set(yscale="log", ylabel="Bulk-LR / Dom-LR", xlabel="update rule")
-    log_ticks(axes)
-    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=9)
-    axes.legend(fontsize=9, ncols=3)
-    return Picture(figure, "Bulk-LR over Dom-LR of each update rule, by three definitions")
-
-
-@styled
-def rates_over_steps(study: MomentumStudy) -> Picture:
-    """Dom-LR and Bulk-LR of single steps over training, heavy ball and Adam, mean and range over seeds."""
-    figure, parts = panels(2, height=5.5)
-    columns = {"dominant_rate": "dominant", "bulk_rate": "bulk"}
-    for axes, optimizer in zip(parts, JUDGED, strict=True):
-        runs = study.switch(optimizer).of("none")
-        for column, part in columns.items():
-            curves = series(runs, column, smooth=3)
-            band(axes, curves, COLOURS[part], LINES[part], f"{part} part")
-        axes.set(yscale="log", ylabel="effective rate", title=study.parameters.label(optimizer))
+    """Bulk-LR/Dom-LR of every rule, a point a window, by slope, mean and displacement."""
+    labels, anchors = list(study.parameters.labels()), study.parameters.anchors
+    figure, parts = panels(len(DEFINITIONS), height=6.5)
+    for axes, name in zip(parts, DEFINITIONS, strict=True):
+        for j, (anchor, colour) in enumerate(zip(anchors, CYCLE * len(anchors), strict=False)):
+            x, y = [], []
+            for i, label in enumerate(labels):
+                for run in study.windows(label):
+                    rates = part_rates(run).loc[anchor, name]
+                    x.append(i + 0.3 * (j - (len(anchors) - 1) / 2))
+                    y.append(rates["bulk"] / rates["dominant"] if rates.min() > 0 else np.nan)
+            axes.plot(x, y, MARKERS[j % len(MARKERS)], color=colour, ms=5, label=f"from {anchor:,}")
+        axes.axhline(1, color=INK, lw=0.8, ls=":")
+        axes.set(yscale="log", ylabel="Bulk-LR / Dom-LR", title=name)
         log_ticks(axes)
+    parts[-1].set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=9)
+    parts[-1].set_xlabel("update rule")
     parts[0].legend(fontsize=9)
-    parts[-1].set_xlabel("step")
-    return Picture(figure, "Effective learning rates of single steps over training")
+    return Picture(figure, "Bulk-LR over Dom-LR of each update rule, by three definitions")
 
 
 @styled
