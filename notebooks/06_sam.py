@@ -95,13 +95,13 @@ figures.edges(study)
 # The ascent is along the (minibatch) gradient; being longer along steep directions, the displaced gradient
 # leans to them even more.
 
-# %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient, of the ascent direction and of SAM's update, rolling mean over five rows, mean and range over seeds. With the full batch, gradient and ascent coincide. **What to see:** how much more aligned SAM's update is than the gradient that it starts from.", "name": "fig-sam-ascent"}}
+# %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient, of the ascent direction and of SAM's update, rolling mean over five rows, mean and range over seeds. With the full batch, gradient and ascent coincide. **What to see:** with minibatches, how much more aligned SAM's update is than the ascent, which is the minibatch gradient.", "name": "fig-sam-ascent"}}
 figures.ascents(study)
 
 # %% [markdown]
 # ## Other radii
 
-# %% mystnb={"figure": {"caption": "Plain minibatch SAM for several radii, first seed, rolling mean over five rows. **What to see:** how \u03c1 holds the sharpness down, what that does to the alignment, and what it costs in training loss.", "name": "fig-rhos"}}
+# %% mystnb={"figure": {"caption": "Plain minibatch SAM for several radii, first seed; the alignment as a rolling mean over five rows. **What to see:** how \u03c1 holds the sharpness down, what that does to the alignment, and what it costs in training loss.", "name": "fig-rhos"}}
 figures.rhos(study)
 
 # %% mystnb={"figure": {"caption": "Minibatch runs: sine of the largest principal angle between the basis and the dominant subspace, at its oldest: measured turn (coloured) and certified bound (grey), all seeds; dotted: the target. SAM itself is followed at recorded rows only. **What to see:** the projected runs against the target.", "name": "fig-sam-angle"}}

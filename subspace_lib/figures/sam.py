@@ -74,9 +74,8 @@ def rhos(study: SamStudy) -> Picture:
     for axes, (column, label) in zip(parts, columns.items(), strict=True):
         for rho, colour, dashes in styles(study.rhos):
             run = study.rhos[rho]
-            # The alignment alone is noisy from row to row; the study's own ρ has more rows than others.
-            rows = 5 * study.minibatch.parameters.record_every // run.experiment.record_every
-            (curve,) = series([run], column, smooth=max(1, rows) if column == "alignment" else 1)
+            # The alignment alone is noisy from row to row.
+            (curve,) = series([run], column, smooth=5 if column == "alignment" else 1)
             axes.plot(curve.index, curve, color=colour, ls=dashes, label=f"ρ = {rho:g}")
         axes.set_ylabel(label)
     for axes in (parts[0], parts[2]):
