@@ -82,9 +82,12 @@ figures.ratios(study)
 notebook.effective_rates(study)
 
 # %% [markdown]
-# Slope and mean see what the rule does at each step, and most of a gradient in the bulk comes and goes within a
-# few steps. The displacement sees where a window's steps lead: for heavy ball it comes near the $\eta/(1-\beta)$ that
-# a gradient gets which persists. {doc}`07b_momentum_theory` derives both from one recursion.
+# Slope and mean see what a rule does at each step. Where the gradient only fluctuates about a minimum, momentum
+# answers it with *less* than $\eta$, in the bulk as in the dominant subspace: by the judged definitions heavy ball
+# does not amplify the bulk in these windows. The displacement sees where a window's steps lead, and there
+# it does: what persists of a gradient moves the point at up to $\eta/(1-\beta)$, and little of the dominant part
+# persists. {doc}`07b_momentum_theory` derives both from one recursion. (SGD's own Bulk-LR lies above $\eta$ by slope:
+# batches are drawn without replacement, and the later ones of an epoch take back what the earlier ones did.)
 
 # %% [markdown]
 # ## What does it in Adam: the preconditioner or the momentum?
@@ -102,8 +105,14 @@ notebook.ingredients(study)
 # %% mystnb={"figure": {"caption": "Heavy ball: training loss (log scale), mean over seeds with their range; dotted: the switch. **What to see:** whether the Dom- version stands still, and whether the Bulk- version can be told from the whole rule.", "name": "fig-momentum-loss"}}
 figures.losses(study.switch("momentum"))
 
-# %% mystnb={"figure": {"caption": "Adam: the same. **What to see:** the same; and the first steps of Bulk-Adam.", "name": "fig-adam-loss"}}
+# %% mystnb={"figure": {"caption": "Adam: the same. **What to see:** Dom-Adam stands still; Bulk-Adam rises at first, then learns, but not to the end on every seed.", "name": "fig-adam-loss"}}
 figures.losses(study.switch("adam"))
+
+# %% [markdown]
+# Bulk-Adam goes beyond what the quadratic explains: its loss first rises, and a run may follow Adam's for long and
+# then diverge. $(I - P_k) M P_k g \neq 0$: through the preconditioner the dominant gradient, which is held fixed,
+# pushes the bulk, and nothing takes back what a turning subspace leaves in the steep directions. Whether a smaller
+# `target_angle` keeps such a run together has not been tried.
 
 # %% [markdown]
 # ## Project the update, or the gradient?

@@ -327,15 +327,15 @@ def amplification(run: Trajectory, definition: str) -> float:
     return float(np.exp(np.log(ratios).mean()))
 
 
-def directions(runs: Sequence[Trajectory], prefix: str = "") -> pd.DataFrame:
+def directions(runs: Sequence[Trajectory]) -> pd.DataFrame:
     """Rates over η by eigendirection, pooled over windows and runs of one rule: sums over sums.
 
     Columns: eigenvalue (mean), measured, predicted from λ, the single-sample noise and the window's start
-    (``quadratic.window``), and driven, the quadratic model with the noise that the batches had. In
-    preconditioned coordinates (``prefix`` "p_") η is that of the equivalent heavy ball.
+    (``quadratic.window``), and driven, the quadratic model with the noise that the batches had. Rules
+    with a preconditioner in its coordinates, η being that of the equivalent heavy ball.
     """
-    frames = [_by_direction(run, prefix) for run in runs]
-    rule = _form(runs[0].experiment)
+    frames = [_by_direction(run) for run in runs]
+    rule = linear_rule(runs[0].experiment)
     sums = pd.concat(frames).groupby(level="index")
     total, found = sums.sum(), pd.DataFrame({"eigenvalue": sums["eigenvalue"].mean()})
     names = {"measured": "", "predicted": "predicted_", "driven": "driven_"}
@@ -344,17 +344,20 @@ def directions(runs: Sequence[Trajectory], prefix: str = "") -> pd.DataFrame:
     return found
 
 
-def _form(e: Experiment) -> LinearRule:
+def linear_rule(e: Experiment) -> LinearRule:
+    """The experiment's rule as it acts on an eigendirection."""
     return linear(optimizers.build(e.optimizer, e.learning_rate, e.beta, e.rho))
 
 
-def _by_direction(run: Trajectory, prefix: str) -> pd.DataFrame:
+def _by_direction(run: Trajectory) -> pd.DataFrame:
     """Sums by anchor and direction, with those that the quadratic model predicts."""
-    e, wanted = run.experiment, {prefix + name: name for name in DIRECTION}
+    e = run.experiment
+    prefix = "p_" if e.optimizer in optimizers.ADAPTIVE else ""
+    wanted = {prefix + name: name for name in DIRECTION}
     rows = run.table[run.table["quantity"].isin(wanted)]
     wide = rows.pivot(index=["anchor", "index"], columns="quantity", values="value")
     wide = wide.rename(columns=wanted).astype(float)
-    samples, rule = data.SOURCES[e.dataset].train, _form(e)
+    samples, rule = data.SOURCES[e.dataset].train, linear_rule(e)
     for anchor in wide.index.unique("anchor"):
         noise = batch_noise(samples, e.batch_size, anchor, e.window)
         for i, row in wide.loc[anchor].iterrows():

@@ -11,7 +11,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from subspace_lib import claims, figures
-from subspace_lib.amplification import amplification, directions, part_rates
+from subspace_lib.amplification import amplification, directions, linear_rule, part_rates
 from subspace_lib.claims import Verdict, table
 from subspace_lib.experiment import Description
 from subspace_lib.simulation import APPEARS, VANISHES
@@ -339,11 +339,10 @@ def predictions(study: MomentumStudy) -> Markdown:
     ]
     for label in study.parameters.labels():
         runs = study.windows(label)
-        prefix = "p_" if label in figures.ADAPTIVE else ""
-        found = directions(runs, prefix)
+        found = directions(runs)
         error = (found["predicted"] / found["measured"] - 1).abs()
         driven = (found["driven"] / found["measured"] - 1).abs().median()
-        sharp = found["eigenvalue"].iloc[0] / figures.form(study, label).edge
+        sharp = found["eigenvalue"].iloc[0] / linear_rule(runs[0].experiment).edge
         lines.append(
             f"| {label} | {len(runs) * len(study.parameters.anchors)} | {sharp:.2f} | "
             f"{error.median():.0%} | {error.iloc[:k].median():.0%} | {error.iloc[k:].median():.0%} | "

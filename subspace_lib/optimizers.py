@@ -10,6 +10,7 @@ from torch import Tensor
 from subspace_lib.subspace import DominantSubspace
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "sam", "nesterov", "rmsprop", "adamw")
+ADAPTIVE = ("adam", "adamw", "rmsprop")  # those with a preconditioner
 PROJECTIONS = ("none", "dominant", "bulk")
 
 State = dict[str, Tensor]

@@ -87,8 +87,7 @@ def test_windows_are_sums_over_the_steps_of_the_plain_run(measured):
 
 def test_the_driven_quadratic_is_close_to_the_network(measured):
     rule, done, _ = measured
-    prefix = "p_" if rule == "adam" else ""
-    found = directions([finished(done)], prefix)
+    found = directions([finished(done)])
     error = (found["driven"] / found["measured"] - 1).abs().median()
     assert error < (0.25 if rule == "adam" else 0.1)  # Adam's second moments are young here
     assert np.isfinite(found["predicted"]).all() and len(found) == 6

@@ -13,6 +13,7 @@ from subspace_lib.benchmark import report
 from subspace_lib.simulation import Simulation
 from subspace_lib.store import Store, parse
 from subspace_lib.studies import BOOK
+from subspace_lib.studies.momentum import momentum_study
 from subspace_lib.studies.switch import SwitchParameters, replication_study, switch_study
 from subspace_lib.survey import Survey
 
@@ -116,6 +117,13 @@ def test_chapter_02_shows_its_protocol_and_the_drift_that_the_store_gives_today(
     assert notebook.protocol(study).data in shown(chapter)
     drift = notebook.drift(replication_study(BOOK[chapter], store, compute=False))
     assert drift.data in shown(chapter)
+
+
+def test_the_chapters_on_momentum_show_the_rates_that_the_store_gives_today():
+    study = momentum_study(BOOK["07_momentum_adam"], Store(ROOT / "results"), compute=False)
+    for table in (notebook.effective_rates, notebook.ingredients, notebook.projections):
+        assert table(study).data in shown("07_momentum_adam")
+    assert notebook.predictions(study).data in shown("07b_momentum_theory")
 
 
 def test_the_cost_chapter_shows_the_stored_benchmark():

@@ -19,10 +19,8 @@ from subspace_lib.figures.batches import (
 )
 from subspace_lib.figures.edge import cycles, rates, sharpness, valley
 from subspace_lib.figures.momentum import (
-    ADAPTIVE,
     amplified,
     amplified_adaptive,
-    form,
     projected,
     ratios,
     transfer,
@@ -50,7 +48,6 @@ from subspace_lib.figures.valley_toy import (
 )
 
 __all__ = [
-    "ADAPTIVE",
     "INK",
     "Picture",
     "alignment_by_size",
@@ -66,7 +63,6 @@ __all__ = [
     "compare",
     "cycles",
     "edges",
-    "form",
     "from_the_start",
     "gradients",
     "learning",

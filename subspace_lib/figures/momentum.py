@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from subspace_lib import optimizers
-from subspace_lib.amplification import directions, part_rates
+from subspace_lib.amplification import directions, linear_rule, part_rates
 from subspace_lib.figures.style import (
     COLOURS,
     CYCLE,
@@ -19,12 +18,12 @@ from subspace_lib.figures.style import (
     styled,
     styles,
 )
-from subspace_lib.quadratic import LinearRule, damping, linear, stationary_variance
+from subspace_lib.optimizers import ADAPTIVE
+from subspace_lib.quadratic import LinearRule, damping, stationary_variance
 from subspace_lib.studies.momentum import JUDGED, MomentumStudy
 
 DEFINITIONS = ("slope", "mean", "displacement")
 MARKERS = ("o", "x", "^", "s", "+")
-ADAPTIVE = ("Adam", "AdamW", "RMSProp")
 
 
 @styled
@@ -51,24 +50,28 @@ def ratios(study: MomentumStudy) -> Picture:
 
 
 @styled
-def amplified(study: MomentumStudy, labels: Sequence[str] | None = None) -> Picture:
+def amplified(study: MomentumStudy) -> Picture:
     """Rate over η by eigendirection against its eigenvalue: measured, and predicted on the quadratic."""
-    labels = labels or [name for name in study.parameters.labels() if name not in ADAPTIVE]
-    return _by_eigenvalue(study, labels, "", "eigenvalue λ of the Hessian")
+    return _by_eigenvalue(study, _labels(study, adaptive=False), "eigenvalue λ of the Hessian")
 
 
 @styled
 def amplified_adaptive(study: MomentumStudy) -> Picture:
     """The same for Adam and its kin, in the coordinates of their preconditioner."""
-    labels = [name for name in study.parameters.labels() if name in ADAPTIVE]
-    return _by_eigenvalue(study, labels, "p_", "eigenvalue of the preconditioned Hessian")
+    name = "eigenvalue of the preconditioned Hessian"
+    return _by_eigenvalue(study, _labels(study, adaptive=True), name)
 
 
-def _by_eigenvalue(study: MomentumStudy, labels: Sequence[str], prefix: str, name: str) -> Picture:
+def _labels(study: MomentumStudy, adaptive: bool) -> list[str]:
+    rules = study.parameters.labels().items()
+    return [label for label, (optimizer, _) in rules if (optimizer in ADAPTIVE) == adaptive]
+
+
+def _by_eigenvalue(study: MomentumStudy, labels: Sequence[str], name: str) -> Picture:
     figure, parts = panels(len(labels), height=0.6 + 1.9 * len(labels))
     for axes, label in zip(parts, labels, strict=True):
         runs = study.windows(label)
-        found, rule = directions(runs, prefix), form(study, label)
+        found, rule = directions(runs), linear_rule(runs[0].experiment)
         axes.plot(
             found["eigenvalue"], found["measured"], "o", color=CYCLE[0], ms=3.5, label="measured"
         )
@@ -88,12 +91,6 @@ def _by_eigenvalue(study: MomentumStudy, labels: Sequence[str], prefix: str, nam
     return Picture(
         figure, "Effective rate by eigendirection, measured and predicted: " + ", ".join(labels)
     )
-
-
-def form(study: MomentumStudy, label: str) -> LinearRule:
-    """The rule of a label as it acts on an eigendirection."""
-    e = study.windows(label)[0].experiment
-    return linear(optimizers.build(e.optimizer, e.learning_rate, e.beta, e.rho))
 
 
 @styled

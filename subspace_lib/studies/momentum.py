@@ -9,14 +9,13 @@ from pydantic import Field, field_validator
 
 from subspace_lib.amplification import Amplification
 from subspace_lib.experiment import Experiment, InvalidParameter, OptimizerName, Phase
-from subspace_lib.optimizers import WITH_BETA
+from subspace_lib.optimizers import ADAPTIVE, WITH_BETA
 from subspace_lib.store import Store
 from subspace_lib.studies.base import StudyParameters, check_switch, getter, numbers
 from subspace_lib.studies.switch import PROJECTIONS, SwitchParameters, SwitchStudy
 from subspace_lib.training import Trajectory
 
 JUDGED = ("momentum", "adam")  # those that have Dom- and Bulk- versions, on all seeds
-ADAPTIVE = ("adam", "adamw", "rmsprop")  # those of the learning rate adam_learning_rate
 QUICK = {
     "dataset": "digits",
     "adam_learning_rate": 5e-4,
@@ -26,8 +25,8 @@ QUICK = {
     "anchors": (100,),
     "window": 20,
     "directions": 15,
-    "betas": (0.5,),
-    "others": ("rmsprop",),
+    "betas": (),
+    "others": (),
     "seeds": (0,),
     "record_every": 20,
     "spectrum_every": 160,
