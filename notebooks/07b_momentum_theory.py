@@ -80,7 +80,7 @@ figures.transfer(study)
 # window's first step give the expected sums $-\sum ug$ and $\sum g^2$ exactly. Both are added up over windows and seeds, as
 # the measured ones are, before they are divided.
 
-# %% mystnb={"figure": {"caption": "Rate by slope over \u03b7 against the eigenvalue of the Hessian (both log), measured and predicted; pooled over the windows, and for SGD and heavy ball with the default \u03b2 over seeds. Dashed: a gradient that persists, 1/(1\u2212\u03b2); dotted: pure fluctuation, 1/(1+\u03b2). Negative values, which noise can give, are not drawn. **What to see:** the steep directions on the dotted line, and how the points leave it towards the dashed one where the eigenvalue is small.", "name": "fig-amplified"}}
+# %% mystnb={"figure": {"caption": "Rate by slope over \u03b7 against the eigenvalue of the Hessian (both log), measured and predicted; pooled over the windows, and for SGD and heavy ball with the default \u03b2 over seeds. Dashed: a gradient that persists, 1/(1\u2212\u03b2); dotted: pure fluctuation, 1/(1+\u03b2) for heavy ball. Negative values, which noise can give, are not drawn. **What to see:** the steep directions on the dotted line, and how the points leave it towards the dashed one where the eigenvalue is small.", "name": "fig-amplified"}}
 figures.amplified(study)
 
 # %% mystnb={"figure": {"caption": "Adam, AdamW and RMSProp in the coordinates of their preconditioner, in units of the equivalent heavy ball's \u03b7. Lines as before. **What to see:** that frozen second moments are enough to predict the rates.", "name": "fig-amplified-adaptive"}}

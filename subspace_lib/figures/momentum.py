@@ -19,7 +19,7 @@ from subspace_lib.figures.style import (
     styles,
 )
 from subspace_lib.optimizers import ADAPTIVE
-from subspace_lib.quadratic import LinearRule, damping, stationary_variance
+from subspace_lib.quadratic import LinearRule, damping, stationary_rate, stationary_variance
 from subspace_lib.studies.momentum import JUDGED, MomentumStudy
 
 DEFINITIONS = ("slope", "mean", "displacement")
@@ -80,7 +80,9 @@ def _by_eigenvalue(study: MomentumStudy, labels: Sequence[str], name: str) -> Pi
         )
         slow = rule.slow_rate / rule.learning_rate
         axes.axhline(slow, color=INK, lw=0.8, ls="--")
-        axes.axhline(1 / (1 + rule.beta), color=INK, lw=0.8, ls=":")
+        values = np.geomspace(found["eigenvalue"].min(), found["eigenvalue"].max(), 50)
+        damped = [stationary_rate(rule, value) / rule.learning_rate for value in values]
+        axes.plot(values, damped, color=INK, lw=0.8, ls=":")
         axes.set(xscale="log", yscale="log", ylabel="rate / η", title=label)
         inside = found["measured"][found["measured"] > 0]
         axes.set_ylim(min(0.3, 0.8 * inside.min()), max(1.5 * slow, 1.3 * inside.max()))
@@ -131,6 +133,9 @@ def projected(study: MomentumStudy) -> Picture:
             _curve(axes, other, colour, ":", f"{name} {p.alternative}")
         axes.set(yscale="log", ylabel="training loss L(θ)", title=label)
         axes.set_xlim(p.switch_step, p.alternative_end)
+        seen = [y for line in axes.lines for x, y in line.get_xydata()
+                if p.switch_step <= x <= p.alternative_end]  # fmt: skip
+        axes.set_ylim(0.8 * min(seen), 1.5 * max(seen))
         log_ticks(axes)
         axes.legend(fontsize=8, ncols=2)
     parts[-1].set_xlabel("step")
