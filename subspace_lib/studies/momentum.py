@@ -19,17 +19,19 @@ JUDGED = ("momentum", "adam")  # those that have Dom- and Bulk- versions, on all
 QUICK = {
     "dataset": "digits",
     "adam_learning_rate": 5e-4,
-    "steps": 160,
+    "steps": 120,
     "start_step": 60,
-    "switch_step": 100,
-    "anchors": (100,),
+    "switch_step": 80,
+    "anchors": (80,),
     "window": 20,
-    "directions": 15,
+    "directions": 12,
     "betas": (),
     "others": (),
     "seeds": (0,),
+    "refresh": 20,
+    "target_angle": 0.3,
     "record_every": 20,
-    "spectrum_every": 160,
+    "spectrum_every": 400,
 }
 Key = tuple[str, str, int]  # label of a rule, projection or "window", seed
 
