@@ -83,8 +83,7 @@ def stationary_variance(rule: LinearRule, value: float) -> float:
     """
     if not 0 < value < rule.edge:
         return np.inf
-    kick = rule.kick()
-    return float(solve_discrete_lyapunov(rule.matrix(value), np.outer(kick, kick))[0, 0])
+    return rule.learning_rate**2 * float(_stationary(rule, value)[1][0, 0])
 
 
 def stationary_rate(rule: LinearRule, value: float) -> float:
@@ -95,10 +94,16 @@ def stationary_rate(rule: LinearRule, value: float) -> float:
     """
     if not 0 < value < rule.edge:
         return np.nan
-    a, kick = rule.matrix(value), rule.kick()
-    covariance = solve_discrete_lyapunov(a, np.outer(kick, kick))
-    step = a[0] - np.array([1.0, 0.0])  # u = step · (x, m) + kick ξ
+    a, covariance = _stationary(rule, value)
+    step = a[0] - np.array([1.0, 0.0])  # u = step · (x, ηm) + noise
     return float(-(step @ covariance[:, 0]) / (value * covariance[0, 0]))
+
+
+def _stationary(rule: LinearRule, value: float) -> tuple[np.ndarray, np.ndarray]:
+    """A in the coordinates (x, ηm), where its entries are near 1, and the covariance there over η²."""
+    scale = np.array([1.0, rule.learning_rate])
+    a, kick = rule.matrix(value) * np.outer(scale, 1 / scale), rule.kick() * scale
+    return a, solve_discrete_lyapunov(a, np.outer(kick, kick) / rule.learning_rate**2)
 
 
 @dataclass(frozen=True)
