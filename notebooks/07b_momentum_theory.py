@@ -37,8 +37,9 @@
 # From $\mathbb{E}(x+u)^2 = \mathbb{E}x^2$ follows $-2\,\mathbb{E}[xu] = \mathbb{E}[u^2]$, so the rate by slope,
 # $-\mathbb{E}[ug]/\mathbb{E}[g^2] = \mathbb{E}[u^2]/(2\lambda\,\mathrm{Var}\,x)$, is
 #
-# $$\frac{\eta}{1+\beta} \quad\text{at every } \lambda, \text{ against } \frac{\eta}{1-\beta} \text{ where the gradient persists.}$$
+# $$\frac{\eta}{1+\beta} \quad\text{at every } \lambda ,$$
 #
+# against $\eta/(1-\beta)$ where the gradient persists.
 # That is the amplification: in the dominant subspace the gradient is all fluctuation, and momentum answers it
 # with *less* than $\eta$; the more of a direction's gradient persists, the nearer it comes to $\eta/(1-\beta)$. Nesterov's
 # momentum has the same limit for what persists, and an edge at $2(1+\beta)/(\eta(1+2\beta))$.
@@ -80,7 +81,7 @@ figures.transfer(study)
 # window's first step give the expected sums $-\sum ug$ and $\sum g^2$ exactly. Both are added up over windows and seeds, as
 # the measured ones are, before they are divided.
 
-# %% mystnb={"figure": {"caption": "Rate by slope over \u03b7 against the eigenvalue of the Hessian (both log), measured and predicted; pooled over the windows, and for SGD and heavy ball with the default \u03b2 over seeds. Dashed: a gradient that persists, 1/(1\u2212\u03b2); dotted: pure fluctuation, 1/(1+\u03b2) for heavy ball. Negative values, which noise can give, are not drawn. **What to see:** the steep directions on the dotted line, and how the points leave it towards the dashed one where the eigenvalue is small.", "name": "fig-amplified"}}
+# %% mystnb={"figure": {"caption": "Rate by slope over \u03b7 against the eigenvalue of the Hessian (both log), measured and predicted; pooled over the windows, and for SGD and heavy ball with the default \u03b2 over seeds. Dashed: a gradient that persists, 1/(1\u2212\u03b2); dotted: pure fluctuation, 1/(1+\u03b2) for heavy ball. Negative values, which noise can give, are not drawn. **What to see:** the steep directions on the dotted line, and how the points rise above it where the eigenvalue is small.", "name": "fig-amplified"}}
 figures.amplified(study)
 
 # %% mystnb={"figure": {"caption": "Adam, AdamW and RMSProp in the coordinates of their preconditioner, in units of the equivalent heavy ball's \u03b7. Lines as before. **What to see:** that frozen second moments are enough to predict the rates.", "name": "fig-amplified-adaptive"}}
@@ -96,11 +97,12 @@ notebook.predictions(study)
 #
 # ## Where the prediction breaks
 #
-# - Where a rule is near its edge (third column), the cubic terms of the loss bend the quadratic within a window.
-# - With $\beta = 0.99$ a swing outlasts a good part of the window, while the eigendirections turn.
-# - RMSProp averages squares over a hundred steps only: its preconditioner moves within the window.
-# - In flat directions a gradient persists because the loss is *not* the quadratic of that direction alone: the
-#   minimum moves along as other directions move. The window's start accounts for it, a stationary formula does not.
+# - With $\beta$ near 1 the quadratic itself misses (last column): a swing outlasts a good part of the window, while
+#   the eigendirections turn.
+# - Elsewhere the last column is small, for RMSProp close to its edge too: what the prediction misses is chance.
+# - The stationary formula alone would miss the flat directions. Their gradient persists because the minimum moves
+#   along as other directions move; the window's start accounts for that.
+# - Not tried: windows in which a rule has just begun, where second moments do not stand still.
 #
 # ## Rerun
 #
