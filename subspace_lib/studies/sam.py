@@ -14,16 +14,19 @@ from subspace_lib.training import Trajectory
 
 QUICK = {
     "dataset": "digits",
-    "steps": 90,
+    "steps": 80,
     "switch_step": 40,
-    "edge_steps": 70,
-    "edge_switch_step": 35,
-    "edge_record_every": 35,
-    "rhos": (0.1,),
+    "edge_steps": 60,
+    "edge_switch_step": 30,
+    "edge_record_every": 30,
+    "rhos": (),
     "seeds": (0,),
-    "target_angle": 0.15,
+    "edge_seeds": (0,),
+    "refresh": 20,
+    "target_angle": 0.3,
+    "edge_target_angle": 0.3,
     "record_every": 20,
-    "spectrum_every": 80,
+    "spectrum_every": 400,
 }
 
 
