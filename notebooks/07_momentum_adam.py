@@ -30,8 +30,8 @@
 #
 # **Protocol.** All rules start from the same point of SGD at `start_step`. Updates are measured in windows
 # that begin at `anchors`. Dom- and Bulk- versions of heavy ball {cite:p}`polyak1964` ($m \leftarrow \beta m + g$, $u = -\eta m$) and
-# of Adam {cite:p}`kingma2015` branch off at `switch_step` with the rule's state and project the final update. They run for `steps` steps in
-# all, half as many as the paper's, so that all runs of this chapter take about an hour on two cores.
+# of Adam {cite:p}`kingma2015` branch off at `switch_step` with the rule's state and project the final update. They run for
+# `steps` steps in all, half as many as the paper's.
 
 # %% tags=["parameters"]
 dataset = "mnist5k"  # mnist5k, fashion_mnist5k, cifar10_5k, or digits, which needs no download
@@ -110,9 +110,9 @@ figures.losses(study.switch("adam"))
 
 # %% [markdown]
 # Bulk-Adam goes beyond what the quadratic explains: its loss first rises, and a run may follow Adam's for long and
-# then diverge. $(I - P_k) M P_k g \neq 0$: through the preconditioner the dominant gradient, which is held fixed,
-# pushes the bulk, and nothing takes back what a turning subspace leaves in the steep directions. Whether a smaller
-# `target_angle` keeps such a run together has not been tried.
+# then diverge. A reason that is likely but not tested here: $(I - P_k) M P_k g \neq 0$, so the dominant gradient pushes
+# the bulk through the preconditioner, and nothing takes back what a turning subspace leaves in the steep directions.
+# Whether a smaller `target_angle` keeps such a run together has not been tried.
 
 # %% [markdown]
 # ## Project the update, or the gradient?

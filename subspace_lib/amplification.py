@@ -15,7 +15,7 @@ from torch import Tensor
 
 from subspace_lib import data, optimizers
 from subspace_lib.eigensolver import top_eigenpairs
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import Experiment, ascending
 from subspace_lib.quadratic import LinearRule, batch_noise, linear, window
 from subspace_lib.survey import mean_squared_cosine
 from subspace_lib.training import Run, Trajectory
@@ -62,11 +62,7 @@ class Amplification(Experiment):
     @field_validator("anchors")
     @classmethod
     def _anchors_in_order(cls, anchors):
-        if list(anchors) != sorted(set(anchors)) or anchors[0] < 0:
-            raise ValueError(
-                f"anchors = {list(anchors)} must be different steps in ascending order"
-            )
-        return anchors
+        return ascending(anchors)
 
     @property
     def method(self) -> str:

@@ -86,7 +86,8 @@ CLAIMS = {
         Claim(
             "C5",
             "A quadratic valley with noise shows the same",
-            "valley and regression: stationary variances within 5% of their closed form; C2, C3, C4 hold",
+            f"valley and regression: stationary variances within {AGREES_WITHIN:.0%} of their closed form; "
+            "C2, C3, C4 hold",
             "04_valley",
         ),
         Claim(

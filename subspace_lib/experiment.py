@@ -58,6 +58,13 @@ class Description(BaseModel):
         return type(self).parse(**{**self.model_dump(), **changed, "profile": "paper"})
 
 
+def ascending(anchors: tuple[int, ...]) -> tuple[int, ...]:
+    """The anchors, if they are different steps in ascending order; ValueError otherwise."""
+    if list(anchors) != sorted(set(anchors)) or anchors[0] < 0:
+        raise ValueError(f"anchors = {list(anchors)} must be different steps in ascending order")
+    return anchors
+
+
 class Phase(Description):
     """Plain steps that lead up to a run's own part; what is None is as in the run."""
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from subspace_lib.eigensolver import orthonormalize, sin_largest_angle, top_eigenpairs
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import Experiment, ascending
 from subspace_lib.training import SPECTRUM, Run
 
 ANGLE = 0.01  # certified sine up to which bases are solved for that are compared
@@ -53,11 +53,7 @@ class Survey(Experiment):
     @field_validator("anchors")
     @classmethod
     def _anchors_in_order(cls, anchors):
-        if list(anchors) != sorted(set(anchors)) or anchors[0] < 0:
-            raise ValueError(
-                f"anchors = {list(anchors)} must be different steps in ascending order"
-            )
-        return anchors
+        return ascending(anchors)
 
     @property
     def method(self) -> str:
