@@ -311,26 +311,29 @@ def part_rates(run: Trajectory) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def amplification(run: Trajectory, definition: str) -> float:
-    """Bulk-LR/Dom-LR of a run: geometric mean over its windows, by a definition of ``part_rates``.
+def amplification(run: Trajectory, definition: str, since: int = 0) -> float:
+    """Bulk-LR/Dom-LR of a run, by a definition of ``part_rates``.
 
-    NaN where the run diverged, or where a rate is not positive.
+    The geometric mean over its windows that begin at the step ``since`` or later. NaN where the run
+    diverged, or where a rate is not positive.
     """
-    rates = part_rates(run)[definition]
+    rates = part_rates(run).loc[since:, definition]
     ratios = rates["bulk"] / rates["dominant"]
     if run.status != "complete" or not (ratios > 0).all():
         return math.nan
     return float(np.exp(np.log(ratios).mean()))
 
 
-def directions(runs: Sequence[Trajectory]) -> pd.DataFrame:
+def directions(runs: Sequence[Trajectory], since: int = 0) -> pd.DataFrame:
     """Rates over η by eigendirection, pooled over windows and runs of one rule: sums over sums.
+
+    Of the windows that begin at the step ``since`` or later.
 
     Columns: eigenvalue (mean), measured, predicted from λ, the single-sample noise and the window's start
     (``quadratic.window``), and driven, the quadratic model with the noise that the batches had. Rules
     with a preconditioner in its coordinates, η being that of the equivalent heavy ball.
     """
-    frames = [_by_direction(run) for run in runs]
+    frames = [_by_direction(run).loc[since:] for run in runs]
     rule = linear_rule(runs[0].experiment)
     sums = pd.concat(frames).groupby(level="index")
     total, found = sums.sum(), pd.DataFrame({"eigenvalue": sums["eigenvalue"].mean()})

@@ -372,8 +372,8 @@ def judge_momentum(study: MomentumStudy) -> list[Verdict]:
         label = p.label(optimizer)
         for definition in ("slope", "mean"):
             found = [
-                amplification(study.runs[label, "window", seed], definition)
-                / amplification(study.runs["SGD", "window", seed], definition)
+                amplification(study.runs[label, "window", seed], definition, p.switch_step)
+                / amplification(study.runs["SGD", "window", seed], definition, p.switch_step)
                 for seed in p.seeds
             ]
             says = f"Bulk-LR/Dom-LR of {label} over SGD's, {definition}"

@@ -17,7 +17,8 @@ from subspace_lib.optimizers import OPTIMIZERS, PROJECTIONS, WITH_BETA
 NUMERICS = 3  # raised whenever the code changes the numbers that a description leads to
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
 # Younger than the oldest stored runs: described, and hashed, only where they differ from their default.
-LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes", "record_spans", "project")
+LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes", "record_spans", "project",
+         "stop_above")  # fmt: skip
 
 
 DatasetName = Literal[data.DATASETS]
@@ -88,7 +89,7 @@ class Experiment(Description):
     beginning to end; ``watch_alignment`` makes it look for the step at which the exponential moving
     average (factor 0.9 per step) of the full-batch gradient's alignment first exceeds that value.
     With ``project`` "gradient" the gradient is projected before it enters the rule's state, and the
-    update is taken as it comes.
+    update is taken as it comes; with "both" the update is projected too.
     """
 
     dataset: DatasetName = "mnist5k"
@@ -125,7 +126,10 @@ class Experiment(Description):
     classes: int = Field(10, ge=2, le=10, description="only samples of the first so many classes")
     noise: NoiseName = "none"
     noise_batch: int = Field(50, ge=1, description="samples")
-    project: Literal["update", "gradient"] = "update"
+    project: Literal["update", "gradient", "both"] = "update"
+    stop_above: float | None = Field(
+        None, gt=0, description="a recorded loss above so many times the initial one: diverged"
+    )
 
     @field_validator("refresh")
     @classmethod
@@ -179,9 +183,10 @@ class Experiment(Description):
             if value != fields[name].default and not rules & used:
                 wanted = " or ".join(sorted(rules))
                 raise ValueError(f"{name} = {value} has a meaning only with optimizer = {wanted}")
-        if self.project == "gradient" and (self.projection == "none" or self.optimizer == "sam"):
+        if self.project != "update" and (self.projection == "none" or self.optimizer == "sam"):
             raise ValueError(
-                "project = 'gradient' needs projection = dominant or bulk, and an optimizer other than sam"
+                f"project = {self.project!r} needs projection = dominant or bulk, and an optimizer "
+                "other than sam"
             )
 
     @property

@@ -339,7 +339,7 @@ def predictions(study: MomentumStudy) -> Markdown:
     ]
     for label in study.parameters.labels():
         runs = study.windows(label)
-        found = directions(runs)
+        found = directions(runs, study.parameters.switch_step)
         error = (found["predicted"] / found["measured"] - 1).abs()
         driven = (found["driven"] / found["measured"] - 1).abs().median()
         sharp = found["eigenvalue"].iloc[0] / linear_rule(runs[0].experiment).edge
@@ -374,7 +374,8 @@ def projections(study: MomentumStudy) -> Markdown:
     for optimizer in JUDGED:
         label = p.label(optimizer)
         plain = _loss_at(study.runs[label, "none", seed], p.alternative_end)
-        for what, name in ((p.project, label), (p.alternative, f"{label}, {p.alternative}")):
+        ways = {p.project: label} | {way: f"{label}, {way}" for way in p.alternatives}
+        for what, name in ways.items():
             cells = [
                 _loss_at(study.runs[name, projection, seed], p.alternative_end)
                 for projection in ("dominant", "bulk")

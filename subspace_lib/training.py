@@ -129,6 +129,9 @@ class Run:
         if e.noise != "none":
             self.noise = GradientNoise(self.objective, e.noise, e.noise_batch, e.seed)
         self.theta = self.objective.initial()
+        self.ceiling = math.inf
+        if e.stop_above is not None:
+            self.ceiling = e.stop_above * float(self.objective.gradient(self.theta)[0])
         self.step = 0
         self._enter()
         self.rule_state = self.rule.init(self.theta)
@@ -216,15 +219,18 @@ class Run:
             self.worst = [max(self.worst[0], seen.turn), max(self.worst[1], bound)]
         if e.watch_alignment is not None and self.trigger_step is None:
             self._watch()
-        projected = e.project == "gradient"
-        used = optimizers.restrict(gradient, e.projection, self.subspace) if projected else gradient
+        used = gradient
+        if e.project != "update":
+            used = optimizers.restrict(gradient, e.projection, self.subspace)
         state, update = self._update(used)
         if record:
             self._record(gradient, update, seen)
+            if seen.loss > self.ceiling:
+                raise _Diverged
         if last:
             self.status = "complete"
         else:
-            self._apply(state, update, "none" if projected else e.projection)
+            self._apply(state, update, "none" if e.project == "gradient" else e.projection)
 
     def _row_due(self) -> bool:
         e, spans = self.experiment, self.experiment.record_spans
@@ -337,4 +343,4 @@ class Run:
 
 
 class _Diverged(ArithmeticError):
-    """The minibatch loss is not finite."""
+    """The minibatch loss is not finite, or the training loss above its ceiling."""

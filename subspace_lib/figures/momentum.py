@@ -71,7 +71,8 @@ def _by_eigenvalue(study: MomentumStudy, labels: Sequence[str], name: str) -> Pi
     figure, parts = panels(len(labels), height=0.6 + 1.9 * len(labels))
     for axes, label in zip(parts, labels, strict=True):
         runs = study.windows(label)
-        found, rule = directions(runs), linear_rule(runs[0].experiment)
+        since = study.parameters.switch_step
+        found, rule = directions(runs, since), linear_rule(runs[0].experiment)
         axes.plot(
             found["eigenvalue"], found["measured"], "o", color=CYCLE[0], ms=3.5, label="measured"
         )
@@ -129,8 +130,9 @@ def projected(study: MomentumStudy) -> Picture:
         for projection, name in (("dominant", "Dom-"), ("bulk", "Bulk-")):
             colour = COLOURS[projection]
             _curve(axes, study.runs[label, projection, seed], colour, "-", f"{name} {p.project}")
-            other = study.runs[f"{label}, {p.alternative}", projection, seed]
-            _curve(axes, other, colour, ":", f"{name} {p.alternative}")
+            for way, dashes in zip(p.alternatives, (":", "--"), strict=True):
+                other = study.runs[f"{label}, {way}", projection, seed]
+                _curve(axes, other, colour, dashes, f"{name} {way}")
         axes.set(yscale="log", ylabel="training loss L(θ)", title=label)
         axes.set_xlim(p.switch_step, p.alternative_end)
         seen = [y for line in axes.lines for x, y in line.get_xydata()

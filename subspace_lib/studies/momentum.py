@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -16,6 +17,10 @@ from subspace_lib.studies.switch import PROJECTIONS, SwitchParameters, SwitchStu
 from subspace_lib.training import Trajectory
 
 JUDGED = ("momentum", "adam")  # those that have Dom- and Bulk- versions, on all seeds
+WAYS = ("update", "gradient", "both")
+STOP_ABOVE = (
+    1.0  # a loss above that at initialisation: everything learned is lost, the run has diverged
+)
 QUICK = {
     "dataset": "digits",
     "adam_learning_rate": 5e-4,
@@ -33,6 +38,7 @@ QUICK = {
     "record_every": 20,
     "spectrum_every": 400,
 }
+FINER = "Adam, half the angle"  # Bulk-Adam in a subspace that is followed more closely
 Key = tuple[str, str, int]  # label of a rule, projection or "window", seed
 
 
@@ -41,22 +47,24 @@ class MomentumParameters(StudyParameters):
 
     η = ``learning_rate`` is that of SGD, heavy ball and Nesterov's momentum, ``adam_learning_rate`` that
     of Adam, AdamW and RMSProp. ``betas`` are further β of heavy ball and ``others`` further rules, on the
-    first seed. ``anchors`` are the first steps of windows in which updates are measured. ``project`` says
-    what the Dom- and Bulk- versions project: the final update, or the gradient before it enters the rule;
-    the other way is run on the first seed for ``alternative_steps`` after the switch.
+    first seed. ``anchors`` are the first steps of windows in which updates are measured; those from
+    ``switch_step`` on are judged. ``project`` says what the Dom- and Bulk- versions project: the final
+    update, the gradient before it enters the rule, or both. The other ways are run on the first seed for
+    ``alternative_steps`` after the switch, Bulk-Adam's to the end, as is Bulk-Adam at half the
+    ``target_angle``.
     """
 
     adam_learning_rate: float = Field(1e-4, gt=0)
     beta: float = Field(0.9, ge=0, lt=1)
-    steps: int = 10_000
+    steps: int = 20_000
     start_step: int = Field(1500, ge=1)
     switch_step: int = Field(3000, ge=1)
-    anchors: tuple[int, ...] = Field((3000, 9000), min_length=1)
+    anchors: tuple[int, ...] = Field((1700, 3000, 6000, 12_000, 19_800), min_length=1)
     window: int = Field(200, ge=2)
     directions: int = 50
     betas: tuple[float, ...] = (0.5, 0.99)
     others: tuple[OptimizerName, ...] = ("nesterov", "rmsprop", "adamw")
-    project: Literal["update", "gradient"] = "update"
+    project: Literal[WAYS] = "update"
     alternative_steps: int = Field(2000, ge=1)
     target_angle: float = 0.15
     record_every: int = 450
@@ -82,6 +90,11 @@ class MomentumParameters(StudyParameters):
             raise InvalidParameter(
                 f"anchors = {list(self.anchors)} must lie between start_step = {self.start_step} and "
                 f"steps - window = {self.steps - self.window}."
+            )
+        if self.anchors[-1] < self.switch_step:
+            raise InvalidParameter(
+                f"anchors = {list(self.anchors)} must have one at switch_step = {self.switch_step} or "
+                "later: those are judged."
             )
 
     def rate(self, optimizer: str) -> float:
@@ -115,13 +128,17 @@ class MomentumParameters(StudyParameters):
             if self.refresh == "adaptive":
                 fields["refresh"] = self.record_every
             return self.experiment(seed, switch_step=self.start_step, **fields)
-        fields = {"project": self.project, "projection": projection} | fields
+        fields = {
+            "project": self.project,
+            "projection": projection,
+            "stop_above": STOP_ABOVE,
+        } | fields
         return self.experiment(seed, switch_step=self.switch_step, **fields)
 
     @property
-    def alternative(self) -> str:
-        """The other way to project."""
-        return "gradient" if self.project == "update" else "update"
+    def alternatives(self) -> tuple[str, ...]:
+        """The other ways to project."""
+        return tuple(way for way in WAYS if way != self.project)
 
     @property
     def alternative_end(self) -> int:
@@ -158,13 +175,13 @@ class MomentumParameters(StudyParameters):
         for label, (optimizer, beta) in self.labels().items():
             found.setdefault((label, "window", seed), self.window_run(seed, optimizer, beta))
         for optimizer in JUDGED:
-            for projection in PROJECTIONS[1:]:
-                found[f"{self.label(optimizer)}, {self.alternative}", projection, seed] = (
-                    self.switch_run(
-                        seed, optimizer, projection,
-                        project=self.alternative, steps=self.alternative_end,
-                    )
-                )  # fmt: skip
+            for way, projection in product(self.alternatives, PROJECTIONS[1:]):
+                long = optimizer in ADAPTIVE and projection == "bulk"
+                changes = {"project": way, "steps": self.steps if long else self.alternative_end}
+                run = self.switch_run(seed, optimizer, projection, **changes)
+                found[f"{self.label(optimizer)}, {way}", projection, seed] = run
+        finer = self.switch_run(seed, "adam", "bulk", target_angle=self.target_angle / 2)
+        found[FINER, "bulk", seed] = finer
         return found
 
 
