@@ -13,12 +13,13 @@ from subspace_lib.training import Trajectory
 
 QUICK = {
     "dataset": "digits",
-    "steps": 200,
-    "switch_step": 100,
+    "steps": 160,
+    "switch_step": 80,
     "seeds": (0,),
+    "refresh": 20,
     "target_angle": 0.15,
     "record_every": 20,
-    "spectrum_every": 200,
+    "spectrum_every": 400,
 }
 PROJECTIONS = ("none", "dominant", "bulk")
 
