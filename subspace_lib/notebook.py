@@ -306,21 +306,22 @@ def _range(values: Iterable[float], digits: str) -> str:
 
 
 def effective_rates(study: MomentumStudy) -> Markdown:
-    """Effective learning rates over η by rule, first seed's mean over its windows, three definitions."""
+    """Effective learning rates over η by rule: first seed, mean over the judged windows."""
+    since = study.parameters.switch_step
     names = ("slope", "mean", "displacement")
     head = [f"{part}, {name}" for name in names for part in ("Dom", "Bulk")]
     lines = [
         "| rule | η | " + " | ".join(head) + " | Bulk-LR/Dom-LR, slope | over SGD's |",
         "|-" * (len(head) + 4) + "|",
     ]
-    plain = amplification(study.windows("SGD")[0], "slope")
+    plain = amplification(study.windows("SGD")[0], "slope", since)
     for label in study.parameters.labels():
         run = study.windows(label)[0]
-        eta, rates = run.experiment.learning_rate, part_rates(run).mean()
+        eta, rates = run.experiment.learning_rate, part_rates(run).loc[since:].mean()
         cells = [
             f"{rates[name, part] / eta:.3g}" for name in names for part in ("dominant", "bulk")
         ]
-        ratio = amplification(run, "slope")
+        ratio = amplification(run, "slope", since)
         lines.append(
             f"| {label} | {eta:g} | "
             + " | ".join(cells)
@@ -383,6 +384,25 @@ def projections(study: MomentumStudy) -> Markdown:
             lines.append(f"| {label} | {plain} | {what} | " + " | ".join(cells) + " |")
     says = f"Training losses at step {p.alternative_end:,}; the switch is at {p.switch_step:,}."
     return Markdown("\n".join([*lines, "", says]))
+
+
+def bulk_adam(study: MomentumStudy) -> Markdown:
+    """How the Bulk-Adam runs end: step, loss, and how well the subspace was known until they diverged."""
+    p = study.parameters
+    runs = {(f"{p.project} projected", s): study.runs["Adam", "bulk", s] for s in p.seeds}
+    runs |= {(name, p.seeds[0]): run for name, run in study.bulk_adam().items()}
+    lines = [
+        "| Bulk-Adam | seed | ends | training loss there | loss of Adam there | median certified angle |",
+        "|-|-|-|-|-|-|",
+    ]
+    for (name, seed), run in runs.items():
+        end = run.table.iloc[-1]
+        whole = _loss_at(study.runs["Adam", "none", seed], int(end["step"]))
+        lines.append(
+            f"| {name} | {seed} | {run.status}, step {int(end['step']):,} | {end['train_loss']:.4f} "
+            f"| {whole} | {run.table['angle_bound'].median():.2f} |"
+        )
+    return Markdown("\n".join(lines))
 
 
 def _loss_at(run: Trajectory, step: int) -> str:

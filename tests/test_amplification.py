@@ -167,24 +167,27 @@ def test_a_study_from_parameters_to_figures_and_tables(small):
     assert rules == {"sgd", "momentum", "adam", "rmsprop"}
     for draw in (
         figures.ratios, figures.amplified, figures.amplified_adaptive,
-        figures.transfer, figures.projected,
+        figures.transfer, figures.projected, figures.bulk_adam,
     ):  # fmt: skip
         figure = draw(study).figure
         assert all(axes.get_ylabel() for axes in figure.axes) and figure.axes[-1].get_xlabel()
     assert "| RMSProp |" in notebook.effective_rates(study).data
     assert "| RMSProp |" in notebook.predictions(study).data
-    for table in (notebook.ingredients, notebook.projections):
+    for table in (notebook.ingredients, notebook.projections, notebook.bulk_adam):
         assert "nan" not in table(study).data
     assert "at step 16" in notebook.projections(study).data  # 8 + 10, at a recorded step
+    assert len(study.bulk_adam()) == 4 and "half the angle" in notebook.bulk_adam(study).data
     again = momentum_study(study.parameters, Store(root), compute=False)
     assert again.runs.keys() == study.runs.keys()
 
 
-def test_the_gradient_projected_is_the_rule_fed_with_a_projected_gradient(small):
+@pytest.mark.parametrize("way", ["update", "gradient", "both"])
+def test_what_is_projected_by_hand(small, way):
     """Heavy ball whose state began before the switch: Dom- by hand, basis from the run itself."""
     study, _ = small
-    e = study.runs["heavy ball 0.9, gradient", "dominant", 0].experiment
-    assert e.project == "gradient"
+    label = "heavy ball 0.9" if way == "update" else f"heavy ball 0.9, {way}"
+    e = study.runs[label, "dominant", 0].experiment
+    assert e.project == way
     run, theta, m = Run(e), None, None
     while run.step < e.steps:
         if run.step == e.switch_step:
@@ -193,18 +196,29 @@ def test_the_gradient_projected_is_the_rule_fed_with_a_projected_gradient(small)
         _, g = run.objective.gradient(run.theta, run.batches.rows(step))
         run.advance()
         if step >= e.switch_step:
-            m = 0.9 * m + run.subspace.project(g)
-            theta = theta - e.learning_rate * m
+            m = 0.9 * m + (g if way == "update" else run.subspace.project(g))
+            update = -e.learning_rate * m
+            theta = theta + (update if way == "gradient" else run.subspace.project(update))
             torch.testing.assert_close(run.theta, theta)
 
 
+@pytest.mark.parametrize(("every", "end"), [(8, 16), (7, 14), (30, 24)])
+def test_ways_to_project_are_compared_at_a_step_that_all_runs_record(every, end):
+    parameters = MomentumParameters(**SMALL | {"record_every": every, "spectrum_every": 10 * every})
+    assert parameters.alternative_end == end
+    steps = {run.steps for key, run in parameters.runs().items() if key[1] in ("dominant", "bulk")}
+    assert steps == {end, parameters.steps}
+
+
 def fake(label, seed, ratio):
-    """A run of one window with a given Bulk-LR/Dom-LR."""
-    rows = [(10, "part_square", i, 1.0) for i in (0, 1)]
-    for name in ("part_product", "part_ratio"):
-        rows += [(10, name, 0, 0.01), (10, name, 1, 0.01 * ratio)]
-    rows += [(10, n, i, 1.0) for n in ("part_displacement", "part_gradient_square",
-             "part_preconditioned", "part_carried") for i in (0, 1)]  # fmt: skip
+    """A run of two windows with a given Bulk-LR/Dom-LR; the first, before the switch, is not judged."""
+    rows = []
+    for anchor, value in ((1700, 5.0 if label == "SGD" else 100.0), (3000, ratio)):
+        rows += [(anchor, "part_square", i, 1.0) for i in (0, 1)]
+        for name in ("part_product", "part_ratio"):
+            rows += [(anchor, name, 0, 0.01), (anchor, name, 1, 0.01 * value)]
+        rows += [(anchor, n, i, 1.0) for n in ("part_displacement", "part_gradient_square",
+                 "part_preconditioned", "part_carried") for i in (0, 1)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["anchor", "quantity", "index", "value"])
     return Trajectory(MomentumParameters().window_run(seed, "sgd"), table, "complete", None, {})
 
@@ -218,7 +232,7 @@ def judged(amplified, dom, bulk):
             label = parameters.label(optimizer)
             runs[label, "window", seed] = fake(label, seed, 1.1 * amplified)
             for projection, end in ends.items():
-                table = pd.DataFrame({"step": [3000, 10_000], "train_loss": [1.0, end]})
+                table = pd.DataFrame({"step": [3000, 20_000], "train_loss": [1.0, end]})
                 run = parameters.switch_run(seed, optimizer, projection)
                 runs[label, projection, seed] = Trajectory(run, table, "complete", None, {})
     return claims.judge_momentum(MomentumStudy(parameters, runs))[0]

@@ -183,3 +183,34 @@ def test_batch_noise_is_that_of_batches_without_replacement():
     np.testing.assert_allclose(expected.sum(0), 0, atol=1e-15)
     assert batch_noise(60, 12, 3, 4)[0, 2] == 0  # the next epoch
     assert (batch_noise(60, 60, 0, 3) == 0).all()
+
+
+@pytest.mark.parametrize("project", ["update", "gradient", "both"])
+def test_where_a_projected_preconditioned_rule_comes_to_rest(project):
+    """Bulk-X with a preconditioner M that stands still, on a quadratic: chapter 07b's three formulas.
+
+    Heavy ball fed with the gradient, its mean multiplied by M, projected as an experiment does.
+    """
+    torch.manual_seed(3)
+    hessian = torch.diag(torch.tensor([20.0, 15.0, 0.5, 0.3, 0.2], dtype=torch.float64))
+    turned, _ = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64))
+    scale = turned @ torch.diag(torch.linspace(0.5, 2, 5, dtype=torch.float64)) @ turned.T
+    dominant, bulk = slice(0, 2), slice(2, 5)
+    start = torch.tensor([0.1, -0.05, 1, -2, 1.5], dtype=torch.float64)
+    theta, m = start.clone(), torch.zeros_like(start)
+    for _ in range(4000):
+        used = hessian @ theta
+        if project != "update":
+            used[dominant] = 0
+        m = 0.9 * m + used
+        update = -0.002 * scale @ m
+        if project != "gradient":
+            update[dominant] = 0
+        theta = theta + update
+    forced = torch.linalg.solve(scale[bulk, bulk], scale[bulk, dominant])
+    rest = {
+        "update": (start[dominant], -(forced @ (hessian @ start)[dominant]) / hessian.diag()[bulk]),
+        "gradient": (start[dominant] - forced.T @ start[bulk], 0 * start[bulk]),
+        "both": (start[dominant], 0 * start[bulk]),
+    }[project]
+    torch.testing.assert_close(theta, torch.cat(rest), atol=1e-4, rtol=1e-4)

@@ -84,6 +84,20 @@ def test_a_diverging_run_keeps_its_measurements_and_says_where():
     assert len(run.table()) >= 1
 
 
+def test_a_run_ends_where_a_recorded_loss_is_above_its_ceiling():
+    fields = QUICK | {"optimizer": "adam", "learning_rate": 0.3, "record_every": 5, "steps": 40}
+    whole, stopped = Run(Experiment(**fields)), Run(Experiment(**fields, stop_above=1.5))
+    whole.train()
+    stopped.train()
+    losses = whole.table()["train_loss"]
+    above = losses > 1.5 * losses[0]
+    assert whole.status == "complete" and above.any()  # finite, so only the ceiling can end it
+    rows = stopped.table()
+    assert rows["train_loss"].tolist() == losses[: len(rows)].tolist()
+    assert above.idxmax() == len(rows) - 1
+    assert stopped.status == f"diverged at step {rows['step'].iloc[-1]}"
+
+
 def test_rows_are_what_they_say(digits):
     run = Run(Experiment(**QUICK, steps=30, watch_alignment=0.999))
     run.train()

@@ -21,6 +21,7 @@ from subspace_lib.figures.edge import cycles, rates, sharpness, valley
 from subspace_lib.figures.momentum import (
     amplified,
     amplified_adaptive,
+    bulk_adam,
     projected,
     ratios,
     transfer,
@@ -54,6 +55,7 @@ __all__ = [
     "alignments",
     "amplified",
     "amplified_adaptive",
+    "bulk_adam",
     "angles",
     "ascents",
     "by_batch_size",

@@ -37,7 +37,7 @@ def ratios(study: MomentumStudy) -> Picture:
             for i, label in enumerate(labels):
                 for run in study.windows(label):
                     rates = part_rates(run).loc[anchor, name]
-                    x.append(i + 0.3 * (j - (len(anchors) - 1) / 2))
+                    x.append(i + 0.7 * ((j + 0.5) / len(anchors) - 0.5))
                     y.append(rates["bulk"] / rates["dominant"] if rates.min() > 0 else np.nan)
             axes.plot(x, y, MARKERS[j % len(MARKERS)], color=colour, ms=5, label=f"from {anchor:,}")
         axes.axhline(1, color=INK, lw=0.8, ls=":")
@@ -120,8 +120,24 @@ def _curve(axes: Axes, run, colour: str, dashes, label: str) -> None:
 
 
 @styled
+def bulk_adam(study: MomentumStudy) -> Picture:
+    """Training loss of Adam and of Bulk-Adam, projected in all ways and at half the angle, first seed."""
+    p, seed = study.parameters, study.parameters.seeds[0]
+    figure, (axes,) = panels(1, height=3.8)
+    _curve(axes, study.runs["Adam", "none", seed], COLOURS["none"], "-", "Adam")
+    runs = study.bulk_adam()
+    for (name, run), (_, colour, dashes) in zip(runs.items(), styles(runs), strict=True):
+        _curve(axes, run, colour, dashes, name)
+    axes.axvline(p.switch_step, color=INK, lw=0.8, ls=":")
+    axes.set(yscale="log", xlabel="step", ylabel="training loss L(θ)")
+    log_ticks(axes)
+    axes.legend(fontsize=8)
+    return Picture(figure, "Training loss of Bulk-Adam by what is projected, and at half the angle")
+
+
+@styled
 def projected(study: MomentumStudy) -> Picture:
-    """Training loss with the update projected, and with the gradient projected instead, first seed."""
+    """Training loss by what is projected: the update, the gradient before the rule, or both, first seed."""
     p, seed = study.parameters, study.parameters.seeds[0]
     figure, parts = panels(2, height=5.5)
     for axes, optimizer in zip(parts, JUDGED, strict=True):
@@ -141,4 +157,6 @@ def projected(study: MomentumStudy) -> Picture:
         log_ticks(axes)
         axes.legend(fontsize=8, ncols=2)
     parts[-1].set_xlabel("step")
-    return Picture(figure, "Training loss: the update projected, or the gradient before the rule")
+    return Picture(
+        figure, "Training loss: the update projected, the gradient before the rule, or both"
+    )

@@ -118,7 +118,14 @@ def styles(labels: Sequence) -> Iterable[tuple]:
 
 
 def band(axes: Axes, curves: list[pd.Series], colour: str, style: object, label: str) -> None:
-    """Mean of the curves, with their range, at the steps that all of them have."""
+    """Mean of the curves, with their range, at the steps that all of them have.
+
+    Curves that end before the others, of runs that diverged, stand alone, with a cross at their end.
+    """
+    end = max(curve.index[-1] for curve in curves)
+    for curve in (curve for curve in curves if curve.index[-1] < end):
+        axes.plot(curve.index, curve, "x", color=colour, ls=style, lw=0.8, markevery=[-1])
+    curves = [curve for curve in curves if curve.index[-1] == end]
     joined = pd.concat(curves, axis=1, join="inner").dropna()
     axes.plot(joined.index, joined.mean(axis=1), color=colour, ls=style, label=label)
     if len(curves) > 1:

@@ -142,10 +142,10 @@ class MomentumParameters(StudyParameters):
 
     @property
     def alternative_end(self) -> int:
-        """Last step of the runs that project the other way, one that the others have recorded."""
+        """Last step of the runs that project in other ways: one that all runs record."""
         end = min(self.steps, self.switch_step + self.alternative_steps)
         whole = end - end % self.record_every
-        return whole if whole > self.switch_step else end
+        return whole if whole > self.switch_step else self.steps
 
     def labels(self) -> dict[str, tuple[str, float | None]]:
         """Rule and β by label, for the windows of the first seed."""
@@ -212,6 +212,14 @@ class MomentumStudy:
         return SwitchStudy(
             SwitchParameters.parse(**shared | fields), runs, switched, dict.fromkeys(p.seeds, False)
         )
+
+    def bulk_adam(self) -> dict[str, Trajectory]:
+        """Bulk-Adam of the first seed, by what is projected, and in a subspace at half the angle."""
+        p, seed = self.parameters, self.parameters.seeds[0]
+        labels = {f"{p.project} projected": "Adam"}
+        labels |= {f"{way} projected": f"Adam, {way}" for way in p.alternatives}
+        labels["half the angle"] = FINER
+        return {name: self.runs[label, "bulk", seed] for name, label in labels.items()}
 
     def windows(self, label: str) -> list[Trajectory]:
         """The windows of a rule, of every seed that has them."""
