@@ -18,7 +18,7 @@ NUMERICS = 3  # raised whenever the code changes the numbers that a description 
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
 # Younger than the oldest stored runs: described, and hashed, only where they differ from their default.
 LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes", "record_spans", "project",
-         "stop_above")  # fmt: skip
+         "stop_above", "period")  # fmt: skip
 
 
 DatasetName = Literal[data.DATASETS]
@@ -90,6 +90,10 @@ class Experiment(Description):
     average (factor 0.9 per step) of the full-batch gradient's alignment first exceeds that value.
     With ``project`` "gradient" the gradient is projected before it enters the rule's state, and the
     update is taken as it comes; with "both" the update is projected too.
+
+    With ``period`` 2 the subspaces of even and of odd steps are followed apart. Where training bounces
+    between the walls of a valley, as at the edge of stability, the subspace of the step before last is
+    far closer than that of the last step. Both are certified as with period 1.
     """
 
     dataset: DatasetName = "mnist5k"
@@ -127,6 +131,7 @@ class Experiment(Description):
     noise: NoiseName = "none"
     noise_batch: int = Field(50, ge=1, description="samples")
     project: Literal["update", "gradient", "both"] = "update"
+    period: int = Field(1, ge=1, le=10, description="steps after which the subspace comes back")
     stop_above: float | None = Field(
         None, gt=0, description="a recorded loss above so many times the initial one: diverged"
     )

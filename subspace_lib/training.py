@@ -116,14 +116,17 @@ class Run:
                     f"{e.classes} classes."
                 )
         self.test = dataset.test_inputs.to(e.device), dataset.test_labels.to(e.device)
-        self.subspace = DominantSubspace(
-            self.objective,
-            e.k,
-            guards=e.guards,
-            refresh=e.refresh,
-            target=e.target_angle,
-            correction=e.correction,
-            seed=e.seed,
+        self.subspaces = tuple(
+            DominantSubspace(
+                self.objective,
+                e.k,
+                guards=e.guards,
+                refresh=e.refresh,
+                target=e.target_angle,
+                correction=e.correction,
+                seed=e.seed,
+            )
+            for _ in range(e.period)
         )
         self.noise = None
         if e.noise != "none":
@@ -144,6 +147,11 @@ class Run:
         self.seconds = 0.0
         self._spectrum_start: Tensor | None = None
         self._last_top: Tensor | None = None
+
+    @property
+    def subspace(self) -> DominantSubspace:
+        """The one that follows steps like the present one: of even or odd steps with period 2."""
+        return self.subspaces[self.step % len(self.subspaces)]
 
     def train(self, pause: Callable[[Run], None] = lambda run: None) -> None:
         """Train to the end, or until the loss diverges; ``pause`` is called after every step."""
@@ -313,8 +321,10 @@ class Run:
             ),
         }
         state.update((f"rule.{name}", value) for name, value in self.rule_state.items())
-        if self.subspace.vectors is not None:
-            state.update((f"subspace.{n}", v) for n, v in self.subspace.state().items())
+        for i, subspace in enumerate(self.subspaces):
+            if subspace.vectors is not None:
+                name = f"subspace{i or ''}"
+                state.update((f"{name}.{n}", v) for n, v in subspace.state().items())
         if self._spectrum_start is not None:
             state["spectrum_start"] = self._spectrum_start
         if self._last_top is not None:
@@ -332,10 +342,12 @@ class Run:
         self.objective.gradient_equivalents = equivalents
         self._enter()
         self.rule_state = {n[5:]: v.to(device) for n, v in state.items() if n.startswith("rule.")}
-        subspace = {n[9:]: v for n, v in state.items() if n.startswith("subspace.")}
-        if subspace:
-            subspace.update({n: subspace[n].to(device) for n in ("vectors", "spare")})
-            self.subspace.load_state(subspace)
+        for i, subspace in enumerate(self.subspaces):
+            name = f"subspace{i or ''}."
+            saved = {n.removeprefix(name): v for n, v in state.items() if n.startswith(name)}
+            if saved:
+                saved.update({n: saved[n].to(device) for n in ("vectors", "spare")})
+                subspace.load_state(saved)
         if "spectrum_start" in state:
             self._spectrum_start = state["spectrum_start"].to(device)
         if "last_top" in state:

@@ -92,8 +92,8 @@ def test_everything_that_changes_the_numbers_changes_the_key():
         "k": 9, "learning_rate": 0.02, "batch_size": 49, "steps": 121, "switch_step": 41, "seed": 1,
         "refresh": "adaptive", "target_angle": 0.04, "guards": 4, "record_every": 30,
         "spectrum_every": 120, "chunk": 999, "watch_alignment": 0.9, "correction": 500,
-        "record_spans": [[5, 60]], "classes": 3, "project": "gradient", "optimizer": "sam",
-        "before": [{"until": 9, "batch_size": 20}],
+        "record_spans": [[5, 60]], "classes": 3, "stop_above": 2, "period": 2,
+        "project": "gradient", "optimizer": "sam", "before": [{"until": 9, "batch_size": 20}],
     }  # fmt: skip
     fields = [SMALL | {name: value} for name, value in changes.items()]
     sam, noisy = {"optimizer": "sam"}, {"batch_size": 1500, "noise": "sgd"}

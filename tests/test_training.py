@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from subspace_lib import data, models, optimizers
+from subspace_lib.eigensolver import sin_largest_angle, top_eigenpairs
 from subspace_lib.experiment import Experiment
 from subspace_lib.objective import LOSSES
 from subspace_lib.studies.switch import SwitchParameters, switch_step
@@ -85,7 +86,8 @@ def test_a_diverging_run_keeps_its_measurements_and_says_where():
 
 
 def test_a_run_ends_where_a_recorded_loss_is_above_its_ceiling():
-    fields = QUICK | {"optimizer": "adam", "learning_rate": 0.3, "record_every": 5, "steps": 40}
+    fields = QUICK | {"k": 2, "guards": 2, "classes": 3, "record_every": 5, "steps": 20}
+    fields |= {"optimizer": "adam", "learning_rate": 0.3}
     whole, stopped = Run(Experiment(**fields)), Run(Experiment(**fields, stop_above=1.5))
     whole.train()
     stopped.train()
@@ -212,3 +214,47 @@ def test_gradient_descent_has_its_learning_rate_in_both_subspaces_and_keeps_the_
     assert (table["gradient_top"].abs() <= table["gradient_norm"]).all()
     # far below 2/η the gradient along a slowly turning eigenvector changes slowly
     assert (table["gradient_top"].iloc[6:] * table["gradient_top"].iloc[6] > 0).all()
+
+
+EDGE = {
+    "dataset": "digits", "classes": 3, "k": 2, "guards": 3, "batch_size": 452, "learning_rate": 0.15,
+    "switch_step": 150, "steps": 190, "record_every": 35, "spectrum_every": 35_000,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bouncing():
+    """GD at its edge of stability, followed with period 1 and with period 2; the angles of the latter."""
+    found = {}
+    for period in (1, 2):
+        run, other = Run(Experiment(**EDGE, period=period)), Run(Experiment(**EDGE))
+        angles, states = [], {}
+        while run.status == "running":
+            theta, step, used = run.theta, run.step, run.subspace
+            run.advance()
+            if run.step in (173, 174):
+                states[run.step] = run.state()
+            if step >= 170 and step % 5 == 0:
+                hessian = other.objective.hessian(theta)  # counts its products elsewhere
+                exact = top_eigenpairs(hessian, 2, used.vectors, tolerance=1e-4).vectors[:, :2]
+                angles.append(sin_largest_angle(used.basis, exact))
+        found[period] = run, angles, states
+    return found
+
+
+def test_where_training_bounces_two_subspaces_need_fewer_refreshes_than_one(bouncing):
+    one, two = bouncing[1][0], bouncing[2][0]
+    assert (one.table()["train_loss"] == two.table()["train_loss"]).all()  # only followed
+    assert two.refreshes < 0.7 * one.refreshes
+    assert two.table()["turn"].iloc[-1] < one.table()["turn"].iloc[-1]
+    assert max(bouncing[2][1]) <= two.experiment.target_angle
+
+
+@pytest.mark.parametrize("step", [173, 174])
+def test_a_run_that_follows_two_subspaces_goes_on_from_either(bouncing, step):
+    whole, _, states = bouncing[2]
+    again = Run(whole.experiment)
+    again.load_state(states[step])
+    again.train()
+    columns = list(set(COLUMNS) - {"seconds"})
+    pd.testing.assert_frame_equal(again.table()[columns], whole.table()[columns])

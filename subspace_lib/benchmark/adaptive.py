@@ -15,21 +15,31 @@ NEVER = 1_000_000
 
 
 def adaptive() -> list[dict]:
-    """SGD, Dom-SGD and Bulk-SGD at η = 0.01 for 2,000 steps, and GD at the edge of stability."""
+    """SGD, Dom-SGD and Bulk-SGD at η = 0.01 for 2,000 steps, and GD at the edge of stability.
+
+    GD with one subspace, and with those of even and odd steps followed apart.
+    """
     rows = [
         _follow(projection, 0.01, 50, FROM, STEPS, CHECKS)
         for projection in ("none", "dominant", "bulk")
     ]
-    return [*rows, _follow("none", 0.08, 5000, 100, 100, 25)]
+    return rows + [_follow("none", 0.08, 5000, 100, 100, 25, period) for period in (1, 2)]
 
 
 def _follow(
-    projection: str, learning_rate: float, batch_size: int, first: int, steps: int, checks: int
+    projection: str,
+    learning_rate: float,
+    batch_size: int,
+    first: int,
+    steps: int,
+    checks: int,
+    period: int = 1,
 ) -> dict:
     """One run from ``first`` on; at random steps its basis is compared with a solution to 1e-4 λ_1."""
     experiment = Experiment(
         learning_rate=learning_rate, batch_size=batch_size, projection=projection,
         switch_step=first, steps=first + steps, record_every=NEVER, spectrum_every=NEVER,
+        period=period,
     )  # fmt: skip
     chosen = set(random.Random(0).sample(range(first + 50, first + steps), checks))
     run = Run(experiment)
@@ -45,12 +55,13 @@ def _follow(
         if step in chosen and run.status == "running":
             pause = time.perf_counter()
             hessian = probe.objective.hessian(before)
-            pairs = top_eigenpairs(hessian, K, run.subspace.vectors, tolerance=1e-4)
+            used = run.subspaces[step % period]
+            pairs = top_eigenpairs(hessian, K, used.vectors, tolerance=1e-4)
             exact = pairs.vectors[:, :K]
             gradient = hessian.gradient
             true = float((exact.T @ gradient).norm() / gradient.norm())
-            angles.append(sin_largest_angle(run.subspace.basis, exact))
-            errors.append(abs(run.subspace.alignment(gradient) - true))
+            angles.append(sin_largest_angle(used.basis, exact))
+            errors.append(abs(used.alignment(gradient) - true))
             checking += time.perf_counter() - pause
         before = run.theta
 
@@ -65,8 +76,9 @@ def _follow(
     gradient_seconds = sorted(times)[3]
     counted = run.objective.gradient_equivalents - started
     plain = 1.0 if batch_size == 5000 else batch_size / 5000
+    method = experiment.method if batch_size < 5000 else "GD"
     return {
-        "method": experiment.method if batch_size < 5000 else "GD",
+        "method": method + (", even and odd steps apart" if period == 2 else ""),
         "learning_rate": learning_rate, "steps": steps, "refreshes": run.refreshes,
         "counted_per_step": counted / steps, "of_them_training": plain,
         "measured_per_step": took / steps / gradient_seconds,

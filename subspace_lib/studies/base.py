@@ -25,7 +25,7 @@ from subspace_lib.training import Trajectory
 
 SHARED = (
     "dataset", "model", "loss", "k", "learning_rate", "batch_size", "steps", "refresh",
-    "target_angle", "record_every", "spectrum_every", "device",
+    "target_angle", "period", "record_every", "spectrum_every", "device",
 )  # fmt: skip
 
 
@@ -46,6 +46,7 @@ class StudyParameters(Description):
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     refresh: Refresh = "adaptive"
     target_angle: float = 0.05
+    period: int = 1
     record_every: int = 90
     spectrum_every: int = 900
     device: Literal["cpu", "cuda"] = "cpu"

@@ -25,6 +25,7 @@ QUICK = {
     "refresh": 20,
     "target_angle": 0.3,
     "edge_target_angle": 0.3,
+    "edge_period": 1,
     "record_every": 20,
     "spectrum_every": 400,
 }
@@ -35,7 +36,7 @@ class SamParameters(SwitchParameters):
 
     Minibatch SAM jitters more than SGD: at a target angle of 0.05 every fourth step would be a refresh.
     At its edge SAM bounces for good, Dom-SAM too: the smaller the gradient, the lower SAM's edge. The
-    subspace turns at every step, and each refresh at a target angle of 0.05 takes two passes.
+    subspace turns at every step, and turns back at the next: even and odd steps are followed apart.
     ``rhos`` are those of further plain minibatch runs, with a third of the rows.
     """
 
@@ -50,7 +51,8 @@ class SamParameters(SwitchParameters):
     edge_steps: int = Field(1400, ge=1)
     edge_switch_step: int = Field(400, ge=1)
     edge_record_every: int = Field(35, ge=1)
-    edge_target_angle: float = Field(0.15, gt=0, le=0.5)
+    edge_target_angle: float = Field(0.05, gt=0, le=0.5)
+    edge_period: int = Field(2, ge=1)
     edge_seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
 
     @field_validator("rhos", "edge_seeds", mode="before")
@@ -69,6 +71,7 @@ class SamParameters(SwitchParameters):
             "batch_size": "full",
             "seeds": self.edge_seeds,
             "target_angle": self.edge_target_angle,
+            "period": self.edge_period,
             "learning_rate": self.edge_learning_rate,
             "steps": self.edge_steps,
             "switch_step": self.edge_switch_step,
