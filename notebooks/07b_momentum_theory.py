@@ -48,6 +48,13 @@
 # $m \leftarrow \beta m + (1-\beta)(g + \xi)$. In the coordinates $M^{-1/2}\theta$ this is heavy ball at $\eta(1-\beta)$ with the
 # Hessian $M^{1/2} H M^{1/2}$; RMSProp is SGD there. What momentum does is the same, along other directions.
 #
+# **Projected Adam.** $M$ mixes the two parts; write $d$ and $b$ for their coordinates. If Bulk-Adam projects the
+# *update*, $x_d$ stays and the bulk comes to rest where $M_{bd} g_d + M_{bb} g_b = 0$, off its minimum: at
+# $x_b = -H_b^{-1} M_{bb}^{-1} M_{bd} H_d x_d$, the further the steeper the dominant and the flatter the bulk directions
+# are. If it projects the *gradient*, $x_b \to 0$, but the update carries the dominant part along, to
+# $x_d - M_{db} M_{bb}^{-1} x_b$, and nothing takes it back. If it projects *both*, the update is
+# $-\eta (I - P) M (I - P) m$, a step downhill: $x_d$ stays and $x_b \to 0$. Without $M$ all three are the last.
+#
 # **Assumptions.** The loss is quadratic over a window, its eigendirections do not mix, the noise has the covariance
 # of the minibatches at the window's middle and does not depend on $x$, $M$ stands still. No parameter is fitted.
 
@@ -102,7 +109,7 @@ notebook.predictions(study)
 # - Elsewhere the last column is small, for RMSProp close to its edge too: what the prediction misses is chance.
 # - The stationary formula alone would miss the flat directions. Their gradient persists because the minimum moves
 #   along as other directions move; the window's start accounts for that.
-# - Not tried: windows in which a rule has just begun, where second moments do not stand still.
+# - Left out: windows before `switch_step`, in which a rule has just begun and second moments do not stand still.
 #
 # ## Rerun
 #

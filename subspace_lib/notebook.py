@@ -332,7 +332,8 @@ def effective_rates(study: MomentumStudy) -> Markdown:
 
 def predictions(study: MomentumStudy) -> Markdown:
     """How far predicted rates are from measured ones: medians over the leading eigendirections."""
-    k = study.parameters.k
+    k, since = study.parameters.k, study.parameters.switch_step
+    windows = sum(anchor >= since for anchor in study.parameters.anchors)
     lines = [
         f"| rule | windows | λ₁ over the rule's edge | predicted, all | the first {k} | the others | "
         "quadratic, same noise |",
@@ -340,12 +341,12 @@ def predictions(study: MomentumStudy) -> Markdown:
     ]
     for label in study.parameters.labels():
         runs = study.windows(label)
-        found = directions(runs, study.parameters.switch_step)
+        found = directions(runs, since)
         error = (found["predicted"] / found["measured"] - 1).abs()
         driven = (found["driven"] / found["measured"] - 1).abs().median()
         sharp = found["eigenvalue"].iloc[0] / linear_rule(runs[0].experiment).edge
         lines.append(
-            f"| {label} | {len(runs) * len(study.parameters.anchors)} | {sharp:.2f} | "
+            f"| {label} | {len(runs) * windows} | {sharp:.2f} | "
             f"{error.median():.0%} | {error.iloc[:k].median():.0%} | {error.iloc[k:].median():.0%} | "
             f"{driven:.0%} |"
         )
@@ -392,14 +393,14 @@ def bulk_adam(study: MomentumStudy) -> Markdown:
     runs = {(f"{p.project} projected", s): study.runs["Adam", "bulk", s] for s in p.seeds}
     runs |= {(name, p.seeds[0]): run for name, run in study.bulk_adam().items()}
     lines = [
-        "| Bulk-Adam | seed | ends | training loss there | loss of Adam there | median certified angle |",
-        "|-|-|-|-|-|-|",
+        "| Bulk-Adam | seed | ends | at step | training loss there | Adam's | median certified angle |",
+        "|-|-|-|-|-|-|-|",
     ]
     for (name, seed), run in runs.items():
         end = run.table.iloc[-1]
         whole = _loss_at(study.runs["Adam", "none", seed], int(end["step"]))
         lines.append(
-            f"| {name} | {seed} | {run.status}, step {int(end['step']):,} | {end['train_loss']:.4f} "
+            f"| {name} | {seed} | {run.status.split()[0]} | {int(end['step']):,} | {end['train_loss']:.4f} "
             f"| {whole} | {run.table['angle_bound'].median():.2f} |"
         )
     return Markdown("\n".join(lines))
@@ -407,9 +408,9 @@ def bulk_adam(study: MomentumStudy) -> Markdown:
 
 def _loss_at(run: Trajectory, step: int) -> str:
     """The loss at the last recorded step up to the given one, or how the run ended before."""
-    rows = run.table[run.table["step"] <= step]
-    found = f"{rows['train_loss'].iloc[-1]:.4f}"
-    return found if run.status == "complete" else f"{found} ({run.status})"
+    last = run.table[run.table["step"] <= step].iloc[-1]
+    found = f"{last['train_loss']:.4f}"
+    return found if last["step"] == step else f"{found} ({run.status})"
 
 
 def provenance(trajectories: Iterable[Trajectory]) -> Markdown:

@@ -167,7 +167,7 @@ def test_a_study_from_parameters_to_figures_and_tables(small):
     assert rules == {"sgd", "momentum", "adam", "rmsprop"}
     for draw in (
         figures.ratios, figures.amplified, figures.amplified_adaptive,
-        figures.transfer, figures.projected, figures.bulk_adam,
+        figures.transfer, figures.bulk_adam,
     ):  # fmt: skip
         figure = draw(study).figure
         assert all(axes.get_ylabel() for axes in figure.axes) and figure.axes[-1].get_xlabel()
@@ -176,7 +176,7 @@ def test_a_study_from_parameters_to_figures_and_tables(small):
     for table in (notebook.ingredients, notebook.projections, notebook.bulk_adam):
         assert "nan" not in table(study).data
     assert "at step 16" in notebook.projections(study).data  # 8 + 10, at a recorded step
-    assert len(study.bulk_adam()) == 4 and "half the angle" in notebook.bulk_adam(study).data
+    assert len(study.bulk_adam()) == 3 and "| both projected |" in notebook.bulk_adam(study).data
     again = momentum_study(study.parameters, Store(root), compute=False)
     assert again.runs.keys() == study.runs.keys()
 

@@ -32,7 +32,7 @@ DRAWN = {
     "06_sam": (figures.edges, figures.ascents, figures.rhos),
     "07_momentum_adam": (
         figures.ratios, figures.amplified, figures.amplified_adaptive,
-        figures.transfer, figures.projected, figures.bulk_adam,
+        figures.transfer, figures.bulk_adam,
     ),
 }  # fmt: skip
 

@@ -22,7 +22,6 @@ from subspace_lib.figures.momentum import (
     amplified,
     amplified_adaptive,
     bulk_adam,
-    projected,
     ratios,
     transfer,
 )
@@ -71,7 +70,6 @@ __all__ = [
     "loss_change_table",
     "losses",
     "outliers",
-    "projected",
     "rates",
     "ratios",
     "regression_settled",

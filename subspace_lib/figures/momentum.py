@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from subspace_lib.amplification import directions, linear_rule, part_rates
 from subspace_lib.figures.style import (
-    COLOURS,
     CYCLE,
     INK,
     Picture,
@@ -20,7 +18,7 @@ from subspace_lib.figures.style import (
 )
 from subspace_lib.optimizers import ADAPTIVE
 from subspace_lib.quadratic import LinearRule, damping, stationary_rate, stationary_variance
-from subspace_lib.studies.momentum import JUDGED, MomentumStudy
+from subspace_lib.studies.momentum import MomentumStudy
 
 DEFINITIONS = ("slope", "mean", "displacement")
 MARKERS = ("o", "x", "^", "s", "+")
@@ -45,7 +43,9 @@ def ratios(study: MomentumStudy) -> Picture:
         log_ticks(axes)
     parts[-1].set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=9)
     parts[-1].set_xlabel("update rule")
-    parts[0].legend(fontsize=9)
+    figure.legend(
+        *parts[0].get_legend_handles_labels(), fontsize=9, ncols=3, loc="outside upper center"
+    )
     return Picture(figure, "Bulk-LR over Dom-LR of each update rule, by three definitions")
 
 
@@ -115,48 +115,18 @@ def transfer(study: MomentumStudy) -> Picture:
     return Picture(figure, "Damping and stationary variance over ηλ for several β")
 
 
-def _curve(axes: Axes, run, colour: str, dashes, label: str) -> None:
-    axes.plot(run.table["step"], run.table["train_loss"], color=colour, ls=dashes, label=label)
-
-
 @styled
 def bulk_adam(study: MomentumStudy) -> Picture:
-    """Training loss of Adam and of Bulk-Adam, projected in all ways and at half the angle, first seed."""
+    """Training loss of Adam, and of Bulk-Adam by what is projected, first seed."""
     p, seed = study.parameters, study.parameters.seeds[0]
     figure, (axes,) = panels(1, height=3.8)
-    _curve(axes, study.runs["Adam", "none", seed], COLOURS["none"], "-", "Adam")
-    runs = study.bulk_adam()
-    for (name, run), (_, colour, dashes) in zip(runs.items(), styles(runs), strict=True):
-        _curve(axes, run, colour, dashes, name)
+    runs = {"Adam": study.runs["Adam", "none", seed]}
+    runs |= {f"Bulk-Adam, {name}": run for name, run in study.bulk_adam().items()}
+    for name, colour, dashes in styles(runs):
+        table = runs[name].table
+        axes.plot(table["step"], table["train_loss"], color=colour, ls=dashes, label=name)
     axes.axvline(p.switch_step, color=INK, lw=0.8, ls=":")
     axes.set(yscale="log", xlabel="step", ylabel="training loss L(θ)")
     log_ticks(axes)
     axes.legend(fontsize=8)
-    return Picture(figure, "Training loss of Bulk-Adam by what is projected, and at half the angle")
-
-
-@styled
-def projected(study: MomentumStudy) -> Picture:
-    """Training loss by what is projected: the update, the gradient before the rule, or both, first seed."""
-    p, seed = study.parameters, study.parameters.seeds[0]
-    figure, parts = panels(2, height=5.5)
-    for axes, optimizer in zip(parts, JUDGED, strict=True):
-        label = p.label(optimizer)
-        _curve(axes, study.runs[label, "none", seed], COLOURS["none"], "-", label)
-        for projection, name in (("dominant", "Dom-"), ("bulk", "Bulk-")):
-            colour = COLOURS[projection]
-            _curve(axes, study.runs[label, projection, seed], colour, "-", f"{name} {p.project}")
-            for way, dashes in zip(p.alternatives, (":", "--"), strict=True):
-                other = study.runs[f"{label}, {way}", projection, seed]
-                _curve(axes, other, colour, dashes, f"{name} {way}")
-        axes.set(yscale="log", ylabel="training loss L(θ)", title=label)
-        axes.set_xlim(p.switch_step, p.alternative_end)
-        seen = [y for line in axes.lines for x, y in line.get_xydata()
-                if p.switch_step <= x <= p.alternative_end]  # fmt: skip
-        axes.set_ylim(0.8 * min(seen), 1.5 * max(seen))
-        log_ticks(axes)
-        axes.legend(fontsize=8, ncols=2)
-    parts[-1].set_xlabel("step")
-    return Picture(
-        figure, "Training loss: the update projected, the gradient before the rule, or both"
-    )
+    return Picture(figure, "Training loss of Adam, and of Bulk-Adam by what is projected")

@@ -98,12 +98,13 @@ def methods(
     axes: Axes, study: SwitchStudy, column: str, *, smooth: int = 1, scale: float = 1
 ) -> None:
     """A column for X, Dom-X and Bulk-X: mean over seeds with their range."""
+    end = study.parameters.steps
     for projection, colour in COLOURS.items():
         curves = [
             scale * t.table.set_index("step")[column].rolling(smooth, min_periods=1).mean()
             for t in study.of(projection)
         ]
-        band(axes, curves, colour, LINES[projection], study.name(projection))
+        band(axes, curves, colour, LINES[projection], study.name(projection), end)
 
 
 def series(runs: Iterable[Trajectory], column: str, smooth: int = 1) -> list[pd.Series]:
@@ -117,15 +118,21 @@ def styles(labels: Sequence) -> Iterable[tuple]:
     return zip(labels, CYCLE, DASHES, strict=False)
 
 
-def band(axes: Axes, curves: list[pd.Series], colour: str, style: object, label: str) -> None:
+def band(
+    axes: Axes, curves: list[pd.Series], colour: str, style: object, label: str, end: int = 0
+) -> None:
     """Mean of the curves, with their range, at the steps that all of them have.
 
-    Curves that end before the others, of runs that diverged, stand alone, with a cross at their end.
+    Curves that end before the step ``end``, of runs that diverged, stand alone, with a cross at their end.
     """
-    end = max(curve.index[-1] for curve in curves)
     for curve in (curve for curve in curves if curve.index[-1] < end):
-        axes.plot(curve.index, curve, "x", color=colour, ls=style, lw=0.8, markevery=[-1])
-    curves = [curve for curve in curves if curve.index[-1] == end]
+        axes.plot(
+            curve.index, curve, "x", color=colour, ls=style, lw=0.8, markevery=[-1], label=label
+        )
+        label = None
+    curves = [curve for curve in curves if curve.index[-1] >= end]
+    if not curves:
+        return
     joined = pd.concat(curves, axis=1, join="inner").dropna()
     axes.plot(joined.index, joined.mean(axis=1), color=colour, ls=style, label=label)
     if len(curves) > 1:

@@ -28,7 +28,7 @@ def losses(study: SwitchStudy) -> Picture:
     axes.set(yscale="log", xlabel="step", ylabel="training loss L(θ)")
     log_ticks(axes)
     mark_switch(axes, study)
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower left")
     return Picture(figure, f"Training loss over steps, {setting(study)}")
 
 

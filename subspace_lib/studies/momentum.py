@@ -38,7 +38,6 @@ QUICK = {
     "record_every": 20,
     "spectrum_every": 400,
 }
-FINER = "Adam, half the angle"  # Bulk-Adam in a subspace that is followed more closely
 Key = tuple[str, str, int]  # label of a rule, projection or "window", seed
 
 
@@ -50,8 +49,7 @@ class MomentumParameters(StudyParameters):
     first seed. ``anchors`` are the first steps of windows in which updates are measured; those from
     ``switch_step`` on are judged. ``project`` says what the Dom- and Bulk- versions project: the final
     update, the gradient before it enters the rule, or both. The other ways are run on the first seed for
-    ``alternative_steps`` after the switch, Bulk-Adam's to the end, as is Bulk-Adam at half the
-    ``target_angle``.
+    ``alternative_steps`` after the switch, Bulk-Adam's to the end.
     """
 
     adam_learning_rate: float = Field(1e-4, gt=0)
@@ -180,8 +178,6 @@ class MomentumParameters(StudyParameters):
                 changes = {"project": way, "steps": self.steps if long else self.alternative_end}
                 run = self.switch_run(seed, optimizer, projection, **changes)
                 found[f"{self.label(optimizer)}, {way}", projection, seed] = run
-        finer = self.switch_run(seed, "adam", "bulk", target_angle=self.target_angle / 2)
-        found[FINER, "bulk", seed] = finer
         return found
 
 
@@ -214,11 +210,10 @@ class MomentumStudy:
         )
 
     def bulk_adam(self) -> dict[str, Trajectory]:
-        """Bulk-Adam of the first seed, by what is projected, and in a subspace at half the angle."""
+        """Bulk-Adam of the first seed, by what is projected."""
         p, seed = self.parameters, self.parameters.seeds[0]
         labels = {f"{p.project} projected": "Adam"}
         labels |= {f"{way} projected": f"Adam, {way}" for way in p.alternatives}
-        labels["half the angle"] = FINER
         return {name: self.runs[label, "bulk", seed] for name, label in labels.items()}
 
     def windows(self, label: str) -> list[Trajectory]:
