@@ -66,11 +66,8 @@ from subspace_lib.studies.sam import SamParameters, sam_study
 
 parameters = notebook.parameters(globals(), SamParameters)
 study = sam_study(parameters)  # loaded from results/, or computed and kept there
-everything = [
-    *study.minibatch.trajectories.values(),
-    *study.edge.trajectories.values(),
-    *study.rhos.values(),
-]
+everything = [*study.minibatch.trajectories.values(), *study.edge.trajectories.values()]
+everything += study.rhos.values()
 notebook.in_force(study.minibatch.parameters, everything)
 
 # %% [markdown]
