@@ -106,6 +106,9 @@ figures.rhos(study)
 # %% mystnb={"figure": {"caption": "Minibatch runs: sine of the largest principal angle between the basis and the dominant subspace, at its oldest: measured turn (coloured) and certified bound (grey), all seeds; dotted: the target. SAM itself is followed at recorded rows only. **What to see:** the projected runs against the target.", "name": "fig-sam-angle"}}
 figures.angles(study.minibatch)
 
+# %% mystnb={"figure": {"caption": "Full-batch runs: the same. **What to see:** Dom-SAM near its target; where Bulk-SAM stands above it.", "name": "fig-sam-edge-angle"}}
+figures.angles(study.edge)
+
 # %%
 notebook.cost(study.minibatch)
 

@@ -116,7 +116,7 @@ figures.losses(study.switch("adam"))
 # gradient in the dominant subspace moves the bulk, where that does not lower it. So a projected update may climb;
 # {doc}`07b_momentum_theory` derives where each way comes to rest. With both projected, a step goes downhill.
 # C8 is judged with the update projected, as was fixed before the runs; it diverges. The other two have the same
-# target angle and learn to the end: it is that projection that fails, not learning in the bulk.
+# target angle and, on the first seed, learn to the end: it is that projection that fails, not learning in the bulk.
 
 # %% mystnb={"figure": {"caption": "Bulk-Adam, first seed, with the update projected, the gradient before it enters the rule's state, or both; dotted: the switch. **What to see:** that only the run with the update alone projected diverges, and that the others do as well as Adam.", "name": "fig-bulk-adam"}}
 figures.bulk_adam(study)
