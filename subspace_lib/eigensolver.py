@@ -47,12 +47,14 @@ class RitzPairs:
 
 
 def multiply(operator: Operator, block: Tensor) -> Tensor:
-    """``operator @ block``, checked to be finite.
+    """``operator @ block``, checked to be finite, in memory of its own: callers overwrite it.
 
     Raises:
         NonFiniteProduct: the product has NaN or inf.
     """
     product = operator @ block
+    if product.untyped_storage().data_ptr() == block.untyped_storage().data_ptr():
+        product = product.clone()
     if not torch.isfinite(product.sum()):  # a sum is finite only where all terms are
         raise NonFiniteProduct(
             "A Hessian product has NaN or inf: the loss has diverged; lower learning_rate."
@@ -68,20 +70,31 @@ def orthonormalize(block: Tensor, against: Tensor | None = None) -> Tensor:
     """
     tiny = 100 * torch.finfo(block.dtype).eps
     norms = block.norm(dim=0)
-    block = block[:, norms > 0] / norms[norms > 0]
+    block = block.T[norms > 0].T  # a copy, columns contiguous, in whose memory the rest happens
+    block /= norms[norms > 0]
     for _ in range(2):
         if against is not None and against.shape[1]:
-            block = block - against @ (against.T @ block)
+            block.T.addmm_((against.T @ block).T, against.T, alpha=-1)
         if not block.shape[1]:
             return block
         values, vectors = torch.linalg.eigh(block.T @ block)
         keep = values > tiny * values.max().clamp_min(tiny)
-        if (
-            against is not None
-        ):  # what is left of a unit column after projection must be more than noise
+        if against is not None:
+            # what is left of a unit column after projection must be more than noise
             keep &= values > tiny**1.5
-        block = block @ (vectors[:, keep] / values[keep].sqrt())
+        block = rotate_(block, vectors[:, keep] / values[keep].sqrt())
     return block
+
+
+def nearest_orthonormal(block: Tensor) -> Tensor:
+    """The orthonormal columns nearest to those of a block (D, m) of full rank, in the same order.
+
+    V (VᵀV)^(−1/2). Source: Löwdin 1950.
+    """
+    if not block.shape[1]:
+        return block
+    values, vectors = torch.linalg.eigh(_gram(block))
+    return block @ ((vectors * values.rsqrt()) @ vectors.T).to(block.dtype)
 
 
 def rayleigh_ritz(basis: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,6 +133,107 @@ def residual_gram(basis: Tensor, product: Tensor) -> Tensor:
     return gram
 
 
+class Krylov:
+    """What a block Krylov method knows of A: ``A Q = B T`` with B = [Q, F], all columns orthonormal.
+
+    Q (D, q) has been multiplied, F (D, b) holds what is left of the products, T = BᵀAQ (q + b, q) is small
+    and in float64. The residual of a Ritz pair θ, Q y is F T_F y with T_F the last b rows of T: how good
+    a pair is needs no vector of length D, memory is that of B alone, and rotations wait for a restart.
+
+    Args:
+        operator: A; memory: (capacity, D), rows that will hold Bᵀ; more are added when they are used up.
+
+    Source: Stewart, A Krylov–Schur algorithm for large eigenproblems, 2001, with blocks.
+    """
+
+    def __init__(self, operator: Operator, memory: Tensor):
+        self.operator = operator
+        self.columns = self.multiplied = 0
+        self._rows = memory
+        self.table = memory.new_zeros(0, 0, dtype=torch.float64)
+
+    def add(self, block: Tensor) -> None:
+        """New directions (D, m), orthonormal to each other and to B, as the last columns of F."""
+        end = self.columns + block.shape[1]
+        if end > len(self._rows):
+            grown = self._rows.new_empty(end + 4, len(block))
+            grown[: self.columns] = self._rows[: self.columns]
+            self._rows = grown
+        self._rows[self.columns : end] = block.T
+        self.table = torch.cat([self.table, self.table.new_zeros(block.shape[1], self.multiplied)])
+        self.columns = end
+
+    @property
+    def basis(self) -> Tensor:
+        """Q, of shape (D, q)."""
+        return self._rows[: self.multiplied].T
+
+    @property
+    def everything(self) -> Tensor:
+        """B = [Q, F], of shape (D, q + b)."""
+        return self._rows[: self.columns].T
+
+    def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ritz values θ (q,), descending; rotation Y (q, q) to Ritz vectors Q Y; residuals T_F Y (b, q)."""
+        small = self.table[: self.multiplied]
+        values, rotation = torch.linalg.eigh((small + small.T) / 2)
+        values, rotation = values.flip(0), rotation.flip(1)
+        return values, rotation, self.table[self.multiplied :] @ rotation
+
+    def advance(self, count: int) -> None:
+        """Multiply the first ``count`` columns of F, which join Q; what is new in the products joins F."""
+        front = self._rows[self.multiplied : self.multiplied + count].T
+        fresh, inside, left = _split(multiply(self.operator, front), self.everything)
+        self.add(fresh)
+        self.multiplied += count
+        self.table = torch.cat([self.table, torch.cat([inside, left])], 1)
+
+    def turn_rest(self, rotation: Tensor) -> None:
+        """F ← F R for an orthogonal R (b, b)."""
+        rotate_(self._rows[self.multiplied : self.columns].T, rotation.to(self._rows.dtype))
+        self.table[self.multiplied :] = rotation.T @ self.table[self.multiplied :]
+
+    def put_in_front(self, column: Tensor) -> None:
+        """A new direction (D, 1), orthonormal to B, as the first column of F."""
+        self.add(column)
+        swap = [self.multiplied, self.columns - 1]
+        self._rows[swap] = self._rows[swap[::-1]]
+        self.table[swap] = self.table[swap[::-1]]
+
+    def restart(self, values: Tensor, rotation: Tensor, keep: int) -> None:
+        """Q ← Q Y for the first ``keep`` Ritz vectors; the rest is forgotten, and the relation holds."""
+        rotation = rotation[:, :keep]
+        rotate_(self.basis, rotation.to(self._rows.dtype))
+        left = self.table[self.multiplied :] @ rotation
+        self.table = torch.cat([torch.diag(values[:keep]), left])
+        for to, row in enumerate(range(self.multiplied, self.columns), keep):
+            self._rows[to] = self._rows[row]
+        self.multiplied, self.columns = keep, keep + len(left)
+
+
+def _split(block: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """W = B C + F L for a block W (D, m), overwritten, and an orthonormal basis B (D, q).
+
+    F (D, b), b ≤ m, is orthonormal and orthogonal to B. What is below 100 ε of the largest column is
+    rounding and left out. C (q, m) and L (b, m) are in float64.
+    """
+    inside = block.new_zeros(basis.shape[1], block.shape[1], dtype=torch.float64)
+    left = torch.eye(block.shape[1]).to(inside)
+    tiny = 100 * torch.finfo(block.dtype).eps
+    floor = (tiny * float(block.norm(dim=0).max())) ** 2
+    for _ in range(2):  # one sweep loses orthogonality where columns nearly depend
+        overlap = basis.T @ block
+        block.T.addmm_(overlap.T, basis.T, alpha=-1)  # so, because the columns are contiguous
+        inside += overlap.double() @ left
+        squares, mix = torch.linalg.eigh(_gram(block))
+        keep = squares > floor
+        root, mix = squares[keep].sqrt(), mix[:, keep]
+        block = rotate_(block, (mix / root).to(block.dtype))
+        left = (root[:, None] * mix.T) @ left
+        floor = 0.25  # of a unit column that was no rounding, more than this is left
+    return block, inside, left
+
+
 def top_eigenpairs(
     operator: Operator,
     k: int,
@@ -150,7 +264,8 @@ def top_eigenpairs(
         angle: stop earlier, when ``angle_bound`` certifies this sine for the first k vectors.
         max_products: budget; when it is spent, what has been reached is returned with
             ``converged=False``.
-        max_basis: columns kept at most, default 3 (max(b, k + extra) + 4).
+        max_basis: columns multiplied and kept at most, default 3 (max(b, k + extra) + 4). The memory is
+            that of so many columns and about 2 b more.
 
     Returns:
         max(b, k + extra) pairs, or D if that is less.
@@ -169,45 +284,52 @@ def top_eigenpairs(
     wanted = min(dim, max(width, k + extra))
     limit = min(dim, max_basis or 3 * (wanted + 4))
     generator = torch.Generator(device="cpu").manual_seed(0)
-    basis = _fill(orthonormalize(start), min(width, dim), generator)
-    product = multiply(operator, basis)
-    products = basis.shape[1]
+    capacity = limit + width if width < wanted else 2 * width
+    empty, start = (
+        start.new_empty(dim, 0),
+        orthonormalize(start),
+    )  # perhaps the last hold on the old one
+    krylov = Krylov(operator, start.new_empty(capacity, dim))
+    krylov.add(_fill(start, min(width, dim), generator))
+    del start
+    krylov.advance(krylov.columns)
+    products = krylov.multiplied
     while True:
-        values, rotation = rayleigh_ritz(basis, product)
-        basis, product = rotate_(basis, rotation), rotate_(product, rotation)
-        size = basis.shape[1]
-        gram = residual_gram(basis, product)
-        norms = gram.diagonal().sqrt()
+        exact, rotation, left = krylov.ritz()
+        size, values = krylov.multiplied, exact.to(empty.dtype)
+        norms = left.norm(dim=0)
         goal = _goal(values, k, tolerance)
         done = size >= min(k, dim) and bool((norms[:k] <= goal[:k]).all())
         if angle is not None and not done and size > k:
             ceiling = float(values[k]) + float(norms[k])
-            done = angle_bound(values[:k], gram[:k, :k], ceiling) <= angle
+            done = angle_bound(values[:k], left[:, :k].T @ left[:, :k], ceiling) <= angle
+            done &= not poor_guard(values, norms, k)
         if done and 1 < width < k and comes(values[:k], width, tolerance):
-            wide = _fill(basis[:, :0], wanted, generator)
+            wide = _fill(empty, wanted, generator)
             again = top_eigenpairs(
                 operator, k, wide, extra=extra, tolerance=tolerance, angle=angle,
                 max_products=max(wanted, max_products - products), max_basis=max_basis,
             )  # fmt: skip
             return replace(again, products=again.products + products)
         if (done and size >= wanted) or products >= max_products or size >= dim:
-            kept = slice(0, min(wanted, size))
-            return RitzPairs(values[kept], basis[:, kept], norms[kept].to(values), products, done)
-        if done or (
-            size < k and not (norms > goal).any()
-        ):  # too few pairs, and nothing left to improve
-            fresh = _fill(basis, size + 1, generator)[:, size:]
-        else:
-            fresh = _directions(basis, product, values, gram, goal, k)
-            if not fresh.shape[1]:  # residuals at the limit of precision: look elsewhere once
-                fresh = _fill(basis, size + 1, generator)[:, size:]
-        if size + fresh.shape[1] > limit:
-            keep = min(wanted + 4, size, limit - fresh.shape[1])
-            basis, product = basis[:, :keep], product[:, :keep]
-        fresh = fresh[:, : max_products - products]
-        basis = stack(basis, fresh)
-        product = stack(product, multiply(operator, fresh))
-        products += fresh.shape[1]
+            kept = min(wanted, size)
+            krylov.restart(exact, rotation, kept)
+            return RitzPairs(
+                values[:kept], krylov.basis, norms[:kept].to(values), products, done
+            )  # fmt: skip
+        count = 0 if done else _directions(krylov, left[:, :k] / goal[:k])
+        if not count:  # too few pairs, and nothing left to improve
+            count = _elsewhere(krylov, generator)
+        count = min(count, max_products - products)
+        if size + count > limit:
+            krylov.restart(exact, rotation, min(wanted + 4, size, limit - count))
+        krylov.advance(count)
+        products += count
+
+
+def poor_guard(values: Tensor, norms: Tensor, k: int) -> bool:
+    """Whether pair k + 1 has a residual above half its distance to θ_k: it may hide an eigenvalue there."""
+    return float(norms[k]) > (float(values[k - 1]) - float(values[k])) / 2
 
 
 def comes(values: Tensor, times: int, tolerance: float) -> bool:
@@ -224,16 +346,26 @@ def _goal(values: Tensor, k: int, tolerance: float) -> Tensor:
     return own.clamp_max(tolerance * float(scale)).double()
 
 
-def _directions(
-    basis: Tensor, product: Tensor, values: Tensor, gram: Tensor, goal: Tensor, k: int
-) -> Tensor:
-    """Where to expand: the principal directions of the first k residuals that miss their goals."""
-    k = min(k, len(gram))
-    relative = gram[:k, :k] / goal[:k, None] / goal[:k]
-    sizes, mix = torch.linalg.eigh(relative)
-    mix = (mix[:, sizes > 0.25] / goal[:k, None]).to(basis.dtype)
-    residual = product[:, :k] @ mix - basis[:, :k] @ (values[:k, None] * mix)
-    return orthonormalize(residual, against=basis)
+def _directions(krylov: Krylov, missed: Tensor) -> int:
+    """Turn F so that its first columns are where to expand, and say how many of them.
+
+    These are the principal directions of the wanted pairs' residuals over their goals, (b, k), as many as
+    exceed a half.
+    """
+    sizes, mix = torch.linalg.eigh(missed @ missed.T)
+    krylov.turn_rest(mix.flip(1))
+    return int((sizes > 0.25).sum())
+
+
+def _elsewhere(krylov: Krylov, generator: torch.Generator) -> int:
+    """A random direction to expand by, or one of F where B spans the whole space already."""
+    basis = krylov.everything
+    column = basis[:, :0]
+    while not column.shape[1] and basis.shape[1] < len(basis):
+        column = orthonormalize(torch.randn(len(basis), 1, generator=generator).to(basis), basis)
+    if column.shape[1]:
+        krylov.put_in_front(column)
+    return 1
 
 
 def power_step(
@@ -336,6 +468,15 @@ def clearest_cut(values: Tensor, k: int, within: int = 5) -> int:
     if last < first:
         return k
     return first + int((top[first - 1 : last] / top[first : last + 1]).argmax())
+
+
+def _gram(block: Tensor) -> Tensor:
+    """VᵀV of a block (D, m), multiplied and added in float64."""
+    gram = block.new_zeros(block.shape[1], block.shape[1], dtype=torch.float64)
+    for rows in block.split(SLICE):
+        rows = rows.double()
+        gram += rows.T @ rows
+    return gram
 
 
 def sin_largest_angle(first: Tensor, second: Tensor) -> float:

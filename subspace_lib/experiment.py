@@ -14,7 +14,9 @@ from subspace_lib.models import CHUNKS, MODELS
 from subspace_lib.objective import LOSSES
 from subspace_lib.optimizers import OPTIMIZERS, PROJECTIONS, WITH_BETA
 
-NUMERICS = 3  # raised whenever the code changes the numbers that a description leads to
+# Raised whenever the code changes the numbers that a description leads to by more than what the description
+# leaves open: rounding, which differs between processors too, and a basis within its target angle.
+NUMERICS = 3
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
 # Younger than the oldest stored runs: described, and hashed, only where they differ from their default.
 LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes", "record_spans", "project",

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from subspace_lib.matmul import fast_matmul
+
 
 def mse(outputs: Tensor, labels: Tensor) -> Tensor:
     """Mean over samples of ½ Σ_c (f_c − onehot_c)². Outputs (n, C), labels (n,) int64; a scalar."""
@@ -107,6 +109,7 @@ class Objective:
         """Mean loss over the given rows of the data (differentiable in θ)."""
         return self.loss(self.outputs(theta, self.inputs[rows]), self.labels[rows])
 
+    @fast_matmul()
     @torch.no_grad()
     def evaluate(self, theta: Tensor, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
         """Mean loss and accuracy (a fraction) of θ on any data set, forward passes only."""
@@ -117,6 +120,7 @@ class Objective:
             correct += int((outputs.argmax(1) == y).sum())
         return loss / len(labels), correct / len(labels)
 
+    @fast_matmul()
     def gradient(self, theta: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Loss (scalar) and gradient (D,) over the given rows, or over all data in chunks."""
         if rows is not None:
@@ -131,6 +135,7 @@ class Objective:
             gradient.add_(part_gradient, alpha=weight)
         return loss, gradient
 
+    @fast_matmul()
     def weighted_gradient(self, theta: Tensor, weights: Tensor) -> Tensor:
         """Σ_i w_i ∇ℓ_i(θ) over all data, for weights (N,) of any sign; shape (D,)."""
         self.gradient_equivalents += 1
@@ -143,6 +148,7 @@ class Objective:
             total += gradient
         return total
 
+    @fast_matmul()
     def gradient_variance(self, theta: Tensor, basis: Tensor) -> tuple[Tensor, float]:
         """How the gradients of single samples scatter: S = (1/N) Σ_i (∇ℓ_i − g)(∇ℓ_i − g)ᵀ.
 
@@ -168,6 +174,7 @@ class Objective:
             mean.double() @ mean.double()
         )
 
+    @fast_matmul()
     @torch.no_grad()
     def slopes(self, theta: Tensor, block: Tensor) -> Tensor:
         """v_jᵀ∇ℓ_i(θ) of every sample i along every column v_j of a block (D, m); shape (N, m).
@@ -183,6 +190,7 @@ class Objective:
                 found[part, j] = torch.func.jvp(losses, (theta,), (column.contiguous(),))[1]
         return found
 
+    @fast_matmul()
     def mean_output_gradients(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of mean outputs: ∇ mean_i f_c (D, C), and ∇ mean over each class a of f_c (D, C²).
 
@@ -276,6 +284,7 @@ class Hessian:
         """The Hessian at the same θ of the loss on a fixed subset of the data."""
         return type(self)(self.objective, self.theta, samples)
 
+    @fast_matmul()
     def __matmul__(self, block: Tensor) -> Tensor:
         objective, share = self.objective, self._samples / len(self.objective)
         if self._rows is None:

@@ -15,7 +15,9 @@ from subspace_lib.eigensolver import (
     clearest_cut,
     comes,
     multiply,
+    nearest_orthonormal,
     orthonormalize,
+    poor_guard,
     power_step,
     rayleigh_ritz,
     residual_gram,
@@ -68,7 +70,9 @@ class DominantSubspace:
     Guards and probe look for eigenvalues that rise from outside. Within ``LEAN`` steps of a refresh
     that had all of them, and while λ_{k+1} < ``CLEAR`` λ_k, a refresh is lean: it multiplies the k vectors
     and one watcher, the first guard with a tenth of the probe. Where the gap is small, guards are added
-    one at a refresh until the last is below ``CLEAR`` λ_k.
+    one at a refresh until the last is below ``CLEAR`` λ_k. With ``watch`` above 1, while λ_{k+1} is below
+    ``WIDE`` λ_k, the watcher too takes part only every so many steps; the certificates in between assume
+    that λ_{k+1} has risen half way to λ_k since it was last seen.
 
     With ``refresh="adaptive"`` the interval to the next refresh follows the measured turn: it grows, by
     at most 2, while the turn stays below 0.6 of the target, and shrinks when it does not.
@@ -80,16 +84,19 @@ class DominantSubspace:
         target: sine of the largest angle that is aimed for.
         max_interval: the longest adaptive interval, in steps.
         correction: samples of a fixed subset of the data on which each refresh takes a second power
-            step: their Hessian sees only what the first has moved. k more products at that size; it
-            helps where the gap is clear, not where it is small (chapter 12). 0 for none.
+            step for what lies outside of the block: their Hessian sees only what the first step has moved.
+            k more products at that size. Where they say that the first step was enough, a turn beyond
+            the target costs no second pass. 0 for none.
+        watch: steps after which the watcher takes part again, ≥ 1.
         seed: of the cold start's random block.
 
     Raises:
-        ValueError: k + guards ≥ D.
+        ValueError: k + guards ≥ D, or watch < 1.
     """
 
     LEAN = 20
     CLEAR = 0.85
+    WIDE = 0.6
     MAX_GUARDS = 10
     BUDGET = 6  # times k + guards products, for a refresh whose certificate fails
 
@@ -103,19 +110,27 @@ class DominantSubspace:
         target: float = 0.05,
         max_interval: int = 100,
         correction: int = 0,
+        watch: int = 1,
         seed: int = 0,
     ):
+        if watch < 1:
+            raise ValueError(f"watch = {watch} must be at least 1 step.")
         if k + guards >= objective.dim:
             raise ValueError(f"k + guards = {k + guards} must be below D = {objective.dim}.")
         self.objective, self.k, self.guards = objective, k, guards
         self.policy, self.target, self.max_interval = refresh, target, max_interval
-        self.correction = correction
+        self.correction, self.watch = correction, watch
         self._generator = torch.Generator().manual_seed(seed)
-        self.vectors: Tensor | None = None  # (D, k + guards); after a lean refresh (D, k + 1)
+        self.vectors: Tensor | None = (
+            None  # (D, k + guards); after a lean refresh (D, k + 1) or (D, k)
+        )
         self._spare: Tensor | None = None  # then the other guards, as they were
         self.interval = 1
         self.last_step = -1
-        self._clear, self._full_step = False, 0  # is the gap clear, and the last refresh not lean
+        self._ratio = math.inf  # upper bound on λ_{k+1} over λ_k when a guard was last multiplied
+        self._full_step = self._watch_step = (
+            0  # of the last refresh that was not lean, had a watcher
+        )
 
     @property
     def basis(self) -> Tensor:
@@ -158,20 +173,26 @@ class DominantSubspace:
         cold = self.vectors is None
         if cold:
             self.vectors = self._cold_start(hessian, theta)
-        lean = self._clear and step - self._full_step < self.LEAN and not (measure or cold)
-        block, width = self._block(probe, lean)
-        old = self.vectors = _copy(block[:, : self.k])
+        lean = self._ratio < self.CLEAR and step - self._full_step < self.LEAN
+        lean = lean and not (measure or cold)
+        watched = not (lean and self._ratio < self.WIDE and step - self._watch_step < self.watch)
+        block, width = self._block(probe, lean, watched)
+        old, self.vectors = block[:, : self.k], None  # memory: the block holds the basis now
         product = multiply(hessian, block)
         values, rotation = rayleigh_ritz(block, product)
         norms, bound = self._certificate(block, product, values, rotation)
         curvature = None if lean else self._curvature(probe, block, values, rotation)
         width = width if lean else self._width(values, width)
-        self.vectors = self._advance(hessian, block, product, values, rotation)[:, :width]
+        moved, settled = self._advance(hessian, block, product, values, rotation)
+        self.vectors = moved[:, :width]
+        del product, moved
+        if watched:
+            self._watch_step = step
         if not lean:
             self._full_step = step
         determined = not math.isnan(bound)
         turn = sin_largest_angle(old, self.basis if determined else self.vectors)
-        if determined and turn > self.target:
+        if determined and turn > self.target and not settled:
             self._solve(hessian)
             turn = sin_largest_angle(old, self.basis)
         self.vectors = _columnwise(self.vectors)
@@ -198,8 +219,9 @@ class DominantSubspace:
             "vectors": self.vectors.T,
             "spare": self.vectors.T[:0] if self._spare is None else self._spare.T,
             "schedule": torch.tensor(
-                [self.interval, self.last_step, self._full_step, int(self._clear)]
+                [self.interval, self.last_step, self._full_step, self._watch_step]
             ),
+            "ratio": torch.tensor(self._ratio, dtype=torch.float64),
             "generator": self._generator.get_state(),
         }
 
@@ -207,8 +229,9 @@ class DominantSubspace:
         """Continue from ``state()``."""
         self.vectors, spare = state["vectors"].T, state["spare"].T
         self._spare = spare if spare.shape[1] else None
-        self.interval, self.last_step, self._full_step, clear = state["schedule"].tolist()
-        self._clear = bool(clear)
+        schedule = state["schedule"].tolist()
+        self.interval, self.last_step, self._full_step, self._watch_step = schedule
+        self._ratio = float(state["ratio"])
         self._generator.set_state(state["generator"])
 
     def _cold_start(self, hessian: Hessian, theta: Tensor) -> Tensor:
@@ -219,25 +242,46 @@ class DominantSubspace:
         """
         narrow = min(3, len(theta))
         start = torch.randn(len(theta), narrow, generator=self._generator).to(theta)
-        pairs = top_eigenpairs(hessian, self.k, start, extra=self.guards, tolerance=1e-3)
+        width = self.k + self.guards
+        pairs = top_eigenpairs(
+            hessian, self.k, start, extra=self.guards, tolerance=1e-3,
+            # With what is left of the products, and the first block: 3 (k + guards) vectors.
+            max_basis=max(2 * (width - narrow), width + narrow),
+        )  # fmt: skip
         if self.k <= narrow or comes(pairs.values[: self.k], narrow, 1e-3):
-            width = self.k + self.guards
             start = torch.randn(len(theta), width, generator=self._generator).to(theta)
             pairs = top_eigenpairs(hessian, width, start, tolerance=1e-3)
         return pairs.vectors
 
-    def _block(self, probe: Tensor, lean: bool) -> tuple[Tensor, int]:
+    def _block(self, probe: Tensor, lean: bool, watched: bool) -> tuple[Tensor, int]:
         """Orthonormal columns to multiply, the basis first, and how many of them to keep."""
-        k, vectors = self.k, self.vectors
+        k = self.k
+        if not watched:
+            self._set_aside(k)
+            return self.vectors, k
         if lean:
-            if self._spare is None:
-                self._spare = _copy(vectors[:, k + 1 :])
-            watcher = vectors[:, k] + 0.1 * probe / probe.norm().clamp_min(1e-30)
+            if self.vectors.shape[1] == k:
+                self._take_back(1)
+            self._set_aside(k + 1)
+            watcher = self.vectors[:, k] + 0.1 * probe / probe.norm().clamp_min(1e-30)
             return stack(self.basis, orthonormalize(watcher[:, None], self.basis)), k + 1
-        if self._spare is not None:
-            vectors = stack(vectors, orthonormalize(self._spare, vectors))
-            self._spare = None
+        self._take_back()
+        vectors = self.vectors
         return stack(vectors, orthonormalize(probe[:, None], vectors)), vectors.shape[1]
+
+    def _set_aside(self, count: int) -> None:
+        """Keep all but the first ``count`` columns as they are, for a later refresh."""
+        rest = self.vectors[:, count:]
+        if rest.shape[1]:
+            self._spare = _copy(rest) if self._spare is None else stack(rest, self._spare)
+            self.vectors = self.vectors[:, :count]
+
+    def _take_back(self, count: int | None = None) -> None:
+        """Add the first ``count`` guards that were set aside, or all of them."""
+        if self._spare is not None:
+            guards, rest = self._spare[:, :count], self._spare[:, count:] if count else None
+            self.vectors = stack(self.vectors, orthonormalize(guards, self.vectors))
+            self._spare = rest if rest is not None and rest.shape[1] else None
 
     def _certificate(
         self, block: Tensor, product: Tensor, values: Tensor, rotation: Tensor
@@ -252,16 +296,21 @@ class DominantSubspace:
         k = self.k
         leading = rotation[:, : k + 1].double()
         gram = leading.T @ residual_gram(block, product) @ leading
-        norms = gram.diagonal().sqrt()
-        # Guards that sit among negative eigenvalues say nothing of those near zero, which there always are.
-        ceiling = max(0.0, float(values[k]) + float(norms[k]))
+        norms, last = gram.diagonal().sqrt(), float(values[k - 1])
+        if len(values) == k:  # no guard: see ``watch``
+            ceiling, poor = (1 + self._ratio) / 2 * last, False
+        else:
+            # Guards among negative eigenvalues say nothing of those near zero, which there always are.
+            ceiling = max(0.0, float(values[k]) + float(norms[k]))
+            poor = poor_guard(values, norms, k)
+            self._ratio = ceiling / last if last > 0 else math.inf
+        self._ceiling = ceiling
         bound = angle_bound(values[:k], gram[:k, :k], ceiling)
         if not math.isnan(bound):
             old = torch.eye(len(rotation), k, dtype=rotation.dtype, device=rotation.device)
             bound = min(1.0, bound + sin_largest_angle(old, rotation[:, :k]))
-            if float(norms[k]) > (float(values[k - 1]) - float(values[k])) / 2:
-                bound = 1.0  # a guard as poor as this may hide an eigenvalue above the ceiling
-        self._clear = ceiling < self.CLEAR * float(values[k - 1])
+            if poor:
+                bound = 1.0
         return norms[:k], bound
 
     def _curvature(
@@ -272,28 +321,43 @@ class DominantSubspace:
 
     def _advance(
         self, hessian: Hessian, block: Tensor, product: Tensor, values: Tensor, rotation: Tensor
-    ) -> Tensor:
-        """The columns for θ, by a power step, or where θ_k ≤ 0 forbids that, by solving anew."""
+    ) -> tuple[Tensor, bool]:
+        """The columns for θ, and whether they are known to be near enough without a further pass.
+
+        They come by a power step, or where θ_k ≤ 0 forbids that, by solving anew.
+        """
         if values[self.k - 1] <= 1e-3 * values[0].clamp_min(0):
-            start = rotate_(block, rotation)
-            return top_eigenpairs(hessian, self.k, start).vectors
+            start = rotate_(_copy(block), rotation)
+            # The first guard has to converge too, or it could hide an eigenvalue from the next certificate.
+            return top_eigenpairs(hessian, self.k + 1, start).vectors, False
         whole = _copy(product) if self.correction else None
         moved = power_step(block, product, values, rotation, self.k)[1]
-        return self._correct(hessian, block, whole, moved) if self.correction else moved
+        if whole is None:
+            return moved, False
+        return self._correct(hessian, block, whole, moved)
 
-    def _correct(self, hessian: Hessian, block: Tensor, product: Tensor, moved: Tensor) -> Tensor:
-        """A second power step for the k vectors, from H V' ≈ H V C + H_sub (V' − V C), C = VᵀV'.
+    def _correct(
+        self, hessian: Hessian, block: Tensor, product: Tensor, moved: Tensor
+    ) -> tuple[Tensor, bool]:
+        """A second power step outside of the block, from H V' ≈ H V C + H_sub (V' − V C), C = VᵀV'.
 
         What the first step has added to the span, V' − V C, is small, so the Hessian of a subset of the
-        data will do for it.
+        data will do for it. Inside of the block all data have spoken, and a subset would mix vectors
+        whose eigenvalues are close. Says whether the angle of V' itself, as far as the subset can tell,
+        is within the target; where it is not, V' stays as it is.
         """
-        first = _copy(moved[:, : self.k])
+        first = moved[:, : self.k]
         overlap = block.T @ first
-        added = first - block @ overlap
-        product = _columnwise(product @ overlap + hessian.on(self.correction) @ added)
-        values, rotation = rayleigh_ritz(first, product)
-        first = power_step(first, product, values, rotation, self.k)[1]
-        return stack(first, orthonormalize(moved[:, self.k :], first))
+        image = product @ overlap + hessian.on(self.correction) @ (first - block @ overlap)
+        values = (first * image).sum(0)
+        image -= moved @ (moved.T @ image)
+        bound = angle_bound(values, (image.T @ image).double(), self._ceiling)
+        if not bound <= self.target:  # too much is left to be seen on a subset
+            return moved, False
+        first = nearest_orthonormal(first + image / values)
+        guards = moved[:, self.k :]
+        guards = nearest_orthonormal(guards - first @ (first.T @ guards))
+        return stack(first, guards), True
 
     def _width(self, values: Tensor, width: int) -> int:
         """Columns to keep of a block of ``width`` vectors and the probe.
@@ -311,9 +375,12 @@ class DominantSubspace:
 
     def _solve(self, hessian: Hessian) -> None:
         """Go on at the same θ until the certificate holds, or the budget is spent."""
+        if self.vectors.shape[1] == self.k:
+            self._take_back()
+        budget = self.BUDGET * self.vectors.shape[1]
+        held, self.vectors = [self.vectors], None  # given away, not shared: memory
         pairs = top_eigenpairs(
-            hessian, self.k, self.vectors, angle=self.target,
-            max_products=self.BUDGET * self.vectors.shape[1],
+            hessian, self.k, held.pop(), angle=self.target, max_products=budget
         )  # fmt: skip
         self.vectors = pairs.vectors
 

@@ -5,13 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import DEVICES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace_lib.eigensolver import (
+    Krylov,
     NonFiniteProduct,
     angle_bound,
     clearest_cut,
+    nearest_orthonormal,
     orthonormalize,
     power_step,
     rayleigh_ritz,
@@ -22,13 +25,13 @@ from subspace_lib.eigensolver import (
 )
 
 
-def symmetric(values, seed=0, dtype=torch.float64):
+def symmetric(values, seed=0, dtype=torch.float64, device="cpu"):
     """A dense symmetric matrix with the given spectrum, and its eigenvectors in that order."""
     generator = torch.Generator().manual_seed(seed)
     n = len(values)
     q, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
     values = torch.as_tensor(values, dtype=torch.float64)
-    return ((q * values) @ q.T).to(dtype), q.to(dtype)
+    return ((q * values) @ q.T).to(device, dtype), q.to(device, dtype)
 
 
 def ritz_pairs(matrix, block):
@@ -51,8 +54,9 @@ def advance(matrix, block, k):
     return power_step(block, product, *rayleigh_ritz(block, product), k)
 
 
-def start(n, m, seed=1, dtype=torch.float64):
-    return torch.randn(n, m, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+def start(n, m, seed=1, dtype=torch.float64, device="cpu"):
+    block = torch.randn(n, m, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return block.to(device)
 
 
 SPECTRA = {
@@ -68,25 +72,103 @@ SPECTRA = {
 
 @pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
 @pytest.mark.parametrize("k", [1, 4])
-def test_largest_algebraic_values_are_found(spectrum, k):
-    matrix, _ = symmetric(spectrum)
-    pairs = top_eigenpairs(matrix, k, start(60, k + 2), tolerance=1e-9)
+def test_largest_algebraic_values_are_found(spectrum, k, device):
+    matrix, _ = symmetric(spectrum, device=device)
+    pairs = top_eigenpairs(matrix, k, start(60, k + 2, device=device), tolerance=1e-9)
     assert pairs.converged
-    exact = np.sort(spectrum)[::-1][:k]
-    np.testing.assert_allclose(pairs.values[:k], exact, atol=1e-7 * max(1, np.abs(spectrum).max()))
+    exact, scale = np.sort(spectrum)[::-1][:k], max(1, np.abs(spectrum).max())
+    np.testing.assert_allclose(pairs.values[:k].cpu(), exact, atol=1e-7 * scale)
     gram = pairs.vectors.T @ pairs.vectors
-    torch.testing.assert_close(gram, torch.eye(len(gram), dtype=gram.dtype), atol=1e-10, rtol=0)
+    torch.testing.assert_close(gram, torch.eye(len(gram)).to(gram), atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
 @pytest.mark.parametrize("block", [2, 3])
-def test_a_narrow_start_finds_multiple_eigenvalues_too(spectrum, block):
-    matrix, _ = symmetric(spectrum)
-    pairs = top_eigenpairs(matrix, 5, start(60, block), extra=2, tolerance=1e-9)
+def test_a_narrow_start_finds_multiple_eigenvalues_too(spectrum, block, device):
+    matrix, _ = symmetric(spectrum, device=device)
+    first = start(60, block, device=device)
+    pairs = top_eigenpairs(matrix, 5, first, extra=2, tolerance=1e-9)
     assert pairs.converged
-    exact = np.sort(spectrum)[::-1][:5]
-    np.testing.assert_allclose(pairs.values[:5], exact, atol=1e-7 * max(1, np.abs(spectrum).max()))
+    exact, scale = np.sort(spectrum)[::-1][:5], max(1, np.abs(spectrum).max())
+    np.testing.assert_allclose(pairs.values[:5].cpu(), exact, atol=1e-7 * scale)
     assert pairs.vectors.shape == (60, 7)
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
+def test_restarts_keep_the_memory_and_lose_nothing(spectrum):
+    matrix, _ = symmetric(spectrum)
+    widest = 0
+
+    class Watched:
+        def __matmul__(self, block):
+            nonlocal widest
+            widest = max(widest, block.untyped_storage().nbytes() // (8 * 60))
+            return matrix @ block
+
+    pairs = top_eigenpairs(Watched(), 4, start(60, 3), tolerance=1e-9, max_basis=9)
+    exact, scale = np.sort(spectrum)[::-1][:4], max(1, np.abs(spectrum).max())
+    np.testing.assert_allclose(pairs.values[:4], exact, atol=1e-7 * scale)
+    assert pairs.converged
+    assert pairs.products > 9 or spectrum is not SPECTRA["spread"]  # restarted where it is slow
+    assert widest <= 9 + 8  # the solver multiplies in place: all that it holds is behind this block
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    spectrum=st.sampled_from(sorted(SPECTRA)),
+    width=st.integers(1, 6),
+    moves=st.lists(st.sampled_from(["advance", "turn", "restart", "elsewhere"]), max_size=8),
+)
+def test_what_is_known_of_the_operator_holds_after_every_move(seed, spectrum, width, moves):
+    matrix, _ = symmetric(SPECTRA[spectrum], seed)
+    krylov = Krylov(matrix, torch.empty(width, 60, dtype=torch.float64))
+    krylov.add(orthonormalize(start(60, width, seed)))
+    krylov.advance(width)
+    for turn, move in enumerate(moves):
+        rest = krylov.columns - krylov.multiplied
+        if move == "advance" and rest:
+            krylov.advance(1 + seed % rest)
+        elif move == "turn" and rest:
+            krylov.turn_rest(torch.linalg.qr(start(rest, rest, seed))[0])
+        elif move == "restart":
+            values, rotation, _ = krylov.ritz()
+            krylov.restart(values, rotation, 1 + seed % krylov.multiplied)
+        elif move == "elsewhere" and krylov.columns < 60:
+            krylov.put_in_front(orthonormalize(start(60, 1, seed + 1 + turn), krylov.everything))
+            krylov.advance(1)
+        basis, everything = krylov.basis, krylov.everything
+        scale = 1 + np.abs(SPECTRA[spectrum]).max()
+        unit = torch.eye(krylov.columns, dtype=torch.float64)
+        torch.testing.assert_close(everything.T @ everything, unit, atol=1e-10, rtol=0)
+        torch.testing.assert_close(
+            matrix @ basis, everything @ krylov.table, atol=1e-10 * scale, rtol=0
+        )
+
+
+def test_an_operator_that_returns_its_argument_is_not_overwritten():
+    class Identity:
+        def __matmul__(self, block):
+            return block
+
+    pairs = top_eigenpairs(Identity(), 3, start(20, 4))
+    np.testing.assert_allclose(pairs.values, 1, atol=1e-12)
+    torch.testing.assert_close(
+        pairs.vectors.T @ pairs.vectors, torch.eye(4, dtype=torch.float64), atol=1e-12, rtol=0
+    )
+
+
+def test_the_nearest_orthonormal_columns_are_in_the_same_order():
+    block = orthonormalize(start(40, 5))
+    near = block + 0.05 * start(40, 5, seed=2) / 40**0.5
+    found = nearest_orthonormal(near)
+    unit = torch.eye(5, dtype=torch.float64)
+    torch.testing.assert_close(found.T @ found, unit, atol=1e-12, rtol=0)
+    polar = torch.linalg.svd(
+        near, full_matrices=False
+    )  # the nearest, by the singular value theorem
+    torch.testing.assert_close(found, polar.U @ polar.Vh, atol=1e-12, rtol=0)
+    assert float((found.T @ block).diagonal().min()) > 0.99
 
 
 def test_an_angle_asked_for_ends_the_search_early():
@@ -154,6 +236,7 @@ def test_bad_k_and_nonfinite_products_are_refused():
         top_eigenpairs(matrix * math.nan, 2, start(5, 3))
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -162,13 +245,13 @@ def test_bad_k_and_nonfinite_products_are_refused():
     k=st.integers(1, 5),
     guards=st.integers(1, 3),
 )
-def test_no_certificate_is_below_the_true_angle(seed, gap, noise, k, guards):
+def test_no_certificate_is_below_the_true_angle(seed, gap, noise, k, guards, device):
     rng = np.random.default_rng(seed)
     bulk = np.sort(rng.uniform(-3, 1, 40 - k))
     top = 1 + gap * np.cumsum(rng.uniform(0.5, 2, k))
-    matrix, vectors = symmetric(np.r_[bulk, top], seed)
+    matrix, vectors = symmetric(np.r_[bulk, top], seed, device=device)
     exact = vectors[:, -k:]
-    near = vectors[:, -(k + guards) :] + noise / 6 * start(40, k + guards, seed)
+    near = vectors[:, -(k + guards) :] + noise / 6 * start(40, k + guards, seed, device=device)
     block = orthonormalize(near)
     pairs = ritz_pairs(matrix, block)
     bound = certify(pairs, k)

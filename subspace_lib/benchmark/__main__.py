@@ -38,7 +38,11 @@ def machine() -> dict:
 
 
 def main() -> None:
-    parts = [*CASES, "adaptive", "growth", "memory"]
+    calls = {
+        "products": growth.products, "adaptive": adaptive.adaptive, "growth": growth.growth,
+        "memory": growth.memory,
+    }  # fmt: skip
+    parts = [*CASES, *calls]
     parser = argparse.ArgumentParser(prog="python -m subspace_lib.benchmark", description=__doc__)
     parser.add_argument("--part", nargs="*", choices=parts, default=parts)
     torch.set_num_threads(1)
@@ -52,8 +56,7 @@ def main() -> None:
                 CASES[part], functools.partial(print, flush=True)
             ) | {"machine": machine()}
         else:
-            call = {"adaptive": adaptive.adaptive, "growth": growth.growth, "memory": growth.memory}
-            found[part] = {"measured": call[part](), "machine": machine()}
+            found[part] = {"measured": calls[part](), "machine": machine()}
             print(json.dumps(found[part]["measured"], indent=1))
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(found, indent=1) + "\n")

@@ -17,13 +17,14 @@ NEVER = 1_000_000
 def adaptive() -> list[dict]:
     """SGD, Dom-SGD and Bulk-SGD at η = 0.01 for 2,000 steps, and GD at the edge of stability.
 
-    GD with one subspace, and with those of even and odd steps followed apart.
+    GD with one subspace, with a correction on 500 samples, and with those of even and odd steps apart.
     """
     rows = [
         _follow(projection, 0.01, 50, FROM, STEPS, CHECKS)
         for projection in ("none", "dominant", "bulk")
     ]
-    return rows + [_follow("none", 0.08, 5000, 100, 100, 25, period) for period in (1, 2)]
+    edge = ({}, {"correction": 500}, {"period": 2})
+    return rows + [_follow("none", 0.08, 5000, 100, 100, 25, **setting) for setting in edge]
 
 
 def _follow(
@@ -34,12 +35,13 @@ def _follow(
     steps: int,
     checks: int,
     period: int = 1,
+    correction: int = 0,
 ) -> dict:
     """One run from ``first`` on; at random steps its basis is compared with a solution to 1e-4 λ_1."""
     experiment = Experiment(
         learning_rate=learning_rate, batch_size=batch_size, projection=projection,
         switch_step=first, steps=first + steps, record_every=NEVER, spectrum_every=NEVER,
-        period=period,
+        period=period, correction=correction,
     )  # fmt: skip
     chosen = set(random.Random(0).sample(range(first + 50, first + steps), checks))
     run = Run(experiment)
@@ -78,7 +80,8 @@ def _follow(
     plain = 1.0 if batch_size == 5000 else batch_size / 5000
     method = experiment.method if batch_size < 5000 else "GD"
     return {
-        "method": method + (", even and odd steps apart" if period == 2 else ""),
+        "method": method + (", even and odd steps apart" if period == 2 else "")
+        + (f", corrected on {correction} samples" if correction else ""),
         "learning_rate": learning_rate, "steps": steps, "refreshes": run.refreshes,
         "counted_per_step": counted / steps, "of_them_training": plain,
         "measured_per_step": took / steps / gradient_seconds,

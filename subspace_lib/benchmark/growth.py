@@ -1,20 +1,104 @@
-"""How the cost of one refresh grows with k, samples, width and chunk size, and what memory it takes."""
+"""What one product costs, how a refresh grows with k, samples, width and chunk size, and its memory."""
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import weakref
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from subspace_lib import data, models
-from subspace_lib.benchmark.problem import seconds
+from subspace_lib import data, matmul, models
+from subspace_lib.benchmark.problem import CHUNKS, best_gradient, seconds
+from subspace_lib.eigensolver import orthonormalize
 from subspace_lib.objective import Objective
 from subspace_lib.subspace import DominantSubspace
 from subspace_lib.training import Batches
 
 AFTER, STEPS = 300, 4  # SGD steps before the first refresh, and refreshes measured per setting
+
+
+def products(block: int = 11) -> list[dict]:
+    """Seconds of one Hessian product, taken in every way at hand, over those of the best-chunked gradient.
+
+    A block is multiplied on all 5,000 samples: vector after vector (what ``Objective`` does on a CPU), all
+    at once (vmap), and by forward over reverse mode compiled with ``torch.compile``, alone and under vmap.
+    Each way at its best chunk; with PyTorch's own choice of matrix products as well.
+    """
+    rows = []
+    for dataset, model in (("mnist5k", "mlp"), ("cifar10_5k", "cnn")):
+        for fast in (
+            (True, False) if model == "mlp" else (True,)
+        ):  # convolutions are oneDNN's anyway
+            with contextlib.nullcontext() if fast else matmul.default_matmul():
+                objective = next(_objectives(dataset, model, (1000,)))
+                gradient = best_gradient(objective, objective.initial(), model)
+                head = {
+                    "dataset": dataset, "model": model, "block": block, "gradient_seconds": gradient,
+                    "matmul": "fast" if fast and matmul.onednn_is_exact() else "default",
+                }  # fmt: skip
+                for way in WAYS if fast else ("one after the other",):
+                    best = _best(dataset, model, way, block)
+                    rows.append(head | {"way": way} | best)
+                    print(rows[-1], flush=True)
+    return rows
+
+
+WAYS = ("one after the other", "vmap", "compiled", "compiled, vmap")
+
+
+def _objectives(dataset: str, model: str, chunks: tuple[int, ...], batch: bool = False):
+    loaded = data.load(dataset)
+    for chunk in chunks:
+        yield Objective(
+            models.build(model, loaded.shape, loaded.classes, seed=0), "mse",
+            loaded.train_inputs, loaded.train_labels, chunk=chunk, batch_products=batch,
+        )  # fmt: skip
+
+
+def _best(dataset: str, model: str, way: str, block: int) -> dict:
+    """The chunk at which this way to multiply is fastest; or why it does not work."""
+    # Blocks want small chunks. On the CNN a block takes half a minute: it is measured once.
+    chunks = CHUNKS[model] if way == WAYS[0] else CHUNKS[model][: 2 if model == "mlp" else 1]
+    repeats, found = 5 if model == "mlp" else 1, {}
+    for objective in _objectives(dataset, model, chunks, batch=way == "vmap"):
+        theta = objective.initial()
+        columns = torch.randn(block, objective.dim, generator=torch.Generator().manual_seed(0))
+        if "compiled" in way:
+            call = _compiled(objective, theta, columns, together="vmap" in way)
+        else:
+            call = lambda o=objective, t=theta, c=columns: o.hessian(t) @ c.T  # noqa: E731
+        try:
+            if repeats > 1 or "compiled" in way:
+                call()  # warm
+            times = [seconds(call) for _ in range(repeats)]
+            found[objective.chunk] = statistics.median(times) / block
+        except Exception as error:  # no compiler, or no memory: that is a result
+            return {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
+    chunk = min(found, key=found.get)
+    return {"chunk": chunk, "product_seconds": found[chunk]}
+
+
+def _compiled(objective: Objective, theta, columns, together: bool):
+    """Products by torch.compile: the derivative of the gradient along a vector, or along all of a block."""
+    slope = torch.func.grad(lambda t, x, y: objective.loss(objective.outputs(t, x), y))
+
+    def along(v, t, x, y):
+        return torch.func.jvp(lambda p: slope(p, x, y), (t,), (v,))[1]
+
+    step = torch.compile(torch.func.vmap(along, (0, None, None, None)) if together else along)
+
+    @matmul.fast_matmul()
+    @torch.no_grad()
+    def call():
+        for start in range(0, len(objective), objective.chunk):
+            rows = slice(start, start + objective.chunk)
+            inputs, labels = objective.inputs[rows], objective.labels[rows]
+            for block in (columns,) if together else columns:
+                step(block, theta, inputs, labels)
+
+    return call
 
 
 def growth() -> list[dict]:
@@ -113,16 +197,22 @@ class Diagonal:
 
 
 def memory(dim: int = 199_210, k: int = 10) -> dict:
-    """Peak memory during a refresh, in vectors of length D, all that the tracker holds included."""
+    """Peak memory during a refresh, in vectors of length D, all that the tracker holds included.
+
+    "solved again" is the dearest case: the subspace has jumped, one pass is not enough, and the solver goes
+    on.
+    """
     objective, found = Diagonal(dim), {"parameters": dim, "k": k, "guards": 3}
-    theta = torch.zeros(dim)
-    probe = torch.randn(dim, generator=torch.Generator().manual_seed(0))
+    theta, generator = torch.zeros(dim), torch.Generator().manual_seed(0)
+    probe = torch.randn(dim, generator=generator)
     with PeakMemory() as memory:
         tracker = DominantSubspace(objective, k, refresh=1)
-        for step, (name, measure) in enumerate(
-            (("cold start", True), ("full", True), ("lean", False))
-        ):
+        for step, name in enumerate(("cold start", "full", "lean", "solved again")):
+            if name == "solved again":
+                far = torch.randn(tracker.vectors.shape, generator=generator) * 2 / dim**0.5
+                tracker.vectors = orthonormalize(tracker.vectors + far)
+                del far
             memory.peak = memory.live
-            tracker.refresh(theta, step, probe, measure=measure)
+            tracker.refresh(theta, step, probe, measure=name == "full")
             found[name] = memory.peak / (4 * dim)
     return found

@@ -13,9 +13,10 @@ from subspace_lib.benchmark.problem import ANGLE, CASES, RESIDUAL, Case, K, Prob
 # On the CNN a product takes seconds: one point, and the methods that stand a chance.
 ON_CNN = {
     ("subspace_lib", "every step"),
+    ("subspace_lib", "every step, watcher every 4th"),
     ("subspace_lib", "block 1, tol 1e-3"),
     ("PRIMME", "GD+k, block 1, tol 1e-3"),
-    ("PRIMME", "GD+k, block 5, tol 1e-3"),
+    ("PRIMME", "LOBPCG, block 10, tol 1e-3"),
     ("scipy eigsh", "tol 1e-3"),
 }
 

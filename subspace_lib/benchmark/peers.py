@@ -1,11 +1,14 @@
 """The solvers, ours and others', each as a function of a problem and a point.
 
 A solver returns a basis (D, K) and the number of single-vector Hessian products that it took. Peers that
-bring no product of their own get ours, with the graph kept between calls where all data fit.
+bring no product of their own get ours, with the graph kept between calls where all data fit. Settings
+with "plain product" have the one that a few lines of PyTorch give instead: the graph kept, all data at
+once, PyTorch's own choice of matrix products.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from subspace_lib.benchmark.problem import K, Point, Problem
 from subspace_lib.eigensolver import top_eigenpairs
+from subspace_lib.matmul import default_matmul
 from subspace_lib.objective import Objective
 from subspace_lib.subspace import DominantSubspace
 
@@ -51,7 +55,7 @@ class Solver:
 class Counted:
     """Our Hessian product for numpy callers, counting vectors; the graph is kept if all data fit."""
 
-    def __init__(self, problem: Problem, point: Point):
+    def __init__(self, problem: Problem, point: Point, plain: bool = False):
         whole = problem.objective
         objective = whole
         if problem.case.model == "mlp":
@@ -61,6 +65,7 @@ class Counted:
             )  # fmt: skip
         self.hessian, self.device = objective.hessian(point.theta), problem.case.device
         self.dim, self.products = whole.dim, 0
+        self.matmul = default_matmul if plain else contextlib.nullcontext
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         columns = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))
@@ -69,7 +74,8 @@ class Counted:
 
     def torch(self, block: Tensor) -> Tensor:
         self.products += block.shape[1]
-        return self.hessian @ block
+        with self.matmul():
+            return self.hessian @ block
 
     def scipy(self):
         from scipy.sparse.linalg import LinearOperator
@@ -81,13 +87,13 @@ class Counted:
 class Ours:
     """The tracker with a refresh at every step."""
 
-    def __init__(self, correction: int = 0):
-        self.correction = correction
+    def __init__(self, **options: int):
+        self.options = options
 
     def prepare(self, problem: Problem) -> None:
         """Start at the point before the first one measured, as other warm solvers do."""
         first = problem.points[0]
-        self.tracker = DominantSubspace(problem.objective, K, refresh=1, correction=self.correction)
+        self.tracker = DominantSubspace(problem.objective, K, refresh=1, **self.options)
         self.tracker.refresh(first.theta, first.step, first.probe)
 
     def __call__(self, problem: Problem, point: Point, start: Tensor):
@@ -105,11 +111,11 @@ def cold(block: int) -> Solve:
     return solve
 
 
-def eigsh(warm: bool, **options) -> Solve:
+def eigsh(warm: bool, plain: bool = False, **options) -> Solve:
     def solve(problem, point, start):
         from scipy.sparse.linalg import eigsh
 
-        product = Counted(problem, point)
+        product = Counted(problem, point, plain)
         rng = np.random.default_rng(0)
         v0 = (
             start.sum(1).cpu().numpy()
@@ -138,11 +144,11 @@ def scipy_lobpcg(warm: bool, **options) -> Solve:
     return solve
 
 
-def torch_lobpcg(warm: bool, **options) -> Solve:
+def torch_lobpcg(warm: bool, plain: bool = False, **options) -> Solve:
     def solve(problem, point, start):
         from torch import _linalg_utils
 
-        product = Counted(problem, point)
+        product = Counted(problem, point, plain)
         # torch.lobpcg wants a tensor for A: an empty sparse one stands for it, and its product is ours.
         stand_in = torch.sparse_coo_tensor(
             torch.empty((2, 0), dtype=torch.int64), torch.empty(0), (product.dim, product.dim),
@@ -164,11 +170,11 @@ def torch_lobpcg(warm: bool, **options) -> Solve:
     return solve
 
 
-def primme(warm: bool, method: str | None, block: int, tol: float) -> Solve:
+def primme(warm: bool, method: str | None, block: int, tol: float, plain: bool = False) -> Solve:
     def solve(problem, point, start):
         import primme
 
-        product = Counted(problem, point)
+        product = Counted(problem, point, plain)
         options = {"maxBlockSize": block} | ({"method": method} if method else {})
         v0 = start.cpu().numpy() if warm else None
         _, vectors = primme.eigsh(product.scipy(), K, which="LA", v0=v0, tol=tol, **options)
@@ -291,7 +297,19 @@ def solvers() -> list[Solver]:
     """Every method: the peers' defaults first, then the cheapest settings that reach the target."""
     found = [
         Solver("subspace_lib", "every step", True, Ours()),
-        Solver("subspace_lib", "every step, corrected on 1,000 samples", True, Ours(1000)),
+        Solver("subspace_lib", "every step, watcher every 4th", True, Ours(watch=4)),
+        Solver(
+            "subspace_lib",
+            "every step, corrected on 500 samples",
+            True,
+            Ours(watch=4, correction=500),
+        ),
+        Solver(
+            "subspace_lib",
+            "every step, corrected on 1,000 samples",
+            True,
+            Ours(watch=4, correction=1000),
+        ),
         Solver("subspace_lib", "block 1, tol 1e-3", False, cold(1), 3),
         Solver("subspace_lib", "block 3, tol 1e-3", False, cold(3), 3),
         Solver("PRIMME", "default", False, primme(False, None, 1, 0), 1, "primme"),
@@ -302,14 +320,18 @@ def solvers() -> list[Solver]:
                 solve = primme(warm, method, block, 1e-3)
                 setting = f"{label}, block {block}, tol 1e-3"
                 found.append(Solver("PRIMME", setting, warm, solve, 5 if warm else 2, "primme"))
+    warm_plain = primme(True, LOBPCG, 10, 1e-3, plain=True)
     return found + [
+        Solver("PRIMME", "LOBPCG, block 10, plain product", True, warm_plain, 3, "primme"),
         Solver("scipy eigsh", "default", False, eigsh(False), 1),
         Solver("scipy eigsh", "tol 1e-3", False, eigsh(False, tol=1e-3), 3),
-        Solver("scipy eigsh", "tol 1e-3", True, eigsh(True, tol=1e-3), 3),
+        Solver("scipy eigsh", "tol 1e-3", True, eigsh(True, tol=1e-3), 5),
+        Solver("scipy eigsh", "tol 1e-3, plain product", True, eigsh(True, True, tol=1e-3), 3),
         Solver("scipy lobpcg", "default", False, scipy_lobpcg(False), 1),
         Solver("scipy lobpcg", "tol 1e-3", True, scipy_lobpcg(True, tol=1e-3, maxiter=20), 3),
         Solver("torch.lobpcg", "default", False, torch_lobpcg(False), 1, None, True),
-        Solver("torch.lobpcg", "tol 1e-3", True, torch_lobpcg(True, tol=1e-3), 2),
+        Solver("torch.lobpcg", "tol 1e-3", True, torch_lobpcg(True, tol=1e-3), 5),
+        Solver("torch.lobpcg", "tol 1e-3, plain product", True, torch_lobpcg(True, True, tol=1e-3), 3),
         Solver("torch.lobpcg", "tol 1e-3, 3 iterations", True,
                torch_lobpcg(True, tol=1e-3, niter=3), 3),
         Solver("curvlinops + eigsh", "default", False, curvlinops(), 1, "curvlinops"),
@@ -321,7 +343,9 @@ def solvers() -> list[Solver]:
                "hessian_eigenthings"),
         Solver("skerch", "seigh, 20 measurements", False, skerch(20), 1, "skerch"),
         Solver("skerch", "seigh, 60 measurements", False, skerch(60), 1, "skerch"),
-        Solver("PyHessian", "default", False, pyhessian(), 1, "pyhessian"),
+        Solver("PyHessian", "default", False, pyhessian(), 5, "pyhessian"),
+        Solver("PyHessian", "200 iterations, tol 3e-4", False,
+               pyhessian(maxIter=200, tol=3e-4), 5, "pyhessian", True),
         Solver("PyHessian", "300 iterations, tol 1e-4", False,
-               pyhessian(maxIter=300, tol=1e-4), 1, "pyhessian", True),
+               pyhessian(maxIter=300, tol=1e-4), 2, "pyhessian", True),
     ]  # fmt: skip
