@@ -248,8 +248,9 @@ def top_eigenpairs(
     """The k algebraically largest eigenpairs by a block Krylov method with thick restart.
 
     The basis grows by the principal directions of the wanted pairs' residuals (full
-    reorthogonalization, two sweeps), as many as still exceed the tolerance, and is cut back to the
-    leading Ritz vectors when it reaches ``max_basis`` columns. From a random start of b columns this is
+    reorthogonalization, two sweeps), as many as still exceed the tolerance: pairs that have converged
+    stay and cost nothing more (soft locking). It is cut back to the leading Ritz vectors when it reaches
+    ``max_basis`` columns. From a random start of b columns this is
     the block Lanczos method: b = 3 takes the fewest products that still see a triple eigenvalue. A warm
     start is a block of k or more columns near the wanted vectors.
 
@@ -274,7 +275,7 @@ def top_eigenpairs(
         ValueError: k outside 1 … D, or an empty start block.
         NonFiniteProduct: a product has NaN or inf.
 
-    Source: Davidson 1975 without preconditioner; thick restart as in Stathopoulos, Saad, Wu 1998.
+    Source: Stewart 2001 (see ``Krylov``); thick restart as in Stathopoulos, Saad, Wu 1998.
     """
     dim, width = start.shape
     if not 1 <= k <= dim:
@@ -285,10 +286,8 @@ def top_eigenpairs(
     limit = min(dim, max_basis or 3 * (wanted + 4))
     generator = torch.Generator(device="cpu").manual_seed(0)
     capacity = limit + width if width < wanted else 2 * width
-    empty, start = (
-        start.new_empty(dim, 0),
-        orthonormalize(start),
-    )  # perhaps the last hold on the old one
+    empty = start.new_empty(dim, 0)
+    start = orthonormalize(start)  # this may have been the last hold on the old one
     krylov = Krylov(operator, start.new_empty(capacity, dim))
     krylov.add(_fill(start, min(width, dim), generator))
     del start

@@ -1,0 +1,126 @@
+"""What following the subspace may cost: aims set before the tracker was written, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+PLAIN = "plain product"
+EVERY_STEP, EVERY_STEP_SMALL_GAP = 15.0, 22.0  # gradient equivalents a step, everything included
+PRIMME_PRODUCTS, PRIMME_SECONDS = 1 / 2, 2 / 3  # of warm-started PRIMME's, at most
+PEERS_SECONDS = {
+    "scipy eigsh": 3.0,
+    "torch.lobpcg": 10.0,
+    "PyHessian": 40.0,
+}  # theirs over ours, at least
+ADAPTIVE, ADAPTIVE_ANGLE, ADAPTIVE_ALIGNMENT = 1.0, 0.05, 0.005
+PRODUCT = {"mlp": 1.35, "cnn": 2.2}  # gradients
+COLD = 40  # products
+BLOCKS = 3  # times k + guards vectors of length D
+
+
+@dataclass(frozen=True)
+class Aim:
+    """One aim: what was wanted, what was measured, and whether that is so."""
+
+    wanted: str
+    measured: str
+    met: bool
+
+
+def cheapest(
+    case: dict[str, Any], peer: str, *, warm: bool | None = None, plain: bool = False
+) -> dict[str, Any] | None:
+    """The setting of a peer that reached the target in the fewest seconds; None where none did."""
+    rows = [
+        row
+        for row in case["rows"]
+        if row["peer"] == peer
+        and row.get("reached")
+        and warm in (None, row["warm"])
+        and row["setting"].endswith(PLAIN) == plain
+    ]
+    return min(rows, key=lambda row: row["seconds"], default=None)
+
+
+def aims(found: dict[str, Any]) -> Iterator[Aim]:
+    """All aims, held against the stored measurements (``report.stored``)."""
+    cases = found["cases"]
+    for name, limit in (("mnist", EVERY_STEP), ("small gap", EVERY_STEP_SMALL_GAP)):
+        ours = cheapest(cases[name], "subspace_lib", warm=True)
+        wanted = f"{name}: the target at every step for ≤ {limit:g} gradients a step"
+        if ours is None:
+            yield Aim(wanted, "target missed", False)
+        else:
+            yield Aim(wanted, f"{ours['gradients']:.1f}", ours["gradients"] <= limit)
+    yield from _against_peers(cases["mnist"])
+    yield from _adaptive(found["adaptive"]["measured"])
+    for model, limit in PRODUCT.items():
+        rows = [
+            r for r in found["products"]["measured"] if r["model"] == model and "failed" not in r
+        ]
+        ratio = min(
+            r["product_seconds"] / r["gradient_seconds"] for r in rows if r["matmul"] == "fast"
+        )
+        yield Aim(
+            f"a product on the {model} for ≤ {limit:g} gradients", f"{ratio:.2f}", ratio <= limit
+        )
+    cold = cheapest(cases["mnist"], "subspace_lib", warm=False)
+    yield Aim(
+        f"mnist: cold start in ≤ {COLD} products",
+        f"{cold['products']:.0f}",
+        cold["products"] <= COLD,
+    )
+    sizes = found["memory"]["measured"]
+    limit = BLOCKS * (sizes["k"] + sizes["guards"])
+    for name in ("lean", "full", "cold start", "solved again"):
+        held = sizes[name]
+        yield Aim(f"memory, {name}: ≤ {limit} vectors of length D", f"{held:.1f}", held <= limit)
+
+
+def _against_peers(case: dict[str, Any]) -> Iterator[Aim]:
+    ours = cheapest(case, "subspace_lib", warm=True)
+    primme = cheapest(case, "PRIMME", warm=True)
+    if ours and primme:
+        for name, limit in (("products", PRIMME_PRODUCTS), ("seconds", PRIMME_SECONDS)):
+            share = ours[name] / primme[name]
+            wanted = f"mnist: ≤ {limit:.2f} of warm-started PRIMME's {name}"
+            yield Aim(wanted, f"{share:.2f}", share <= limit)
+    for peer, limit in PEERS_SECONDS.items():
+        theirs = cheapest(case, peer)
+        if not (ours and theirs):
+            continue
+        ratio = theirs["seconds"] / ours["seconds"]
+        measured = f"{ratio:.1f}"
+        plain = cheapest(case, peer, plain=True)
+        if plain:
+            measured += f" ({plain['seconds'] / ours['seconds']:.1f} with a plain product)"
+        yield Aim(f"mnist: ≥ {limit:g} × below {peer} in seconds", measured, ratio >= limit)
+
+
+def _adaptive(rows: list[dict[str, Any]]) -> Iterator[Aim]:
+    along = [row for row in rows if not row["method"].startswith("GD")]
+    cost = max(row["counted_per_step"] for row in along)
+    angle = max(row["largest_angle"] for row in along)
+    error = max(row["largest_alignment_error"] for row in along)
+    yield Aim(f"adaptive: ≤ {ADAPTIVE:g} gradient a step", f"{cost:.2f}", cost <= ADAPTIVE)
+    yield Aim(
+        f"adaptive: true sine ≤ {ADAPTIVE_ANGLE:g} at random steps",
+        f"{angle:.3f}",
+        angle <= ADAPTIVE_ANGLE,
+    )
+    yield Aim(
+        f"adaptive: alignment within {ADAPTIVE_ALIGNMENT:g}",
+        f"{error:.4f}",
+        error <= ADAPTIVE_ALIGNMENT,
+    )
+    edge = min(
+        (row for row in rows if row["method"].startswith("GD")),
+        key=lambda row: row["counted_per_step"],
+    )
+    yield Aim(
+        f"at the edge of stability: true sine ≤ {ADAPTIVE_ANGLE:g}, for the least",
+        f"{edge['largest_angle']:.3f} for {edge['counted_per_step']:.1f} gradients a step",
+        edge["largest_angle"] <= ADAPTIVE_ANGLE,
+    )

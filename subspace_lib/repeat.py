@@ -1,0 +1,82 @@
+"""``python -m subspace_lib.repeat KEY``: computes a stored run once more and holds the two side by side.
+
+KEY is the name of a folder under ``results``. The stored run is not touched; the new one is kept under
+``results/.checkpoints/again``, so that an interrupted repetition goes on. Two runs of one description agree
+bit by bit at one commit on one kind of processor, elsewhere as far as training does not amplify rounding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from subspace_lib.store import MissingRun, Store, parse
+from subspace_lib.training import Trajectory
+
+COLUMNS = (
+    "train_loss", "test_loss", "alignment", "gradient_norm", "angle_bound", "eigenvalue_01",
+    "eigenvalue_10", "refreshes", "gradient_equivalents", "seconds",
+)  # fmt: skip
+
+
+def stored(store: Store, key: str) -> Trajectory:
+    """The trajectory in the folder of that name.
+
+    Raises:
+        MissingRun: there is none.
+        Corrupted: a file of it is missing, incomplete or altered.
+    """
+    file = store.root / key / "description.json"
+    found = store.load(parse(json.loads(file.read_text()))) if file.exists() else None
+    if found is None:
+        raise MissingRun(f"{key} is not a run under {store.root}; name one of its folders.")
+    return found
+
+
+def compare(first: Trajectory, second: Trajectory) -> pd.DataFrame:
+    """Both at their last common row, and their largest difference: one row for each column of both.
+
+    ``difference`` is the largest absolute one over all common rows, at ``step``; ``share`` is that over the
+    largest value of the first. Rows that only one of them has do not count.
+    """
+    pair = first.table.merge(second.table, on="step", suffixes=("", "_again"))
+    rows = []
+    for name in COLUMNS:
+        if name not in first.table or name not in second.table or first.table[name].isna().all():
+            continue
+        apart = (pair[name] - pair[f"{name}_again"]).abs().astype("float64").fillna(0.0)
+        worst, scale = apart.idxmax(), float(pair[name].abs().max())
+        rows.append({
+            "column": name, "stored": pair[name].iloc[-1], "again": pair[f"{name}_again"].iloc[-1],
+            "difference": apart[worst], "share": apart[worst] / scale if scale else 0.0,
+            "step": int(pair["step"][worst]),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compute stored runs once more and print how far the new ones are from them."""
+    parser = argparse.ArgumentParser(prog="python -m subspace_lib.repeat", description=main.__doc__)
+    parser.add_argument("keys", nargs="+", metavar="KEY", help="a folder under results")
+    torch.set_num_threads(1)  # as the stored runs
+    store = Store()
+    for key in parser.parse_args(arguments).keys:
+        try:
+            before = stored(store, key)
+        except MissingRun as error:
+            parser.error(str(error))
+        after = Store(store.checkpoints / "again").run(before.experiment)
+        print(
+            f"{key}, {before.status} | {after.status}, switch {before.trigger_step} | {after.trigger_step}"
+        )
+        print(
+            compare(before, after).to_string(index=False, float_format="{:.6g}".format), flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A stored run computed once more: equal where nothing has changed, and a difference is seen."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from subspace_lib import repeat
+from subspace_lib.experiment import Experiment
+from subspace_lib.store import Store
+
+SMALL = Experiment(
+    dataset="digits", steps=40, switch_step=20, projection="dominant", record_every=10,
+    spectrum_every=20,
+)  # fmt: skip
+
+
+def test_a_repeated_run_is_the_stored_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SUBSPACE_RESULTS", str(tmp_path))
+    first = Store().run(SMALL)
+    repeat.main([SMALL.key])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{SMALL.key}, complete | complete")
+    found = repeat.compare(first, Store(tmp_path / ".checkpoints" / "again").run(SMALL))
+    measured = found[found["column"] != "seconds"]
+    assert len(measured) == len(repeat.COLUMNS) - 1
+    assert (measured["difference"] == 0).all()
+    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == [SMALL.key]
+
+
+def test_a_difference_is_seen_at_its_step(tmp_path):
+    first = Store(tmp_path).run(SMALL)
+    table = first.table.copy()
+    table.loc[table["step"] == 30, "train_loss"] += 0.5
+    found = repeat.compare(first, replace(first, table=table)).set_index("column")
+    assert found["difference"]["train_loss"] == pytest.approx(0.5, rel=1e-5)
+    assert found["step"]["train_loss"] == 30
+    assert found["difference"]["alignment"] == 0
+
+
+def test_a_name_that_is_no_run_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SUBSPACE_RESULTS", str(tmp_path))
+    with pytest.raises(SystemExit):
+        repeat.main(["mnist5k-nothing"])
+    assert "mnist5k-nothing is not a run under" in capsys.readouterr().err
+    folder = tmp_path / "half"
+    folder.mkdir()
+    (folder / "description.json").write_text(json.dumps(SMALL.describe()))
+    with pytest.raises(SystemExit):
+        repeat.main(["half"])
