@@ -374,9 +374,20 @@ class DominantSubspace:
         return width
 
     def _solve(self, hessian: Hessian) -> None:
-        """Go on at the same θ until the certificate holds, or the budget is spent."""
+        """Go on at the same θ: a second pass, and until a certificate holds or the budget is spent, more.
+
+        The pass that certifies the basis moves it on as well, at no further cost.
+        """
         if self.vectors.shape[1] == self.k:
             self._take_back()
+        block = self.vectors
+        product = multiply(hessian, block)
+        values, rotation = rayleigh_ritz(block, product)
+        _, bound = self._certificate(block, product, values, rotation)
+        self.vectors = self._advance(hessian, block, product, values, rotation)[0]
+        if bound <= self.target:
+            return
+        del block, product
         budget = self.BUDGET * self.vectors.shape[1]
         held, self.vectors = [self.vectors], None  # given away, not shared: memory
         pairs = top_eigenpairs(

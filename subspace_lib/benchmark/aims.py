@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from subspace_lib.benchmark.growth import REFRESHES
+
 PLAIN = "plain product"
 EVERY_STEP, EVERY_STEP_SMALL_GAP = 15.0, 22.0  # gradient equivalents a step, everything included
 PRIMME_PRODUCTS, PRIMME_SECONDS = 1 / 2, 2 / 3  # of warm-started PRIMME's, at most
@@ -74,7 +76,7 @@ def aims(found: dict[str, Any]) -> Iterator[Aim]:
     )
     sizes = found["memory"]["measured"]
     limit = BLOCKS * (sizes["k"] + sizes["guards"])
-    for name in ("lean", "full", "cold start", "solved again"):
+    for name in REFRESHES:
         held = sizes[name]
         yield Aim(f"memory, {name}: ≤ {limit} vectors of length D", f"{held:.1f}", held <= limit)
 

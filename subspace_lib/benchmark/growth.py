@@ -196,22 +196,26 @@ class Diagonal:
         return (block.T * self.values).T
 
 
+REFRESHES = ("cold start", "full", "lean", "second pass", "solved again")
+
+
 def memory(dim: int = 199_210, k: int = 10) -> dict:
     """Peak memory during a refresh, in vectors of length D, all that the tracker holds included.
 
-    "solved again" is the dearest case: the subspace has jumped, one pass is not enough, and the solver goes
-    on.
+    The subspace jumps before the last two: one pass is not enough, and where the second one is not either,
+    the solver goes on. For that the last aims at an angle that float32 cannot certify.
     """
     objective, found = Diagonal(dim), {"parameters": dim, "k": k, "guards": 3}
     theta, generator = torch.zeros(dim), torch.Generator().manual_seed(0)
     probe = torch.randn(dim, generator=generator)
     with PeakMemory() as memory:
         tracker = DominantSubspace(objective, k, refresh=1)
-        for step, name in enumerate(("cold start", "full", "lean", "solved again")):
-            if name == "solved again":
+        for step, name in enumerate(REFRESHES):
+            if step > 2:
                 far = torch.randn(tracker.vectors.shape, generator=generator) * 2 / dim**0.5
                 tracker.vectors = orthonormalize(tracker.vectors + far)
                 del far
+            tracker.target = 1e-7 if name == "solved again" else 0.05
             memory.peak = memory.live
             tracker.refresh(theta, step, probe, measure=name == "full")
             found[name] = memory.peak / (4 * dim)

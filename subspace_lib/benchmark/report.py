@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from pydantic import Field
 
 from subspace_lib.benchmark.aims import aims, cheapest
+from subspace_lib.benchmark.growth import REFRESHES
 from subspace_lib.benchmark.measure import run_case
 from subspace_lib.benchmark.problem import ANGLE, CASES, Case
 from subspace_lib.experiment import DatasetName, Description, InvalidParameter, ModelName
@@ -219,12 +220,11 @@ def memory(found: dict[str, Any]) -> Markdown:
     """Peak memory of the tracker, in vectors of length D."""
     m = found["memory"]["measured"]
     limit = 3 * (m["k"] + m["guards"])
-    names = ("lean", "full", "cold start", "solved again")
-    cells = ", ".join(f"{name}: {m[name]:.0f}" for name in names)
+    cells = ", ".join(f"{name}: {m[name]:.0f}" for name in REFRESHES)
     return Markdown(
         f"Peak memory of a refresh beside the network's graph, in vectors of length D, everything that "
         f"the tracker holds included (aim: 3 (k + guards) = {limit}): {cells}. The last is a refresh whose "
-        "certificate fails, so that the solver goes on."
+        "second pass does not certify the subspace either, so that the solver goes on."
     )
 
 
