@@ -34,6 +34,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse, "cross_entr
 class Objective:
     """L(θ) = (1/N) Σ_i ℓ(f(x_i; θ), y_i) over all N samples, for θ of shape (D,).
 
+    Float32 matrices on the CPU are multiplied by the faster of PyTorch's libraries (``matmul``).
     Sums over the data run in chunks weighted by their sizes, so that a ragged last chunk counts as
     it should. ``gradient_equivalents`` counts the work done so far in units of one full-data gradient:
     a batch of b samples adds b/N, a Hessian product counts as 1.2 and building its graph as 0.9
