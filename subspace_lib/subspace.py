@@ -65,7 +65,7 @@ class DominantSubspace:
     A refresh multiplies the block [k vectors, guards, probe] by H(θ). That certifies the basis used
     until then (``angle_bound``) and gives the next one (``power_step``), whose error is smaller by
     about λ_{k+1}/λ_k or better. When the old basis had turned by more than the target, the next one is
-    not taken on trust: the solver goes on at the same θ until its own bound holds.
+    not taken on trust: a second pass at the same θ has to certify it, or the solver goes on until it can.
 
     Guards and probe look for eigenvalues that rise from outside. Within ``LEAN`` steps of a refresh
     that had all of them, and while λ_{k+1} < ``CLEAR`` λ_k, a refresh is lean: it multiplies the k vectors
@@ -121,16 +121,14 @@ class DominantSubspace:
         self.policy, self.target, self.max_interval = refresh, target, max_interval
         self.correction, self.watch = correction, watch
         self._generator = torch.Generator().manual_seed(seed)
-        self.vectors: Tensor | None = (
-            None  # (D, k + guards); after a lean refresh (D, k + 1) or (D, k)
-        )
-        self._spare: Tensor | None = None  # then the other guards, as they were
+        # (D, k + guards); after a lean refresh (D, k + 1) or (D, k), and the other guards as they were.
+        self.vectors: Tensor | None = None
+        self._spare: Tensor | None = None
         self.interval = 1
         self.last_step = -1
         self._ratio = math.inf  # upper bound on λ_{k+1} over λ_k when a guard was last multiplied
-        self._full_step = self._watch_step = (
-            0  # of the last refresh that was not lean, had a watcher
-        )
+        # Of the last refresh that was not lean, and of the last with a watcher or all guards.
+        self._full_step = self._watch_step = 0
 
     @property
     def basis(self) -> Tensor:
