@@ -18,7 +18,7 @@ SLICE = 8192  # rows at a time where a second block would cost memory
 
 
 class Operator(Protocol):
-    """A symmetric linear map of R^D."""
+    """A symmetric linear map of R^D; its products are new tensors, which callers overwrite."""
 
     def __matmul__(self, block: Tensor) -> Tensor: ...
 
@@ -141,7 +141,7 @@ class Krylov:
     a pair is needs no vector of length D, memory is that of B alone, and rotations wait for a restart.
 
     Args:
-        operator: A; memory: (capacity, D), rows that will hold Bᵀ; more are added when they are used up.
+        operator: A; memory: (capacity, D), rows that will hold Bᵀ; there are more when they are used up.
 
     Source: Stewart, A Krylov–Schur algorithm for large eigenproblems, 2001, with blocks.
     """
@@ -214,13 +214,12 @@ class Krylov:
 def _split(block: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """W = B C + F L for a block W (D, m), overwritten, and an orthonormal basis B (D, q).
 
-    F (D, b), b ≤ m, is orthonormal and orthogonal to B. What is below 100 ε of the largest column is
-    rounding and left out. C (q, m) and L (b, m) are in float64.
+    F (D, b), b ≤ m, is orthonormal and orthogonal to B. What is below 10 ε of the largest column is
+    rounding and left out of F. C (q, m) and L (b, m) are in float64.
     """
     inside = block.new_zeros(basis.shape[1], block.shape[1], dtype=torch.float64)
     left = torch.eye(block.shape[1]).to(inside)
-    tiny = 100 * torch.finfo(block.dtype).eps
-    floor = (tiny * float(block.norm(dim=0).max())) ** 2
+    floor = (10 * torch.finfo(block.dtype).eps * float(block.norm(dim=0).max())) ** 2
     for _ in range(2):  # one sweep loses orthogonality where columns nearly depend
         overlap = basis.T @ block
         block.T.addmm_(overlap.T, basis.T, alpha=-1)  # so, because the columns are contiguous
@@ -266,7 +265,7 @@ def top_eigenpairs(
         max_products: budget; when it is spent, what has been reached is returned with
             ``converged=False``.
         max_basis: columns multiplied and kept at most, default 3 (max(b, k + extra) + 4). The memory is
-            that of so many columns and about 2 b more.
+            that of so many columns and 2 b more.
 
     Returns:
         max(b, k + extra) pairs, or D if that is less.
@@ -285,10 +284,9 @@ def top_eigenpairs(
     wanted = min(dim, max(width, k + extra))
     limit = min(dim, max_basis or 3 * (wanted + 4))
     generator = torch.Generator(device="cpu").manual_seed(0)
-    capacity = limit + width if width < wanted else 2 * width
     empty = start.new_empty(dim, 0)
     start = orthonormalize(start)  # this may have been the last hold on the old one
-    krylov = Krylov(operator, start.new_empty(capacity, dim))
+    krylov = Krylov(operator, start.new_empty(min(limit + width, dim), dim))
     krylov.add(_fill(start, min(width, dim), generator))
     del start
     krylov.advance(krylov.columns)
@@ -297,13 +295,14 @@ def top_eigenpairs(
         exact, rotation, left = krylov.ritz()
         size, values = krylov.multiplied, exact.to(empty.dtype)
         norms = left.norm(dim=0)
-        goal = _goal(values, k, tolerance)
+        goal = _goal(values, tolerance)
         done = size >= min(k, dim) and bool((norms[:k] <= goal[:k]).all())
         if angle is not None and not done and size > k:
             ceiling = float(values[k]) + float(norms[k])
             done = angle_bound(values[:k], left[:, :k].T @ left[:, :k], ceiling) <= angle
             done &= not poor_guard(values, norms, k)
         if done and 1 < width < k and comes(values[:k], width, tolerance):
+            del krylov
             wide = _fill(empty, wanted, generator)
             again = top_eigenpairs(
                 operator, k, wide, extra=extra, tolerance=tolerance, angle=angle,
@@ -313,9 +312,8 @@ def top_eigenpairs(
         if (done and size >= wanted) or products >= max_products or size >= dim:
             kept = min(wanted, size)
             krylov.restart(exact, rotation, kept)
-            return RitzPairs(
-                values[:kept], krylov.basis, norms[:kept].to(values), products, done
-            )  # fmt: skip
+            vectors = krylov.basis.T.clone().T  # not the memory of all of B
+            return RitzPairs(values[:kept], vectors, norms[:kept].to(values), products, done)
         count = 0 if done else _directions(krylov, left[:, :k] / goal[:k])
         if not count:  # too few pairs, and nothing left to improve
             count = _elsewhere(krylov, generator)
@@ -327,8 +325,11 @@ def top_eigenpairs(
 
 
 def poor_guard(values: Tensor, norms: Tensor, k: int) -> bool:
-    """Whether pair k + 1 has a residual above half its distance to θ_k: it may hide an eigenvalue there."""
-    return float(norms[k]) > (float(values[k - 1]) - float(values[k])) / 2
+    """Whether pair k + 1 tells nothing of λ_{k+1}: it is negative, or its residual exceeds half its
+    distance to θ_k."""
+    last, guard = float(values[k - 1]), float(values[k])
+    negative = guard < -1e-3 * float(values.abs().max()) and last > 0
+    return negative or float(norms[k]) > (last - guard) / 2
 
 
 def comes(values: Tensor, times: int, tolerance: float) -> bool:
@@ -337,7 +338,7 @@ def comes(values: Tensor, times: int, tolerance: float) -> bool:
     return bool((apart <= tolerance * values.abs().max()).any())
 
 
-def _goal(values: Tensor, k: int, tolerance: float) -> Tensor:
+def _goal(values: Tensor, tolerance: float) -> Tensor:
     """The residual norm that each pair has to reach."""
     scale = values.abs().max().clamp_min(torch.finfo(values.dtype).tiny)
     # A random vector of a large operator has a small residual too, but a Ritz value smaller still.
@@ -372,11 +373,12 @@ def power_step(
 ) -> tuple[Tensor, Tensor]:
     """Advance a basis V of the dominant subspace by the product W = A V that ``rayleigh_ritz`` has seen.
 
-    Solves the pencil (VᵀAV) z = μ (WᵀW) z and returns 1/μ and W Z, orthonormal: one product per vector
+    Solves the pencil (VᵀAV) z = μ (WᵀW) z and takes W Z, orthonormal: one product per vector
     where an expansion by residuals takes two. It is a Rayleigh–Ritz step for the inverse of A on
     span(A V). That overrates a direction in which large positive and negative curvatures cancel: a Ritz
     vector v beyond the first k takes part only when its own estimate ‖A v‖²/(vᵀAv) stays below θ_k; the
-    others advance to A v + ‖A v‖ v, which damps what is negative.
+    others advance to A v + ‖A v‖ v, which damps what is negative. For the same reason the columns behind
+    the first k are put in the order of their Rayleigh quotients, as far as V has shown them.
 
     Args:
         basis: V (D, m), orthonormal columns; product: W (D, m), overwritten.
@@ -384,7 +386,7 @@ def power_step(
         k: size of the dominant part; θ_k must be positive.
 
     Returns:
-        Eigenvalue estimates (m,), and vectors (D, m), orthonormal; the first k descend.
+        Estimates 1/μ of the first k eigenvalues, descending, and vectors (D, m), orthonormal.
 
     Source: subspace iteration, Saad, Numerical Methods for Large Eigenvalue Problems, 2011, ch. 5.
     """
@@ -403,17 +405,17 @@ def power_step(
     estimates, mix = estimates.flip(0), mix.flip(1)
     mix = turn[:, kept] @ (scale[:, None] * mix / estimates.sqrt())
     moved = rotate_(product, mix.to(product.dtype))
-    estimates = estimates.to(values.dtype)
-    if other is None:
-        return estimates, moved
-    # Members of a cluster around θ_k go right behind the first k, what has little curvature last.
-    near = int((values[~kept] > 0.85 * values[k - 1]).sum())
-    front = orthonormalize(other[:, :near], against=moved)
-    back = orthonormalize(other[:, near:], against=stack(moved, front))
-    moved = stack(moved[:, :k], front, moved[:, k:], back)
-    rest = values[~kept]
-    rest = rest[: front.shape[1]], rest[near : near + back.shape[1]]
-    return torch.cat([estimates[:k], rest[0], estimates[k:], rest[1]]), moved
+    if other is not None:
+        # Members of a cluster around θ_k first, so that they are not mixed with what has little curvature.
+        near = int((values[~kept] > 0.85 * values[k - 1]).sum())
+        moved = stack(moved, orthonormalize(other[:, :near], against=moved))
+        moved = stack(moved, orthonormalize(other[:, near:], against=moved))
+    behind = moved[:, k:]
+    if behind.shape[1] > 1:
+        seen = rotation[:, k:].T @ (basis.T @ behind)
+        quotients = (seen.square() * values[k:, None]).sum(0)
+        behind.copy_(behind[:, quotients.argsort(descending=True)])
+    return estimates[:k].to(values.dtype), moved
 
 
 def angle_bound(values: Tensor, gram: Tensor, ceiling: float) -> float:

@@ -26,7 +26,10 @@ def onednn_is_exact() -> bool:
     """
     generator = torch.Generator().manual_seed(0)
     for m, k, n in SHAPES:
-        first, second = (torch.randn(*s, generator=generator) for s in ((m, k), (n, k)))
+        first, second = (
+            torch.randn(*shape, generator=generator, dtype=torch.float32, device="cpu")
+            for shape in ((m, k), (n, k))
+        )
         with _onednn():
             product = first @ second.T
         exact = first.double() @ second.double().T

@@ -1,20 +1,24 @@
 """``python -m subspace_lib.repeat KEY``: computes a stored run once more and holds the two side by side.
 
 KEY is the name of a folder under ``results``. The stored run is not touched; the new one is kept under
-``results/.checkpoints/again``, so that an interrupted repetition goes on. Two runs of one description agree
-bit by bit at one commit on one kind of processor, elsewhere as far as training does not amplify rounding.
+``results/.checkpoints/again`` for this commit, so that an interrupted repetition goes on. Two runs of one
+description agree bit by bit at one commit on one kind of processor, elsewhere as far as training does not
+amplify rounding.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import shutil
 from collections.abc import Sequence
 
 import pandas as pd
 import torch
 
-from subspace_lib.store import MissingRun, Store, parse
+from subspace_lib.experiment import Experiment
+from subspace_lib.store import Corrupted, MissingRun, Store, commit, parse
 from subspace_lib.training import Trajectory
 
 COLUMNS = (
@@ -27,13 +31,15 @@ def stored(store: Store, key: str) -> Trajectory:
     """The trajectory in the folder of that name.
 
     Raises:
-        MissingRun: there is none.
+        MissingRun: there is none, or it is a survey or the like, not a training run.
         Corrupted: a file of it is missing, incomplete or altered.
     """
     file = store.root / key / "description.json"
     found = store.load(parse(json.loads(file.read_text()))) if file.exists() else None
-    if found is None:
-        raise MissingRun(f"{key} is not a run under {store.root}; name one of its folders.")
+    if found is None or not isinstance(found.experiment, Experiment):
+        raise MissingRun(
+            f"{key} is not a training run under {store.root}; name one of its folders."
+        )
     return found
 
 
@@ -41,14 +47,16 @@ def compare(first: Trajectory, second: Trajectory) -> pd.DataFrame:
     """Both at their last common row, and their largest difference: one row for each column of both.
 
     ``difference`` is the largest absolute one over all common rows, at ``step``; ``share`` is that over the
-    largest value of the first. Rows that only one of them has do not count.
+    largest value of the first; infinite where only one of them has a number. Rows that only one of them has
+    do not count.
     """
     pair = first.table.merge(second.table, on="step", suffixes=("", "_again"))
     rows = []
     for name in COLUMNS:
-        if name not in first.table or name not in second.table or first.table[name].isna().all():
+        if pair.empty or name not in first.table or name not in second.table:
             continue
-        apart = (pair[name] - pair[f"{name}_again"]).abs().astype("float64").fillna(0.0)
+        apart = (pair[name] - pair[f"{name}_again"]).abs().astype("float64").fillna(math.inf)
+        apart[pair[name].isna() & pair[f"{name}_again"].isna()] = 0.0
         worst, scale = apart.idxmax(), float(pair[name].abs().max())
         rows.append({
             "column": name, "stored": pair[name].iloc[-1], "again": pair[f"{name}_again"].iloc[-1],
@@ -63,13 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m subspace_lib.repeat", description=main.__doc__)
     parser.add_argument("keys", nargs="+", metavar="KEY", help="a folder under results")
     torch.set_num_threads(1)  # as the stored runs
-    store = Store()
-    for key in parser.parse_args(arguments).keys:
-        try:
-            before = stored(store, key)
-        except MissingRun as error:
-            parser.error(str(error))
-        after = Store(store.checkpoints / "again").run(before.experiment)
+    store, now = Store(), commit()
+    again = store.checkpoints / "again" / now
+    if now.endswith("+changes"):
+        shutil.rmtree(again, ignore_errors=True)
+    try:
+        found = {key: stored(store, key) for key in parser.parse_args(arguments).keys}
+    except (MissingRun, Corrupted) as error:
+        parser.error(str(error))
+    for key, before in found.items():
+        after = Store(again).run(before.experiment)
+        print(
+            f"stored at commit {before.provenance['commit']}, again at {after.provenance['commit']}"
+        )
         print(
             f"{key}, {before.status} | {after.status}, switch {before.trigger_step} | {after.trigger_step}"
         )

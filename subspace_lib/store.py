@@ -126,8 +126,11 @@ class Store:
         if path.exists():
             try:
                 run.load_state(read_tensors(path))
-            except Corrupted as error:
-                warnings.warn(f"{error} The run starts from the beginning.", stacklevel=4)
+            except (Corrupted, KeyError) as error:  # KeyError: it lacks what this version wants
+                reason = (
+                    error if isinstance(error, Corrupted) else f"{path.name} is of another version."
+                )
+                warnings.warn(f"{reason} The run starts from the beginning.", stacklevel=4)
                 run = start(experiment)
         saved = time.monotonic()
 

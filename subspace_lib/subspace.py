@@ -126,7 +126,9 @@ class DominantSubspace:
         self._spare: Tensor | None = None
         self.interval = 1
         self.last_step = -1
-        self._ratio = math.inf  # upper bound on λ_{k+1} over λ_k when a guard was last multiplied
+        # Upper bound on λ_{k+1} when a guard was last multiplied; λ_k as last seen.
+        self._seen, self._last = math.inf, 1.0
+        self._ceiling = math.inf  # what the last certificate took λ_{k+1} to be at most
         # Of the last refresh that was not lean, and of the last with a watcher or all guards.
         self._full_step = self._watch_step = 0
 
@@ -171,11 +173,17 @@ class DominantSubspace:
         cold = self.vectors is None
         if cold:
             self.vectors = self._cold_start(hessian, theta)
-        lean = self._ratio < self.CLEAR and step - self._full_step < self.LEAN
+        lean = self._seen < self.CLEAR * self._last and step - self._full_step < self.LEAN
         lean = lean and not (measure or cold)
-        watched = not (lean and self._ratio < self.WIDE and step - self._watch_step < self.watch)
+        watched = not (
+            lean and self._seen < self.WIDE * self._last and step - self._watch_step < self.watch
+        )
+        if lean and watched and self.vectors.shape[1] == self.k:
+            self._take_back(1)
+            lean = self.vectors.shape[1] > self.k  # else the basis has absorbed the guard
         block, width = self._block(probe, lean, watched)
-        old, self.vectors = block[:, : self.k], None  # memory: the block holds the basis now
+        # In the block's memory, and still whole if the product fails.
+        old, self.vectors = block[:, : self.k], block[:, :width]
         product = multiply(hessian, block)
         values, rotation = rayleigh_ritz(block, product)
         norms, bound = self._certificate(block, product, values, rotation)
@@ -190,8 +198,11 @@ class DominantSubspace:
             self._full_step = step
         determined = not math.isnan(bound)
         turn = sin_largest_angle(old, self.basis if determined else self.vectors)
-        if determined and turn > self.target and not settled:
-            self._solve(hessian)
+        if not determined and watched and self._lost(values):
+            self.vectors, self._spare = self._cold_start(hessian, theta), None
+            turn = sin_largest_angle(old, self.basis)
+        elif (turn > self.target and not settled) if determined else not watched:
+            self._solve(hessian, old)
             turn = sin_largest_angle(old, self.basis)
         self.vectors = _columnwise(self.vectors)
         self._schedule(step, turn, cold)
@@ -219,7 +230,7 @@ class DominantSubspace:
             "schedule": torch.tensor(
                 [self.interval, self.last_step, self._full_step, self._watch_step]
             ),
-            "ratio": torch.tensor(self._ratio, dtype=torch.float64),
+            "gap": torch.tensor([self._seen, self._last], dtype=torch.float64),
             "generator": self._generator.get_state(),
         }
 
@@ -229,7 +240,7 @@ class DominantSubspace:
         self._spare = spare if spare.shape[1] else None
         schedule = state["schedule"].tolist()
         self.interval, self.last_step, self._full_step, self._watch_step = schedule
-        self._ratio = float(state["ratio"])
+        self._seen, self._last = state["gap"].tolist()
         self._generator.set_state(state["generator"])
 
     def _cold_start(self, hessian: Hessian, theta: Tensor) -> Tensor:
@@ -244,7 +255,7 @@ class DominantSubspace:
         pairs = top_eigenpairs(
             hessian, self.k, start, extra=self.guards, tolerance=1e-3,
             # With what is left of the products, and the first block: 3 (k + guards) vectors.
-            max_basis=max(2 * (width - narrow), width + narrow),
+            max_basis=max(2 * (width - narrow) - 1, width + narrow),
         )  # fmt: skip
         if self.k <= narrow or comes(pairs.values[: self.k], narrow, 1e-3):
             start = torch.randn(len(theta), width, generator=self._generator).to(theta)
@@ -258,8 +269,6 @@ class DominantSubspace:
             self._set_aside(k)
             return self.vectors, k
         if lean:
-            if self.vectors.shape[1] == k:
-                self._take_back(1)
             self._set_aside(k + 1)
             watcher = self.vectors[:, k] + 0.1 * probe / probe.norm().clamp_min(1e-30)
             return stack(self.basis, orthonormalize(watcher[:, None], self.basis)), k + 1
@@ -294,21 +303,22 @@ class DominantSubspace:
         k = self.k
         leading = rotation[:, : k + 1].double()
         gram = leading.T @ residual_gram(block, product) @ leading
-        norms, last = gram.diagonal().sqrt(), float(values[k - 1])
-        if len(values) == k:  # no guard: see ``watch``
-            ceiling, poor = (1 + self._ratio) / 2 * last, False
-        else:
-            # Guards among negative eigenvalues say nothing of those near zero, which there always are.
-            ceiling = max(0.0, float(values[k]) + float(norms[k]))
+        norms, self._last = gram.diagonal().sqrt(), float(values[k - 1])
+        if len(values) > k:
+            # There always are eigenvalues near zero.
+            self._seen = self._ceiling = max(0.0, float(values[k]) + float(norms[k]))
             poor = poor_guard(values, norms, k)
-            self._ratio = ceiling / last if last > 0 else math.inf
-        self._ceiling = ceiling
+        else:  # no guard: see ``watch``
+            self._ceiling, poor = max(self._seen, (self._seen + self._last) / 2), False
+        ceiling = self._ceiling
         bound = angle_bound(values[:k], gram[:k, :k], ceiling)
         if not math.isnan(bound):
             old = torch.eye(len(rotation), k, dtype=rotation.dtype, device=rotation.device)
             bound = min(1.0, bound + sin_largest_angle(old, rotation[:, :k]))
             if poor:
                 bound = 1.0
+        else:
+            self._seen = math.inf  # all guards at the next refresh
         return norms[:k], bound
 
     def _curvature(
@@ -371,7 +381,15 @@ class DominantSubspace:
             return width - 1
         return width
 
-    def _solve(self, hessian: Hessian) -> None:
+    def _lost(self, values: Tensor) -> bool:
+        """Whether a missing bound is the block's fault, not that of the gap, which looks clear.
+
+        What such a block has missed it would miss again: the search has to begin anew.
+        """
+        last = float(values[self.k - 1])
+        return last > 0 and float(values[self.k]) < self.CLEAR * last
+
+    def _solve(self, hessian: Hessian, old: Tensor) -> None:
         """Go on at the same θ: a second pass, and until a certificate holds or the budget is spent, more.
 
         The pass that certifies the basis moves it on as well, at no further cost.
@@ -387,9 +405,10 @@ class DominantSubspace:
             return
         del block, product
         budget = self.BUDGET * self.vectors.shape[1]
-        held, self.vectors = [self.vectors], None  # given away, not shared: memory
+        held, self.vectors = [self.vectors], old  # given away, not shared: memory
         pairs = top_eigenpairs(
-            hessian, self.k, held.pop(), angle=self.target, max_products=budget
+            hessian, self.k, held.pop(), angle=self.target, max_products=budget,
+            max_basis=2 * (self.k + self.guards),
         )  # fmt: skip
         self.vectors = pairs.vectors
 

@@ -97,7 +97,7 @@ def test_peak_memory_counts_what_is_alive_at_one_time():
 def test_the_tracker_holds_little_more_than_three_blocks():
     found = growth.memory()
     assert max(found[name] for name in growth.REFRESHES[:-1]) <= 3 * 13
-    assert found["solved again"] <= 4 * 13
+    assert found["solved again"] <= 5 * 13
 
 
 def test_stored_cases_hold_every_peer_and_a_setting_of_ours_that_reaches_the_target():

@@ -1,6 +1,7 @@
 """A stored run computed once more: equal where nothing has changed, and a difference is seen."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from subspace_lib import repeat
 from subspace_lib.experiment import Experiment
 from subspace_lib.store import Store
+from subspace_lib.training import Run
 
 SMALL = Experiment(
     dataset="digits", steps=40, switch_step=20, projection="dominant", record_every=10,
@@ -20,12 +22,28 @@ def test_a_repeated_run_is_the_stored_one(tmp_path, monkeypatch, capsys):
     first = Store().run(SMALL)
     repeat.main([SMALL.key])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{SMALL.key}, complete | complete")
-    found = repeat.compare(first, Store(tmp_path / ".checkpoints" / "again").run(SMALL))
+    assert lines[1].startswith(f"{SMALL.key}, complete | complete")
+    found = repeat.compare(first, Store(tmp_path).run(SMALL))
     measured = found[found["column"] != "seconds"]
     assert len(measured) == len(repeat.COLUMNS) - 1
     assert (measured["difference"] == 0).all()
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == [SMALL.key]
+
+
+@pytest.mark.parametrize("commit", ["a" * 40, "a" * 40 + "+changes"])
+def test_only_what_this_commit_has_computed_is_taken_up_again(tmp_path, monkeypatch, commit):
+    monkeypatch.setenv("SUBSPACE_RESULTS", str(tmp_path))
+    Store().run(SMALL)
+    steps, advance = [], Run.advance
+    monkeypatch.setattr(Run, "advance", lambda run: steps.append(run.step) or advance(run))
+    monkeypatch.setattr(repeat, "commit", lambda: commit)
+    repeat.main([SMALL.key])
+    assert len(steps) == SMALL.steps + 1
+    repeat.main([SMALL.key])
+    assert len(steps) == (SMALL.steps + 1) * (2 if "+changes" in commit else 1)
+    monkeypatch.setattr(repeat, "commit", lambda: "b" * 40)
+    repeat.main([SMALL.key])
+    assert steps.count(0) == (3 if "+changes" in commit else 2)
 
 
 def test_a_difference_is_seen_at_its_step(tmp_path):
@@ -36,13 +54,17 @@ def test_a_difference_is_seen_at_its_step(tmp_path):
     assert found["difference"]["train_loss"] == pytest.approx(0.5, rel=1e-5)
     assert found["step"]["train_loss"] == 30
     assert found["difference"]["alignment"] == 0
+    table["alignment"] = math.nan
+    lost = repeat.compare(first, replace(first, table=table)).set_index("column")
+    assert lost["difference"]["alignment"] == math.inf
+    assert repeat.compare(first, replace(first, table=table[:0])).empty
 
 
 def test_a_name_that_is_no_run_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SUBSPACE_RESULTS", str(tmp_path))
     with pytest.raises(SystemExit):
         repeat.main(["mnist5k-nothing"])
-    assert "mnist5k-nothing is not a run under" in capsys.readouterr().err
+    assert "mnist5k-nothing is not a training run under" in capsys.readouterr().err
     folder = tmp_path / "half"
     folder.mkdir()
     (folder / "description.json").write_text(json.dumps(SMALL.describe()))

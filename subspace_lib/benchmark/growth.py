@@ -65,11 +65,11 @@ def _best(dataset: str, model: str, way: str, block: int) -> dict:
     for objective in _objectives(dataset, model, chunks, batch=way == "vmap"):
         theta = objective.initial()
         columns = torch.randn(block, objective.dim, generator=torch.Generator().manual_seed(0))
-        if "compiled" in way:
-            call = _compiled(objective, theta, columns, together="vmap" in way)
-        else:
-            call = lambda o=objective, t=theta, c=columns: o.hessian(t) @ c.T  # noqa: E731
         try:
+            if "compiled" in way:
+                call = _compiled(objective, theta, columns, together="vmap" in way)
+            else:
+                call = lambda o=objective, t=theta, c=columns: o.hessian(t) @ c.T  # noqa: E731
             if repeats > 1 or "compiled" in way:
                 call()  # warm
             times = [seconds(call) for _ in range(repeats)]

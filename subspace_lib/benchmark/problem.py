@@ -100,17 +100,15 @@ def prepare(case: Case) -> Problem:
     single, double = objective(torch.float32), objective(torch.float64)
     batches = Batches(len(single), case.batch_size, seed=0)
     theta, points = single.initial(), []
-    start = (
-        torch.randn(len(theta), 4, generator=torch.Generator().manual_seed(1)).to(theta).double()
-    )
+    start = torch.randn(len(theta), 4, generator=torch.Generator().manual_seed(1)).to(theta)
     for step in range(case.after + case.points + 1):
         _, gradient = single.gradient(theta, batches.rows(step))
         if step >= case.after:
-            pairs = top_eigenpairs(
-                double.hessian(theta.double()), K, start, extra=3, tolerance=1e-4
-            )
-            start = pairs.vectors
-            exact = start[:, :K].float().T.contiguous().T
+            # Nearly there in float32, where products are cheap; float64 then says how near, and goes on.
+            near = top_eigenpairs(single.hessian(theta), K, start, extra=2, tolerance=3e-5)
+            start, exact = near.vectors, near.vectors.double()
+            pairs = top_eigenpairs(double.hessian(theta.double()), K, exact, tolerance=1e-4)
+            exact = pairs.vectors[:, :K].float().T.contiguous().T
             points.append(Point(step, theta, gradient, pairs.values, exact))
         theta = theta - case.learning_rate * gradient
     problem = Problem(case, single, points)
