@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from subspace_lib import models
-from subspace_lib.benchmark import growth, measure, report
+from subspace_lib.benchmark import aims, growth, measure, report
 from subspace_lib.benchmark.peers import Ours, Solver, eigsh
 from subspace_lib.benchmark.problem import CASES, Case, K, prepare
 from subspace_lib.experiment import InvalidParameter
@@ -98,6 +98,21 @@ def test_the_tracker_holds_little_more_than_three_blocks():
     found = growth.memory()
     assert max(found[name] for name in growth.REFRESHES[:-1]) <= 3 * 13
     assert found["solved again"] <= 5 * 13
+
+
+def test_an_aim_without_its_measurement_is_missed_and_not_left_out():
+    found = report.stored()
+    everything = list(aims.aims(found))
+    assert len(everything) == len({aim.wanted for aim in everything})
+    for case in found["cases"].values():
+        for row in case["rows"]:
+            row["reached"] = False
+    for row in found["products"]["measured"]:
+        row["failed"] = "no memory"
+    without = list(aims.aims(found))
+    assert [aim.wanted for aim in without] == [aim.wanted for aim in everything]
+    assert sum(aim.measured == "target missed" for aim in without) == 10
+    assert not any(aim.met for aim in without if aim.measured == "target missed")
 
 
 def test_stored_cases_hold_every_peer_and_a_setting_of_ours_that_reaches_the_target():

@@ -146,6 +146,19 @@ def _step(checkpoint):
     return int(read_tensors(checkpoint)["counts"][0]) if checkpoint.exists() else 0
 
 
+def test_a_checkpoint_of_another_version_is_named_and_not_used(tmp_path):
+    results, experiment = Store(tmp_path), Experiment(**TINY)
+    run = Run(experiment)
+    while run.subspace.vectors is None:
+        run.advance()
+    state = {name: value for name, value in run.state().items() if not name.endswith(".gap")}
+    assert len(state) == len(run.state()) - 1
+    results.checkpoints.mkdir(parents=True)
+    write_tensors(results.checkpoints / f"{experiment.key}.safetensors", state)
+    with pytest.warns(UserWarning, match=r"is of another version.*from the beginning"):
+        assert results.run(experiment).status == "complete"
+
+
 def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path):
     results, experiment = Store(tmp_path), Experiment(**TINY)
     path = results.checkpoints / f"{experiment.key}.safetensors"

@@ -91,17 +91,18 @@ def test_the_watcher_takes_part_again_after_as_many_steps_as_asked_for():
 
 def test_a_tracker_goes_on_from_its_state_bit_by_bit():
     base, _ = symmetric(np.r_[np.linspace(0, 1, 40), np.linspace(5, 8, 4)])
-    skew = 0.01 * (start(44, 44) - start(44, 44).T)
+    skew = 1e-3 * (start(44, 44) - start(44, 44).T)
 
     def at(t):
         turn = torch.linalg.matrix_exp(t * skew)
         return turn @ base @ turn.T
 
     for t, seen, tracker, _ in follow(at, 44, 4, 9, watch=3):
-        if t == 6:
+        if t == 5:
+            assert tracker.vectors.shape[1] == 4  # the guards are set aside
             other = DominantSubspace(tracker.objective, 4, refresh=1, watch=3)
             other.load_state({name: value.clone() for name, value in tracker.state().items()})
-        elif t > 6:
+        elif t > 5:
             theta = torch.full((44,), float(t), dtype=torch.float64)
             again = other.refresh(theta, t, start(44, 1, seed=t)[:, 0])
             assert (again.bound, again.products) == (seen.bound, seen.products)
@@ -240,6 +241,72 @@ def test_no_refresh_certifies_less_than_the_true_angle(
             assert sin_largest_angle(previous, exact) <= seen.bound + 1e-9
         previous = tracker.basis.double()
         now = rotation @ now @ rotation.T
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    k=st.integers(1, 4),
+    watch=st.sampled_from([1, 4]),
+    ratio=st.floats(0.3, 0.84),
+    fall=st.sampled_from([1.0, 0.98, 0.9, 0.8]),
+    turn=st.sampled_from([0.002, 0.02]),
+)
+def test_no_certificate_fails_where_eigenvalues_move(seed, k, watch, ratio, fall, turn, device):
+    n, rng = 35 + k, np.random.default_rng(seed)
+    _, vectors = symmetric(np.zeros(n), seed, device=device)
+    top = np.sort(rng.uniform(4, 9, k))
+    values = np.r_[np.sort(rng.uniform(-1, 1, 34)), ratio * top[0], top]
+    skew = start(n, n, seed, device=device)
+    rotation = torch.linalg.matrix_exp(turn * (skew - skew.T) / 6)
+    now = None
+    tracker = DominantSubspace(Drifting(lambda t: now, n), k, refresh=1, watch=watch)
+    previous, finite = None, 0
+    for t in range(20):
+        now = (vectors * torch.tensor(values, device=device)) @ vectors.T
+        theta = torch.zeros(n, dtype=torch.float64, device=device)
+        seen = tracker.refresh(theta, t, start(n, 1, seed + t, device=device)[:, 0])
+        if previous is not None and not math.isnan(seen.bound):
+            finite += seen.bound < 1
+            exact = torch.linalg.eigh(now)[1][:, -k:]
+            assert sin_largest_angle(previous, exact) <= seen.bound + 1e-9
+        previous = tracker.basis
+        vectors = rotation @ vectors
+        values[35] *= fall  # λ_k, through λ_{k+1} and into the bulk
+    assert finite >= 2
+
+
+def test_a_guard_that_the_basis_has_absorbed_is_done_without():
+    values = np.r_[np.zeros(39), 2.5, 5, 6, 7, 8]
+    base, vectors = symmetric(values)
+    fourth = vectors[:, 40]
+
+    def at(t):
+        return base - (5 * torch.outer(fourth, fourth) if t >= 6 else 0)
+
+    *_, (_, _, tracker, angle) = follow(at, 44, 4, 12, watch=4)
+    assert angle < 1e-6
+    assert tracker.basis.shape == (44, 4)
+
+
+def test_a_tracker_goes_on_after_a_product_that_failed():
+    base, _ = symmetric(np.r_[np.linspace(0, 1, 40), np.linspace(5, 8, 4)])
+    broken = False
+
+    def at(t):
+        return base * math.nan if broken else base
+
+    *_, (*_, tracker, _) = follow(at, 44, 4, 6, watch=3)
+    before = tracker.basis.clone()
+    probe, theta = start(44, 1)[:, 0], torch.zeros(44, dtype=torch.float64)
+    for step in (7, 8, 30):  # without the watcher, with it, with all guards
+        broken = True
+        with pytest.raises(NonFiniteProduct, match=f"Step {step}"):
+            tracker.refresh(theta, step, probe)
+        assert sin_largest_angle(tracker.basis, before) < 1e-8
+        broken = False
+        assert tracker.refresh(theta, step, probe).bound < 1e-6
 
 
 def test_projection_and_alignment_by_definition():
