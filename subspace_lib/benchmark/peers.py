@@ -144,7 +144,8 @@ def scipy_lobpcg(warm: bool, **options) -> Solve:
     return solve
 
 
-def torch_lobpcg(warm: bool, plain: bool = False, **options) -> Solve:
+def torch_lobpcg(warm: bool, plain: bool = False, niter: int = 50, **options) -> Solve:
+    # Without a limit it may go on for ever: where the residual's rounding stays above its tolerance.
     def solve(problem, point, start):
         from torch import _linalg_utils
 
@@ -162,7 +163,9 @@ def torch_lobpcg(warm: bool, plain: bool = False, **options) -> Solve:
         _linalg_utils.matmul = multiply
         try:
             block = start if warm else problem.random(K)
-            _, vectors = torch.lobpcg(stand_in, X=block.clone(), largest=True, **options)
+            _, vectors = torch.lobpcg(
+                stand_in, X=block.clone(), largest=True, niter=niter, **options
+            )
         finally:
             _linalg_utils.matmul = matmul
         return vectors, product.products
