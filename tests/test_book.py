@@ -131,6 +131,7 @@ def test_the_cost_chapter_shows_the_stored_benchmark():
     found = report.stored()
     expected = [report.table(report.comparison(report.CostParameters())), report.ratios(found)]
     expected += [report.along_runs(found), report.per_product(found), report.where_from(found)]
+    expected += [report.verdict(found), report.ways(found), report.memory(found)]
     shown = json.loads((ROOT / "notebooks" / "12_cost.ipynb").read_text())["cells"]
     outputs = [o for cell in shown for o in cell.get("outputs", []) if "data" in o]
     text = ["".join(o["data"].get("text/markdown", "")) for o in outputs]
