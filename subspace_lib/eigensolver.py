@@ -378,7 +378,7 @@ def power_step(
     span(A V). That overrates a direction in which large positive and negative curvatures cancel: a Ritz
     vector v beyond the first k takes part only when its own estimate ‖A v‖²/(vᵀAv) stays below θ_k; the
     others advance to A v + ‖A v‖ v, which damps what is negative. For the same reason the columns behind
-    the first k are put in the order of their Rayleigh quotients, as far as V has shown them.
+    the first k are put in the order of the Rayleigh quotients that they had in span(V).
 
     Args:
         basis: V (D, m), orthonormal columns; product: W (D, m), overwritten.
@@ -403,18 +403,19 @@ def power_step(
     scale = values[kept].double().rsqrt()
     estimates, mix = torch.linalg.eigh(gram[kept][:, kept] * scale * scale[:, None])
     estimates, mix = estimates.flip(0), mix.flip(1)
-    mix = turn[:, kept] @ (scale[:, None] * mix / estimates.sqrt())
-    moved = rotate_(product, mix.to(product.dtype))
+    mix = scale[:, None] * mix / estimates.sqrt()
+    weights = mix.square() / mix.square().sum(0)
+    quotients = weights.T @ values[kept].double()  # of what was multiplied
+    moved = rotate_(product, (turn[:, kept] @ mix).to(product.dtype))
     if other is not None:
         # Members of a cluster around θ_k first, so that they are not mixed with what has little curvature.
-        near = int((values[~kept] > 0.85 * values[k - 1]).sum())
-        moved = stack(moved, orthonormalize(other[:, :near], against=moved))
-        moved = stack(moved, orthonormalize(other[:, near:], against=moved))
+        near = values[~kept] > 0.85 * values[k - 1]
+        for part in (near, ~near):
+            fresh = orthonormalize(other[:, part], against=moved)
+            moved = stack(moved, fresh)
+            quotients = torch.cat([quotients, values[~kept][part][: fresh.shape[1]].double()])
     behind = moved[:, k:]
-    if behind.shape[1] > 1:
-        seen = rotation[:, k:].T @ (basis.T @ behind)
-        quotients = (seen.square() * values[k:, None]).sum(0)
-        behind.copy_(behind[:, quotients.argsort(descending=True)])
+    behind.copy_(behind[:, quotients[k:].argsort(descending=True)])
     return estimates[:k].to(values.dtype), moved
 
 
@@ -448,7 +449,7 @@ def angle_bound(values: Tensor, gram: Tensor, ceiling: float) -> float:
     delta = values.double() - ceiling
     smallest, scale = float(delta.min()), float(values.abs().max())
     rounding = torch.finfo(values.dtype).eps * scale
-    if not smallest > 100 * rounding:
+    if not smallest > 1000 * rounding:
         return math.nan
     gram = gram + torch.diag(torch.full_like(delta, (10 * rounding) ** 2))
     bounds = [float((gram.diagonal() / delta.square()).sum().sqrt())]
