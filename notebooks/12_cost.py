@@ -55,9 +55,9 @@ report.accuracy(case)
 #
 # Each peer's cheapest setting that reached the target at every point, over our tracker's at every step.
 # *Near the edge* is η = 0.03, where the subspace turns so far in a step that one pass is not enough:
-# a second pass is, and so is a second power step on a fixed subset of the data. *Small gap* is Fashion-MNIST-5k after 3,000 steps,
-# where the tenth and the eleventh eigenvalue nearly meet, and guard vectors take part. *CNN* is CIFAR10-5k,
-# at one point.
+# a second pass is, and so is a second power step on a fixed subset of the data. *Small gap* is
+# Fashion-MNIST-5k after 3,000 steps, where the tenth and the eleventh eigenvalue nearly meet, and guard
+# vectors take part. *CNN* is CIFAR10-5k, at one point.
 
 # %%
 report.ratios(found)
@@ -82,7 +82,8 @@ report.verdict(found)
 # - **Sketches.** A randomized decomposition without power iterations sees the bulk's many small eigenvalues
 #   add up beside the outliers; more measurements do not mend that within the cost of the others.
 # - **Tiny gaps.** Where λ₁₀ ≈ λ₁₁ a warm start may settle on the wrong vector of the pair. The residual does
-#   not show it, the certificate does: it reports the subspace as not determined at k and names a clearer cut.
+#   not show it, the certificate does, if its block holds the pair: it reports the subspace as not determined
+#   at k and names a clearer cut.
 # - **Ragged batches.** By its code, hessian-eigenthings averages batches without weights, so that a short
 #   last batch counts too much. Here it gets all data in one batch.
 #

@@ -74,6 +74,10 @@ class DominantSubspace:
     ``WIDE`` λ_k, the watcher too takes part only every so many steps; the certificates in between assume
     that λ_{k+1} has risen half way to λ_k since it was last seen.
 
+    What no certificate can show is an eigenvalue above the guards that the block does not hold at all. A
+    cold start can merge two that lie closer than its tolerance of 1e-3 λ_1, and then the bounds are too
+    low until the probe has brought the missing vector in.
+
     With ``refresh="adaptive"`` the interval to the next refresh follows the measured turn: it grows, by
     at most 2, while the turn stays below 0.6 of the target, and shrinks when it does not.
     With ``refresh=n`` every n-th step is a refresh; the paper's protocol is n = 1.

@@ -11,11 +11,8 @@ from subspace_lib.benchmark.growth import REFRESHES
 PLAIN = "plain product"
 EVERY_STEP, EVERY_STEP_SMALL_GAP = 15.0, 22.0  # gradient equivalents a step, everything included
 PRIMME_PRODUCTS, PRIMME_SECONDS = 1 / 2, 2 / 3  # of warm-started PRIMME's, at most
-PEERS_SECONDS = {
-    "scipy eigsh": 3.0,
-    "torch.lobpcg": 10.0,
-    "PyHessian": 40.0,
-}  # theirs over ours, at least
+# Theirs over ours, at least.
+PEERS_SECONDS = {"scipy eigsh": 3.0, "torch.lobpcg": 10.0, "PyHessian": 40.0}
 ADAPTIVE, ADAPTIVE_ANGLE, ADAPTIVE_ALIGNMENT = 1.0, 0.05, 0.005
 PRODUCT = {"mlp": 1.35, "cnn": 2.2}  # gradients
 COLD = 40  # products
@@ -34,10 +31,7 @@ class Aim:
 def cheapest(
     case: dict[str, Any], peer: str, *, warm: bool | None = None, plain: bool = False
 ) -> dict[str, Any] | None:
-    """The setting of a peer that reached the target with the fewest products; None where none did.
-
-    Of several the fastest. Seconds alone would leave it to the noise of the clock which setting is named.
-    """
+    """The setting of a peer that reached the target in the fewest seconds; None where none did."""
     rows = [
         row
         for row in case["rows"]
@@ -46,7 +40,7 @@ def cheapest(
         and warm in (None, row["warm"])
         and row["setting"].endswith(PLAIN) == plain
     ]
-    return min(rows, key=lambda row: (row["products"], row["seconds"]), default=None)
+    return min(rows, key=lambda row: row["seconds"], default=None)
 
 
 def aims(found: dict[str, Any]) -> Iterator[Aim]:

@@ -24,13 +24,12 @@ def products(block: int = 11) -> list[dict]:
 
     A block is multiplied on all 5,000 samples: vector after vector (what ``Objective`` does on a CPU), all
     at once (vmap), and by forward over reverse mode compiled with ``torch.compile``, alone and under vmap.
-    Each way at its best chunk; with PyTorch's own choice of matrix products as well.
+    Each way at the best of the chunks tried; with PyTorch's own choice of matrix products as well.
     """
     rows = []
     for dataset, model in (("mnist5k", "mlp"), ("cifar10_5k", "cnn")):
-        for fast in (
-            (True, False) if model == "mlp" else (True,)
-        ):  # convolutions are oneDNN's anyway
+        # Convolutions are oneDNN's anyway.
+        for fast in (True, False) if model == "mlp" else (True,):
             with contextlib.nullcontext() if fast else matmul.default_matmul():
                 objective = next(_objectives(dataset, model, (1000,)))
                 gradient = best_gradient(objective, objective.initial(), model)
