@@ -203,7 +203,7 @@ AWKWARD = {
 }
 
 
-# Fixed examples: random ones find, rarely, an eigenvalue that the block does not hold (``DominantSubspace``).
+# Fixed examples: random ones rarely find an eigenvalue that the block misses (see DominantSubspace).
 @pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
