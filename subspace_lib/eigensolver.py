@@ -62,6 +62,19 @@ def multiply(operator: Operator, block: Tensor) -> Tensor:
     return product
 
 
+class Deflated:
+    """(I − V Vᵀ) A (I − V Vᵀ) for an orthonormal V (D, q): what A is outside of a subspace."""
+
+    def __init__(self, operator: Operator, vectors: Tensor):
+        self.operator, self.vectors = operator, vectors
+
+    def __matmul__(self, block: Tensor) -> Tensor:
+        return self._outside(self.operator @ self._outside(block))
+
+    def _outside(self, block: Tensor) -> Tensor:
+        return block - self.vectors @ (self.vectors.T @ block)
+
+
 def orthonormalize(block: Tensor, against: Tensor | None = None) -> Tensor:
     """Orthonormal basis of ``block`` (D, m), orthogonal to the columns of ``against`` (D, q).
 
@@ -133,6 +146,63 @@ def residual_gram(basis: Tensor, product: Tensor) -> Tensor:
     return gram
 
 
+class Columns:
+    """Columns B of length D, each block in the memory that it came with: none is copied to add more."""
+
+    def __init__(self):
+        self._parts: list[Tensor] = []  # (m_i, D), a row for each column
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts)
+
+    def add(self, block: Tensor) -> None:
+        """The columns of a block (D, m), which now belong here, as the last ones."""
+        self._parts.append(block.T)
+
+    def between(self, first: int, last: int) -> list[Tensor]:
+        """Columns first … last − 1 as rows (m_i, D), in the memory that they have."""
+        found = []
+        for part in self._parts:
+            found.append(part[max(first, 0) : max(last, 0)])
+            first, last = first - len(part), last - len(part)
+        return [part for part in found if len(part)]
+
+    def block(self, first: int, last: int) -> Tensor:
+        """Columns first … last − 1 as one block (D, m); a copy unless they lie together."""
+        parts = self.between(first, last)
+        return parts[0].T if len(parts) == 1 else torch.cat(parts).T
+
+    def row(self, column: int) -> Tensor:
+        """One column (D,), in the memory that it has."""
+        return self.between(column, column + 1)[0][0]
+
+    def cut(self, count: int) -> None:
+        """Forget all but the first ``count`` columns."""
+        self._parts = self.between(0, count)
+
+    def coefficients(self, block: Tensor) -> Tensor:
+        """BᵀW for a block W (D, m)."""
+        return torch.cat([part @ block for part in self._parts])
+
+    def subtract_(self, block: Tensor, coefficients: Tensor) -> None:
+        """W ← W − B C, in the memory of W."""
+        sizes = [len(part) for part in self._parts]
+        for part, own in zip(self._parts, coefficients.split(sizes), strict=True):
+            block.T.addmm_(own.T, part, alpha=-1)  # so, because the columns are contiguous
+
+    def rotate_(self, rotation: Tensor, first: int, last: int) -> None:
+        """Columns first … last − 1 times a rotation (last − first, c), into the first c of them."""
+        rotation = rotation.T.to(self._parts[0].dtype)
+        sources = self.between(first, last)
+        targets = self.between(first, first + len(rotation))
+        sizes = [len(part) for part in targets]
+        for begin in range(0, sources[0].shape[1] if sources else 0, SLICE):
+            some = slice(begin, begin + SLICE)
+            turned = rotation @ torch.cat([part[:, some] for part in sources])
+            for part, rows in zip(targets, turned.split(sizes), strict=True):
+                part[:, some] = rows
+
+
 class Krylov:
     """What a block Krylov method knows of A: ``A Q = B T`` with B = [Q, F], all columns orthonormal.
 
@@ -141,37 +211,20 @@ class Krylov:
     a pair is needs no vector of length D, memory is that of B alone, and rotations wait for a restart.
 
     Args:
-        operator: A; memory: (capacity, D), rows that will hold Bᵀ; there are more when they are used up.
+        operator: A; start: the first F, (D, b), orthonormal; its memory is used.
 
     Source: Stewart, A Krylov–Schur algorithm for large eigenproblems, 2001, with blocks.
     """
 
-    def __init__(self, operator: Operator, memory: Tensor):
-        self.operator = operator
-        self.columns = self.multiplied = 0
-        self._rows = memory
-        self.table = memory.new_zeros(0, 0, dtype=torch.float64)
+    def __init__(self, operator: Operator, start: Tensor):
+        self.operator, self.columns, self.multiplied = operator, Columns(), 0
+        self.table = start.new_zeros(0, 0, dtype=torch.float64)
+        self.add(start)
 
     def add(self, block: Tensor) -> None:
         """New directions (D, m), orthonormal to each other and to B, as the last columns of F."""
-        end = self.columns + block.shape[1]
-        if end > len(self._rows):
-            grown = self._rows.new_empty(end + 4, len(block))
-            grown[: self.columns] = self._rows[: self.columns]
-            self._rows = grown
-        self._rows[self.columns : end] = block.T
+        self.columns.add(block)
         self.table = torch.cat([self.table, self.table.new_zeros(block.shape[1], self.multiplied)])
-        self.columns = end
-
-    @property
-    def basis(self) -> Tensor:
-        """Q, of shape (D, q)."""
-        return self._rows[: self.multiplied].T
-
-    @property
-    def everything(self) -> Tensor:
-        """B = [Q, F], of shape (D, q + b)."""
-        return self._rows[: self.columns].T
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values θ (q,), descending; rotation Y (q, q) to Ritz vectors Q Y; residuals T_F Y (b, q)."""
@@ -182,47 +235,52 @@ class Krylov:
 
     def advance(self, count: int) -> None:
         """Multiply the first ``count`` columns of F, which join Q; what is new in the products joins F."""
-        front = self._rows[self.multiplied : self.multiplied + count].T
-        fresh, inside, left = _split(multiply(self.operator, front), self.everything)
+        end = self.multiplied + count
+        product = multiply(self.operator, self.columns.block(self.multiplied, end))
+        fresh, inside, left = _split(product, self.columns)
         self.add(fresh)
-        self.multiplied += count
+        self.multiplied = end
         self.table = torch.cat([self.table, torch.cat([inside, left])], 1)
 
     def turn_rest(self, rotation: Tensor) -> None:
         """F ← F R for an orthogonal R (b, b)."""
-        rotate_(self._rows[self.multiplied : self.columns].T, rotation.to(self._rows.dtype))
+        self.columns.rotate_(rotation, self.multiplied, len(self.columns))
         self.table[self.multiplied :] = rotation.T @ self.table[self.multiplied :]
 
     def put_in_front(self, column: Tensor) -> None:
         """A new direction (D, 1), orthonormal to B, as the first column of F."""
         self.add(column)
-        swap = [self.multiplied, self.columns - 1]
-        self._rows[swap] = self._rows[swap[::-1]]
-        self.table[swap] = self.table[swap[::-1]]
+        first, last = self.multiplied, len(self.columns) - 1
+        front, behind = self.columns.row(first), self.columns.row(last)
+        other = front.clone()
+        front.copy_(behind)
+        behind.copy_(other)
+        self.table[[first, last]] = self.table[[last, first]]
 
     def restart(self, values: Tensor, rotation: Tensor, keep: int) -> None:
         """Q ← Q Y for the first ``keep`` Ritz vectors; the rest is forgotten, and the relation holds."""
         rotation = rotation[:, :keep]
-        rotate_(self.basis, rotation.to(self._rows.dtype))
+        self.columns.rotate_(rotation, 0, self.multiplied)
         left = self.table[self.multiplied :] @ rotation
         self.table = torch.cat([torch.diag(values[:keep]), left])
-        for to, row in enumerate(range(self.multiplied, self.columns), keep):
-            self._rows[to] = self._rows[row]
-        self.multiplied, self.columns = keep, keep + len(left)
+        for to, source in enumerate(range(self.multiplied, len(self.columns)), keep):
+            self.columns.row(to).copy_(self.columns.row(source))
+        self.multiplied = keep
+        self.columns.cut(keep + len(left))
 
 
-def _split(block: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _split(block: Tensor, basis: Columns) -> tuple[Tensor, Tensor, Tensor]:
     """W = B C + F L for a block W (D, m), overwritten, and an orthonormal basis B (D, q).
 
     F (D, b), b ≤ m, is orthonormal and orthogonal to B. What is below 10 ε of the largest column is
     rounding and left out of F. C (q, m) and L (b, m) are in float64.
     """
-    inside = block.new_zeros(basis.shape[1], block.shape[1], dtype=torch.float64)
+    inside = block.new_zeros(len(basis), block.shape[1], dtype=torch.float64)
     left = torch.eye(block.shape[1]).to(inside)
     floor = (10 * torch.finfo(block.dtype).eps * float(block.norm(dim=0).max())) ** 2
     for _ in range(2):  # one sweep loses orthogonality where columns nearly depend
-        overlap = basis.T @ block
-        block.T.addmm_(overlap.T, basis.T, alpha=-1)  # so, because the columns are contiguous
+        overlap = basis.coefficients(block)
+        basis.subtract_(block, overlap)
         inside += overlap.double() @ left
         squares, mix = torch.linalg.eigh(_gram(block))
         keep = squares > floor
@@ -265,7 +323,7 @@ def top_eigenpairs(
         max_products: budget; when it is spent, what has been reached is returned with
             ``converged=False``.
         max_basis: columns multiplied and kept at most, default 3 (max(b, k + extra) + 4). The memory is
-            that of so many columns and 2 b more.
+            that of so many columns and b more, and of those being multiplied.
 
     Returns:
         max(b, k + extra) pairs, or D if that is less.
@@ -286,10 +344,9 @@ def top_eigenpairs(
     generator = torch.Generator(device="cpu").manual_seed(0)
     empty = start.new_empty(dim, 0)
     start = orthonormalize(start)  # this may have been the last hold on the old one
-    krylov = Krylov(operator, start.new_empty(min(limit + width, dim), dim))
-    krylov.add(_fill(start, min(width, dim), generator))
+    krylov = Krylov(operator, _fill(start, min(width, dim), generator))
     del start
-    krylov.advance(krylov.columns)
+    krylov.advance(len(krylov.columns))
     products = krylov.multiplied
     while True:
         exact, rotation, left = krylov.ritz()
@@ -312,16 +369,54 @@ def top_eigenpairs(
         if (done and size >= wanted) or products >= max_products or size >= dim:
             kept = min(wanted, size)
             krylov.restart(exact, rotation, kept)
-            vectors = krylov.basis.T.clone().T  # not the memory of all of B
+            krylov.columns.cut(kept)
+            vectors = krylov.columns.block(0, kept)
             return RitzPairs(values[:kept], vectors, norms[:kept].to(values), products, done)
         count = 0 if done else _directions(krylov, left[:, :k] / goal[:k])
         if not count:  # too few pairs, and nothing left to improve
             count = _elsewhere(krylov, generator)
-        count = min(count, max_products - products)
+        count = min(count, max_products - products, max(1, limit - wanted))
         if size + count > limit:
             krylov.restart(exact, rotation, min(wanted + 4, size, limit - count))
         krylov.advance(count)
         products += count
+
+
+def exceeds(
+    operator: Operator, ceiling: float, start: Tensor, *, max_basis: int, max_products: int = 50
+) -> Tensor | None:
+    """A unit vector (D, 1) in whose direction a symmetric operator exceeds a ceiling, if Lanczos finds one.
+
+    From a random start of length D, m steps see an eigenvalue above the ceiling μ when
+
+        T_m(1 + 2 (μ − θ)/(θ − ν)) ≫ √D,
+
+    with θ and ν the largest and the smallest Ritz value and T_m the Chebyshev polynomial. The search ends
+    when T_m is 10 √D, or the budget spent.
+
+    Args:
+        start: (D, 1), random, a unit vector; without a column there is nothing to search.
+        max_basis: columns kept between restarts, at least 8.
+
+    Source: Kuczyński and Woźniakowski 1992; Saad, Numerical Methods for Large Eigenvalue Problems, 2011,
+    section 6.6.
+    """
+    if not start.shape[1]:
+        return None
+    krylov, wanted = Krylov(operator, start), math.log(20 * len(start) ** 0.5)
+    for step in range(1, max_products + 1):
+        krylov.advance(1)
+        values, rotation, _ = krylov.ritz()
+        if values[0] > ceiling:
+            krylov.restart(values, rotation, 1)
+            return krylov.columns.block(0, 1)
+        spread = max(float(values[0] - values[-1]), 1e-30)
+        rate = math.acosh(1 + 2 * (ceiling - float(values[0])) / spread)
+        if krylov.multiplied == len(krylov.columns) or (step > 2 and step * rate > wanted):
+            break
+        if krylov.multiplied >= max(8, max_basis):
+            krylov.restart(values, rotation, krylov.multiplied // 2)
+    return None
 
 
 def poor_guard(values: Tensor, norms: Tensor, k: int) -> bool:
@@ -359,10 +454,10 @@ def _directions(krylov: Krylov, missed: Tensor) -> int:
 
 def _elsewhere(krylov: Krylov, generator: torch.Generator) -> int:
     """A random direction to expand by, or one of F where B spans the whole space already."""
-    basis = krylov.everything
-    column = basis[:, :0]
-    while not column.shape[1] and basis.shape[1] < len(basis):
-        column = orthonormalize(torch.randn(len(basis), 1, generator=generator).to(basis), basis)
+    like = krylov.columns.row(0)
+    column = like.new_empty(len(like), 0)
+    while not column.shape[1] and len(krylov.columns) < len(like):
+        column = _split(torch.randn(len(like), 1, generator=generator).to(like), krylov.columns)[0]
     if column.shape[1]:
         krylov.put_in_front(column)
     return 1
@@ -375,8 +470,9 @@ def power_step(
 
     Solves the pencil (VᵀAV) z = μ (WᵀW) z and takes W Z, orthonormal: one product per vector
     where an expansion by residuals takes two. It is a Rayleigh–Ritz step for the inverse of A on
-    span(A V). That overrates a direction in which large positive and negative curvatures cancel: a Ritz
-    vector v beyond the first k takes part only when its own estimate ‖A v‖²/(vᵀAv) stays below θ_k; the
+    span(A V). That overrates a direction in which large curvatures cancel or that has a little of them: a
+    Ritz vector v beyond the first k takes part only when its own estimate ‖A v‖²/(vᵀAv) stays below θ_k,
+    and its residual below its Ritz value; the
     others advance to A v + ‖A v‖ v, which damps what is negative. For the same reason the columns behind
     the first k are put in the order of the Rayleigh quotients that they had in span(V).
 
@@ -394,6 +490,7 @@ def power_step(
     gram = turn.T @ (product.T @ product).double() @ turn
     norms = gram.diagonal().clamp_min(0).sqrt()
     kept = (values > 1e-3 * values[0]) & (norms.square() / values < values[k - 1])
+    kept &= norms.square() < 2 * values.square()
     kept[:k] = True
     other = None
     if not kept.all():
@@ -412,7 +509,9 @@ def power_step(
         near = values[~kept] > 0.85 * values[k - 1]
         for part in (near, ~near):
             fresh = orthonormalize(other[:, part], against=moved)
-            moved = stack(moved, fresh)
+            known, count = moved.shape[1], moved.shape[1] + fresh.shape[1]
+            product[:, known:count] = fresh  # there is room for what took no part
+            moved = product[:, :count]
             quotients = torch.cat([quotients, values[~kept][part][: fresh.shape[1]].double()])
     behind = moved[:, k:]
     behind.copy_(behind[:, quotients[k:].argsort(descending=True)])

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from subspace_lib.eigensolver import (
+    Deflated,
     NonFiniteProduct,
     RitzPairs,
     angle_bound,
     clearest_cut,
     comes,
+    exceeds,
     multiply,
     nearest_orthonormal,
     orthonormalize,
@@ -37,8 +39,8 @@ class Refresh:
         step: the training step.
         values: Ritz values at θ, descending; k of them, and those of the guards where they took part.
         residuals: ‖H v − θ v‖ of the k Ritz vectors in the span of the block used until now.
-        turn: angle between the basis used until now and the refreshed one. The refreshed one is so
-            much closer to the exact subspace that this measures the error of the old one.
+        turn: angle between the basis used until now and the refreshed one, after two passes at most. It
+            is so much closer to the exact subspace that this measures the error of the old one.
         bound: upper bound on that error (``angle_bound``); NaN where λ_k ≈ λ_{k+1} leaves the
             subspace undetermined at k.
         cut: where the nearest clear gap is, in place of k (``clearest_cut``); k where k is as good.
@@ -75,8 +77,8 @@ class DominantSubspace:
     that λ_{k+1} has risen half way to λ_k since it was last seen.
 
     What no certificate can show is an eigenvalue above the guards that the block does not hold at all. A
-    cold start can merge two that lie closer than its tolerance of 1e-3 λ_1, and then the bounds are too
-    low until the probe has brought the missing vector in.
+    cold start can merge two that lie closer than its tolerance of 1e-3 λ_1; it looks for the other one by a
+    few Lanczos steps outside of the block. Later ones have to be brought in by the probe.
 
     With ``refresh="adaptive"`` the interval to the next refresh follows the measured turn: it grows, by
     at most 2, while the turn stays below 0.6 of the target, and shrinks when it does not.
@@ -132,6 +134,9 @@ class DominantSubspace:
         self.last_step = -1
         # Upper bound on λ_{k+1} when a guard was last multiplied; λ_k as last seen.
         self._seen, self._last = math.inf, 1.0
+        self._behind = (
+            0.0  # upper bound on λ_{k+2} when the guards were last multiplied, all of them
+        )
         self._ceiling = math.inf  # what the last certificate took λ_{k+1} to be at most
         # Of the last refresh that was not lean, and of the last with a watcher or all guards.
         self._full_step = self._watch_step = 0
@@ -186,8 +191,9 @@ class DominantSubspace:
             self._take_back(1)
             lean = self.vectors.shape[1] > self.k  # else the basis has absorbed the guard
         block, width = self._block(probe, lean, watched)
-        # In the block's memory, and still whole if the product fails.
-        old, self.vectors = block[:, : self.k], block[:, :width]
+        self.vectors = block[
+            :, :width
+        ]  # in the block's memory, and still whole if the product fails
         product = multiply(hessian, block)
         values, rotation = rayleigh_ritz(block, product)
         norms, bound = self._certificate(block, product, values, rotation)
@@ -201,13 +207,20 @@ class DominantSubspace:
         if not lean:
             self._full_step = step
         determined = not math.isnan(bound)
+        old = block[:, : self.k]
         turn = sin_largest_angle(old, self.basis if determined else self.vectors)
         if not determined and watched and self._lost(values):
-            self.vectors, self._spare = self._cold_start(hessian, theta), None
+            old, block = _copy(old), None  # memory
+            self.vectors, self._spare = old, None
+            self.vectors = self._cold_start(hessian, theta)
             turn = sin_largest_angle(old, self.basis)
         elif (turn > self.target and not settled) if determined else not watched:
-            self._solve(hessian, old)
+            old, block = _copy(old), None  # memory
+            enough = self._second_pass(hessian)
             turn = sin_largest_angle(old, self.basis)
+            if not enough:
+                del old  # memory
+                self._go_on(hessian)
         self.vectors = _columnwise(self.vectors)
         self._schedule(step, turn, cold)
         cut = self.k if lean else clearest_cut(values[:width], self.k)
@@ -234,7 +247,7 @@ class DominantSubspace:
             "schedule": torch.tensor(
                 [self.interval, self.last_step, self._full_step, self._watch_step]
             ),
-            "gap": torch.tensor([self._seen, self._last], dtype=torch.float64),
+            "ceilings": torch.tensor([self._seen, self._last, self._behind], dtype=torch.float64),
             "generator": self._generator.get_state(),
         }
 
@@ -244,7 +257,7 @@ class DominantSubspace:
         self._spare = spare if spare.shape[1] else None
         schedule = state["schedule"].tolist()
         self.interval, self.last_step, self._full_step, self._watch_step = schedule
-        self._seen, self._last = state["gap"].tolist()
+        self._seen, self._last, self._behind = state["ceilings"].tolist()
         self._generator.set_state(state["generator"])
 
     def _cold_start(self, hessian: Hessian, theta: Tensor) -> Tensor:
@@ -264,6 +277,28 @@ class DominantSubspace:
         if self.k <= narrow or comes(pairs.values[: self.k], narrow, 1e-3):
             start = torch.randn(len(theta), width, generator=self._generator).to(theta)
             pairs = top_eigenpairs(hessian, width, start, tolerance=1e-3)
+        return self._complete(hessian, pairs)
+
+    def _complete(self, hessian: Hessian, pairs: RitzPairs) -> Tensor:
+        """The vectors of these pairs, and what they have missed.
+
+        A Krylov space shows one vector of two whose eigenvalues are closer than its tolerance. The other
+        one is the leading eigenvector of what is left of H outside of the block.
+        """
+        k = self.k
+        for _ in range(k):
+            vectors, ceiling = pairs.vectors, float(pairs.values[k] + pairs.residuals[k])
+            start = torch.randn(len(vectors), 1, generator=self._generator).to(vectors)
+            start = orthonormalize(start, vectors)
+            missed = exceeds(Deflated(hessian, vectors), ceiling, start, max_basis=vectors.shape[1])
+            if missed is None:
+                break
+            start = stack(vectors, orthonormalize(missed, vectors))
+            pairs = None  # memory
+            del vectors
+            pairs = top_eigenpairs(
+                hessian, k + 1, start, tolerance=1e-3, max_basis=start.shape[1] + self.guards
+            )
         return pairs.vectors
 
     def _block(self, probe: Tensor, lean: bool, watched: bool) -> tuple[Tensor, int]:
@@ -305,12 +340,15 @@ class DominantSubspace:
         of the sum.
         """
         k = self.k
-        leading = rotation[:, : k + 1].double()
+        leading = rotation[:, : k + 2].double()
         gram = leading.T @ residual_gram(block, product) @ leading
-        norms, self._last = gram.diagonal().sqrt(), float(values[k - 1])
+        norms, self._last = gram.diagonal().clamp_min(0).sqrt(), float(values[k - 1])
         if len(values) > k:
+            above = [float(value) for value in values[k : k + 2] + norms[k:]]
+            if len(above) > 1:
+                self._behind = min(above)
             # There always are eigenvalues near zero.
-            self._seen = self._ceiling = max(0.0, float(values[k]) + float(norms[k]))
+            self._seen = self._ceiling = max(0.0, above[0], self._behind)
             poor = poor_guard(values, norms, k)
         else:  # no guard: see ``watch``
             self._ceiling, poor = max(self._seen, (self._seen + self._last) / 2), False
@@ -336,9 +374,11 @@ class DominantSubspace:
     ) -> tuple[Tensor, bool]:
         """The columns for θ, and whether they are known to be near enough without a further pass.
 
-        They come by a power step, or where θ_k ≤ 0 forbids that, by solving anew.
+        They come by a power step. It would make things worse where θ_k ≤ 0, or where a negative curvature
+        is larger than θ_k; there by solving anew.
         """
-        if values[self.k - 1] <= 1e-3 * values[0].clamp_min(0):
+        last = values[self.k - 1]
+        if last <= 1e-3 * values[0].clamp_min(0) or values[-1] < -last:
             start = rotate_(_copy(block), rotation)
             # The first guard has to converge too, or it could hide an eigenvalue from the next certificate.
             return top_eigenpairs(hessian, self.k + 1, start).vectors, False
@@ -393,11 +433,8 @@ class DominantSubspace:
         last = float(values[self.k - 1])
         return last > 0 and float(values[self.k]) < self.CLEAR * last
 
-    def _solve(self, hessian: Hessian, old: Tensor) -> None:
-        """Go on at the same θ: a second pass, and until a certificate holds or the budget is spent, more.
-
-        The pass that certifies the basis moves it on as well, at no further cost.
-        """
+    def _second_pass(self, hessian: Hessian) -> bool:
+        """Whether a second pass at the same θ certifies the basis; it moves it on as well."""
         if self.vectors.shape[1] == self.k:
             self._take_back()
         block = self.vectors
@@ -405,14 +442,15 @@ class DominantSubspace:
         values, rotation = rayleigh_ritz(block, product)
         _, bound = self._certificate(block, product, values, rotation)
         self.vectors = self._advance(hessian, block, product, values, rotation)[0]
-        if bound <= self.target:
-            return
-        del block, product
-        budget = self.BUDGET * self.vectors.shape[1]
-        held, self.vectors = [self.vectors], old  # given away, not shared: memory
+        return bound <= self.target
+
+    def _go_on(self, hessian: Hessian) -> None:
+        """Solve at the same θ until a certificate holds or the budget is spent."""
+        width = self.vectors.shape[1]
+        held, self.vectors = [self.vectors], None  # given away, not shared: memory
         pairs = top_eigenpairs(
-            hessian, self.k, held.pop(), angle=self.target, max_products=budget,
-            max_basis=2 * (self.k + self.guards),
+            hessian, self.k, held.pop(), angle=self.target, max_products=self.BUDGET * width,
+            max_basis=3 * width // 2,
         )  # fmt: skip
         self.vectors = pairs.vectors
 

@@ -122,11 +122,10 @@ def test_restarts_keep_the_memory_and_lose_nothing(spectrum):
 )
 def test_what_is_known_of_the_operator_holds_after_every_move(seed, spectrum, width, moves):
     matrix, _ = symmetric(SPECTRA[spectrum], seed)
-    krylov = Krylov(matrix, torch.empty(width, 60, dtype=torch.float64))
-    krylov.add(orthonormalize(start(60, width, seed)))
+    krylov = Krylov(matrix, orthonormalize(start(60, width, seed)))
     krylov.advance(width)
     for turn, move in enumerate(moves):
-        rest = krylov.columns - krylov.multiplied
+        rest = len(krylov.columns) - krylov.multiplied
         if move == "advance" and rest:
             krylov.advance(1 + seed % rest)
         elif move == "turn" and rest:
@@ -134,12 +133,14 @@ def test_what_is_known_of_the_operator_holds_after_every_move(seed, spectrum, wi
         elif move == "restart":
             values, rotation, _ = krylov.ritz()
             krylov.restart(values, rotation, 1 + seed % krylov.multiplied)
-        elif move == "elsewhere" and krylov.columns < 60:
-            krylov.put_in_front(orthonormalize(start(60, 1, seed + 1 + turn), krylov.everything))
+        elif move == "elsewhere" and len(krylov.columns) < 60:
+            known = krylov.columns.block(0, len(krylov.columns))
+            krylov.put_in_front(orthonormalize(start(60, 1, seed + 1 + turn), known))
             krylov.advance(1)
-        basis, everything = krylov.basis, krylov.everything
+        basis = krylov.columns.block(0, krylov.multiplied)
+        everything = krylov.columns.block(0, len(krylov.columns))
         scale = 1 + np.abs(SPECTRA[spectrum]).max()
-        unit = torch.eye(krylov.columns, dtype=torch.float64)
+        unit = torch.eye(len(krylov.columns), dtype=torch.float64)
         torch.testing.assert_close(everything.T @ everything, unit, atol=1e-10, rtol=0)
         torch.testing.assert_close(
             matrix @ basis, everything @ krylov.table, atol=1e-10 * scale, rtol=0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import DEVICES
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_eigensolver import start, symmetric
 
@@ -203,9 +203,22 @@ AWKWARD = {
 }
 
 
-# Fixed examples: random ones rarely find an eigenvalue that the block misses (see DominantSubspace).
+def awkward(kind, seed, k, turn, *, single=False, watch=1, correction=0, policy="every step"):
+    """A case that once had a certificate below the true angle."""
+    return example(
+        kind=kind, seed=seed, k=k, turn=turn, policy=policy, single=single, watch=watch,
+        correction=correction,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("device", DEVICES)
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None)
+@awkward("spread", 148324, 6, 0.0)  # the cold start had merged two eigenvalues
+@awkward("spread", 165993, 5, 0.0)
+@awkward("spread", 913703, 4, 1e-3, correction=5)
+@awkward("multiple", 142968, 6, 0.0, watch=3, correction=5)  # a squared residual below zero
+@awkward("multiple", 489, 7, 0.0)
+@awkward("negative larger", 535349, 1, 0.02, policy="measured", single=True, correction=5)
 @given(
     kind=st.sampled_from(sorted(AWKWARD)),
     seed=st.integers(0, 10**6),
@@ -245,7 +258,11 @@ def test_no_refresh_certifies_less_than_the_true_angle(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None)
+@example(seed=4, k=4, watch=1, ratio=0.34375, fall=0.8, turn=0.002)  # a probe had spoiled a guard
+@example(
+    seed=89325, k=2, watch=4, ratio=0.3117, fall=0.8, turn=0.002
+)  # the watcher fell below others
 @given(
     seed=st.integers(0, 10**6),
     k=st.integers(1, 4),
