@@ -78,7 +78,9 @@ class DominantSubspace:
 
     What no certificate can show is an eigenvalue above the guards that the block does not hold at all. A
     cold start can merge two that lie closer than its tolerance of 1e-3 λ_1; it looks for the other one by a
-    few Lanczos steps outside of the block. Later ones have to be brought in by the probe.
+    few Lanczos steps outside of the block. Later ones have to be brought in by the probe, and that takes
+    steps: one that rises by more than about a twentieth of λ_k a step, or with ``watch=4`` a fiftieth, can
+    pass λ_k before it is seen.
 
     With ``refresh="adaptive"`` the interval to the next refresh follows the measured turn: it grows, by
     at most 2, while the turn stays below 0.6 of the target, and shrinks when it does not.
@@ -182,18 +184,10 @@ class DominantSubspace:
         cold = self.vectors is None
         if cold:
             self.vectors = self._cold_start(hessian, theta)
-        lean = self._seen < self.CLEAR * self._last and step - self._full_step < self.LEAN
-        lean = lean and not (measure or cold)
-        watched = not (
-            lean and self._seen < self.WIDE * self._last and step - self._watch_step < self.watch
-        )
-        if lean and watched and self.vectors.shape[1] == self.k:
-            self._take_back(1)
-            lean = self.vectors.shape[1] > self.k  # else the basis has absorbed the guard
+        lean, watched = self._kind(step, measure or cold)
         block, width = self._block(probe, lean, watched)
-        self.vectors = block[
-            :, :width
-        ]  # in the block's memory, and still whole if the product fails
+        # In the block's memory, and still whole if the product fails.
+        self.vectors = block[:, :width]
         product = multiply(hessian, block)
         values, rotation = rayleigh_ritz(block, product)
         norms, bound = self._certificate(block, product, values, rotation)
@@ -300,6 +294,17 @@ class DominantSubspace:
                 hessian, k + 1, start, tolerance=1e-3, max_basis=start.shape[1] + self.guards
             )
         return pairs.vectors
+
+    def _kind(self, step: int, thorough: bool) -> tuple[bool, bool]:
+        """Whether the refresh at this step is lean, and whether it has a watcher or all guards."""
+        lean = self._seen < self.CLEAR * self._last and step - self._full_step < self.LEAN
+        if thorough or not lean:
+            return False, True
+        if self._seen < self.WIDE * self._last and step - self._watch_step < self.watch:
+            return True, False
+        if self.vectors.shape[1] == self.k:
+            self._take_back(1)
+        return self.vectors.shape[1] > self.k, True  # else the basis has absorbed the guard
 
     def _block(self, probe: Tensor, lean: bool, watched: bool) -> tuple[Tensor, int]:
         """Orthonormal columns to multiply, the basis first, and how many of them to keep."""

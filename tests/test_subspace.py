@@ -295,6 +295,33 @@ def test_no_certificate_fails_where_eigenvalues_move(seed, k, watch, ratio, fall
     assert finite >= 2
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@settings(max_examples=10, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    k=st.integers(1, 8),
+    speed=st.tuples(st.sampled_from([1, 4]), st.floats(0.3, 1)).map(
+        lambda pair: (pair[0], pair[1] * {1: 0.05, 4: 0.02}[pair[0]])
+    ),
+    lowest=st.booleans(),
+)
+def test_no_certificate_fails_where_an_eigenvalue_rises(seed, k, speed, lowest, device):
+    watch, rate = speed
+    n, rng = 40 + k, np.random.default_rng(seed)
+    values = np.r_[np.linspace(-1, 1, 40), np.sort(rng.uniform(5, 9, k))]
+    base, vectors = symmetric(values, seed, device=device)
+    rising = vectors[:, 0 if lowest else 20]
+    at = lambda t: base + 5 * rate * t * torch.outer(rising, rising)  # noqa: E731
+    previous, finite, steps = None, 0, int(9 / (5 * rate))
+    for t, seen, tracker, _ in follow(at, n, k, steps, device, watch=watch):
+        if previous is not None and not math.isnan(seen.bound):
+            finite += seen.bound < 1
+            exact = torch.linalg.eigh(at(float(t)))[1][:, -k:]
+            assert sin_largest_angle(previous, exact) <= seen.bound + 1e-7
+        previous = tracker.basis
+    assert finite > steps / 2
+
+
 def test_a_guard_that_the_basis_has_absorbed_is_done_without():
     values = np.r_[np.zeros(39), 2.5, 5, 6, 7, 8]
     base, vectors = symmetric(values)
