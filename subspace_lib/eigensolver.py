@@ -392,18 +392,19 @@ def exceeds(
         T_m(1 + 2 (μ − θ)/(θ − ν)) ≫ √D,
 
     with θ and ν the largest and the smallest Ritz value and T_m the Chebyshev polynomial. The search ends
-    when T_m is 10 √D, or the budget spent.
+    when T_m is 100 √D (a component that many times smaller than usual has a chance of 1 %), or the budget
+    is spent.
 
     Args:
         start: (D, 1), random, a unit vector; without a column there is nothing to search.
-        max_basis: columns kept between restarts, at least 8.
+        max_basis: columns multiplied and kept at most, or 12 if that is more.
 
     Source: Kuczyński and Woźniakowski 1992; Saad, Numerical Methods for Large Eigenvalue Problems, 2011,
     section 6.6.
     """
     if not start.shape[1]:
         return None
-    krylov, wanted = Krylov(operator, start), math.log(20 * len(start) ** 0.5)
+    krylov, wanted = Krylov(operator, start), math.log(200 * len(start) ** 0.5)
     for step in range(1, max_products + 1):
         krylov.advance(1)
         values, rotation, _ = krylov.ritz()
@@ -414,8 +415,8 @@ def exceeds(
         rate = math.acosh(1 + 2 * (ceiling - float(values[0])) / spread)
         if krylov.multiplied == len(krylov.columns) or (step > 2 and step * rate > wanted):
             break
-        if krylov.multiplied >= max(8, max_basis):
-            krylov.restart(values, rotation, krylov.multiplied // 2)
+        if krylov.multiplied >= max(12, max_basis):
+            krylov.restart(values, rotation, 3 * krylov.multiplied // 4)
     return None
 
 

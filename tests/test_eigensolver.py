@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subspace_lib.eigensolver import (
+    Deflated,
     Krylov,
     NonFiniteProduct,
     angle_bound,
     clearest_cut,
+    exceeds,
     nearest_orthonormal,
     orthonormalize,
     power_step,
@@ -145,6 +147,31 @@ def test_what_is_known_of_the_operator_holds_after_every_move(seed, spectrum, wi
         torch.testing.assert_close(
             matrix @ basis, everything @ krylov.table, atol=1e-10 * scale, rtol=0
         )
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), missing=st.integers(0, 5), basis=st.sampled_from([12, 30]))
+def test_what_a_block_has_missed_is_found_and_nothing_where_it_has_all(seed, missing, basis):
+    matrix, vectors = symmetric(np.r_[np.linspace(-3, 3, 54), 5, 6, 7, 7.0001, 8, 9], seed)
+    known = vectors[:, 54:]
+    lacking = torch.cat([known[:, :missing], known[:, missing + 1 :]], 1)
+    for block in (known, lacking):
+        deflated, calls = Deflated(matrix, block), []
+
+        class Counting:
+            def __matmul__(self, column, deflated=deflated, calls=calls):
+                calls.append(column)
+                return deflated @ column
+
+        first = orthonormalize(start(60, 1, seed + 1), block)
+        found = exceeds(Counting(), 4.5, first, max_basis=basis)
+        if block is known:
+            assert found is None
+            assert len(calls) <= 30
+        else:
+            assert float(found.T @ matrix @ found) > 4.5
+            assert float((block.T @ found).norm()) < 1e-9
+    assert exceeds(matrix, 0.0, torch.empty(60, 0), max_basis=8) is None
 
 
 def test_an_operator_that_returns_its_argument_is_not_overwritten():
