@@ -392,8 +392,7 @@ def exceeds(
         T_m(1 + 2 (μ − θ)/(θ − ν)) ≫ √D,
 
     with θ and ν the largest and the smallest Ritz value and T_m the Chebyshev polynomial. The search ends
-    when T_m is 100 √D (a component that many times smaller than usual has a chance of 1 %), or the budget
-    is spent.
+    when T_m is 10⁴ √D: a component that many times smaller than usual has a chance of 1e-4.
 
     Args:
         start: (D, 1), random, a unit vector; without a column there is nothing to search.
@@ -404,7 +403,7 @@ def exceeds(
     """
     if not start.shape[1]:
         return None
-    krylov, wanted = Krylov(operator, start), math.log(200 * len(start) ** 0.5)
+    krylov, wanted = Krylov(operator, start), math.log(2e4 * len(start) ** 0.5)
     for step in range(1, max_products + 1):
         krylov.advance(1)
         values, rotation, _ = krylov.ritz()
