@@ -83,7 +83,8 @@ report.verdict(found)
 #   add up beside the outliers; more measurements do not mend that within the cost of the others.
 # - **Tiny gaps.** Where λ₁₀ ≈ λ₁₁ a warm start may settle on the wrong vector of the pair. The residual does
 #   not show it, the certificate does, if its block holds the pair: it reports the subspace as not determined
-#   at k and names a clearer cut.
+#   at k and names a clearer cut. So that the block does hold it, our cold start searches outside of its block
+#   for an eigenvector that it has merged with another one.
 # - **Ragged batches.** By its code, hessian-eigenthings averages batches without weights, so that a short
 #   last batch counts too much. Here it gets all data in one batch.
 #
