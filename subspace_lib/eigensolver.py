@@ -63,13 +63,16 @@ def multiply(operator: Operator, block: Tensor) -> Tensor:
 
 
 class Deflated:
-    """(I − V Vᵀ) A (I − V Vᵀ) for an orthonormal V (D, q): what A is outside of a subspace."""
+    """(I − V Vᵀ) A (I − V Vᵀ) for an orthonormal V (D, q): what A is outside of a subspace.
+
+    Products are projected twice, so that their rounding does not lead back inside.
+    """
 
     def __init__(self, operator: Operator, vectors: Tensor):
         self.operator, self.vectors = operator, vectors
 
     def __matmul__(self, block: Tensor) -> Tensor:
-        return self._outside(self.operator @ self._outside(block))
+        return self._outside(self._outside(self.operator @ self._outside(block)))
 
     def _outside(self, block: Tensor) -> Tensor:
         return block - self.vectors @ (self.vectors.T @ block)
@@ -157,7 +160,8 @@ class Columns:
 
     def add(self, block: Tensor) -> None:
         """The columns of a block (D, m), which now belong here, as the last ones."""
-        self._parts.append(block.T)
+        if block.shape[1]:
+            self._parts.append(block.T)
 
     def between(self, first: int, last: int) -> list[Tensor]:
         """Columns first … last − 1 as rows (m_i, D), in the memory that they have."""
@@ -340,7 +344,7 @@ def top_eigenpairs(
     if width < 1:
         raise ValueError("The start block has no columns; it needs at least one.")
     wanted = min(dim, max(width, k + extra))
-    limit = min(dim, max_basis or 3 * (wanted + 4))
+    limit = min(dim, max(wanted + 1, max_basis or 3 * (wanted + 4)))
     generator = torch.Generator(device="cpu").manual_seed(0)
     empty = start.new_empty(dim, 0)
     start = orthonormalize(start)  # this may have been the last hold on the old one
@@ -395,8 +399,10 @@ def exceeds(
     when T_m is 10⁴ √D: a component that many times smaller than usual has a chance of 1e-4.
 
     Args:
-        start: (D, 1), random, a unit vector; without a column there is nothing to search.
+        start: (D, 1), random, a unit vector, whose memory is used; without a column there is nothing to
+            search.
         max_basis: columns multiplied and kept at most, or 12 if that is more.
+        max_products: budget; where it is spent, nothing was found.
 
     Source: Kuczyński and Woźniakowski 1992; Saad, Numerical Methods for Large Eigenvalue Problems, 2011,
     section 6.6.
@@ -482,7 +488,7 @@ def power_step(
         k: size of the dominant part; θ_k must be positive.
 
     Returns:
-        Estimates 1/μ of the first k eigenvalues, descending, and vectors (D, m), orthonormal.
+        Estimates 1/μ of the first k eigenvalues, descending, and vectors (D, m or fewer), orthonormal.
 
     Source: subspace iteration, Saad, Numerical Methods for Large Eigenvalue Problems, 2011, ch. 5.
     """

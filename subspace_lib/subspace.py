@@ -106,7 +106,9 @@ class DominantSubspace:
     CLEAR = 0.85
     WIDE = 0.6
     MAX_GUARDS = 10
-    BUDGET = 6  # times k + guards products, for a refresh whose certificate fails
+    BUDGET = (
+        6  # times as many products as the block has columns, for a refresh whose certificate fails
+    )
 
     def __init__(
         self,
@@ -183,7 +185,7 @@ class DominantSubspace:
         before = self.objective.products
         cold = self.vectors is None
         if cold:
-            self.vectors = self._cold_start(hessian, theta)
+            self.vectors, self._spare = self._cold_start(hessian, theta), None
         lean, watched = self._kind(step, measure or cold)
         block, width = self._block(probe, lean, watched)
         # In the block's memory, and still whole if the product fails.
@@ -201,6 +203,7 @@ class DominantSubspace:
         if not lean:
             self._full_step = step
         determined = not math.isnan(bound)
+        slow = self._below(values) and bound > self.target  # then the turn does not show the error
         old = block[:, : self.k]
         turn = sin_largest_angle(old, self.basis if determined else self.vectors)
         if not determined and watched and self._lost(values):
@@ -208,7 +211,7 @@ class DominantSubspace:
             self.vectors, self._spare = old, None
             self.vectors = self._cold_start(hessian, theta)
             turn = sin_largest_angle(old, self.basis)
-        elif (turn > self.target and not settled) if determined else not watched:
+        elif (turn > self.target or slow) and not settled if determined else not watched:
             old, block = _copy(old), None  # memory
             enough = self._second_pass(hessian)
             turn = sin_largest_angle(old, self.basis)
@@ -279,20 +282,24 @@ class DominantSubspace:
         A Krylov space shows one vector of two whose eigenvalues are closer than its tolerance. The other
         one is the leading eigenvector of what is left of H outside of the block.
         """
-        k = self.k
-        for _ in range(k):
-            vectors, ceiling = pairs.vectors, float(pairs.values[k] + pairs.residuals[k])
+        k, values = self.k, pairs.values
+        for _ in range(k if len(values) > k else 0):
+            vectors, rounding = pairs.vectors, 100 * torch.finfo(values.dtype).eps
+            # No certificate takes less than 0 for λ_{k+1}.
+            ceiling = max(0.0, float(values[k] + pairs.residuals[k]))
+            ceiling += rounding * float(values.abs().max())
             start = torch.randn(len(vectors), 1, generator=self._generator).to(vectors)
             start = orthonormalize(start, vectors)
             missed = exceeds(Deflated(hessian, vectors), ceiling, start, max_basis=vectors.shape[1])
-            if missed is None:
+            missed = None if missed is None else orthonormalize(missed, vectors)
+            if missed is None or not missed.shape[1]:
                 break
-            start = stack(vectors, orthonormalize(missed, vectors))
-            pairs = None  # memory
-            del vectors
+            start = stack(vectors, missed)
+            del pairs, vectors  # memory
             pairs = top_eigenpairs(
                 hessian, k + 1, start, tolerance=1e-3, max_basis=start.shape[1] + self.guards
             )
+            values = pairs.values
         return pairs.vectors
 
     def _kind(self, step: int, thorough: bool) -> tuple[bool, bool]:
@@ -379,15 +386,18 @@ class DominantSubspace:
     ) -> tuple[Tensor, bool]:
         """The columns for θ, and whether they are known to be near enough without a further pass.
 
-        They come by a power step. It would make things worse where θ_k ≤ 0, or where a negative curvature
-        is larger than θ_k; there by solving anew.
+        They come by a power step, or where θ_k ≤ 0 forbids that, by solving anew. Where a negative
+        curvature is larger than θ_k, a power step would feed it: there A is shifted by it.
         """
-        last = values[self.k - 1]
-        if last <= 1e-3 * values[0].clamp_min(0) or values[-1] < -last:
+        if values[self.k - 1] <= 1e-3 * values[0].clamp_min(0):
             start = rotate_(_copy(block), rotation)
             # The first guard has to converge too, or it could hide an eigenvalue from the next certificate.
             return top_eigenpairs(hessian, self.k + 1, start).vectors, False
         whole = _copy(product) if self.correction else None
+        if self._below(values):
+            shift = float(-values[-1])
+            product.add_(block, alpha=shift)
+            values = values + shift
         moved = power_step(block, product, values, rotation, self.k)[1]
         if whole is None:
             return moved, False
@@ -436,7 +446,12 @@ class DominantSubspace:
         What such a block has missed it would miss again: the search has to begin anew.
         """
         last = float(values[self.k - 1])
-        return last > 0 and float(values[self.k]) < self.CLEAR * last
+        hidden = len(values) == self.k  # by a block without guard
+        return last > 0 and (hidden or float(values[self.k]) < self.CLEAR * last)
+
+    def _below(self, values: Tensor) -> bool:
+        """Whether a negative curvature is larger than θ_k."""
+        return bool(values[-1] < -values[self.k - 1])
 
     def _second_pass(self, hessian: Hessian) -> bool:
         """Whether a second pass at the same θ certifies the basis; it moves it on as well."""
@@ -450,7 +465,10 @@ class DominantSubspace:
         return bound <= self.target
 
     def _go_on(self, hessian: Hessian) -> None:
-        """Solve at the same θ until a certificate holds or the budget is spent."""
+        """Solve at the same θ until a certificate holds or the budget is spent.
+
+        If that is interrupted, the next refresh is a cold start.
+        """
         width = self.vectors.shape[1]
         held, self.vectors = [self.vectors], None  # given away, not shared: memory
         pairs = top_eigenpairs(
