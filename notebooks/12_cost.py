@@ -82,9 +82,8 @@ report.verdict(found)
 # - **Sketches.** A randomized decomposition without power iterations sees the bulk's many small eigenvalues
 #   add up beside the outliers; more measurements do not mend that within the cost of the others.
 # - **Tiny gaps.** Where λ₁₀ ≈ λ₁₁ a warm start may settle on the wrong vector of the pair. The residual does
-#   not show it, the certificate does, if its block holds the pair: it reports the subspace as not determined
-#   at k and names a clearer cut. So that the block does hold it, our cold start searches outside of its block
-#   for an eigenvector that it has merged with another one.
+#   not show it, the certificate does, if its block holds the pair (our cold start searches for what it may
+#   have merged): it reports the subspace as not determined at k and names a clearer cut.
 # - **Ragged batches.** By its code, hessian-eigenthings averages batches without weights, so that a short
 #   last batch counts too much. Here it gets all data in one batch.
 #
@@ -144,7 +143,7 @@ report.memory(found)
 #
 # ## Where the numbers are from
 #
-# The CNN, the growth, the ways to multiply and the adaptive runs were measured two at a time, on two cores.
+# All but the MNIST case ran two at a time, on two cores.
 
 # %%
 report.where_from(found)
