@@ -106,9 +106,7 @@ class DominantSubspace:
     CLEAR = 0.85
     WIDE = 0.6
     MAX_GUARDS = 10
-    BUDGET = (
-        6  # times as many products as the block has columns, for a refresh whose certificate fails
-    )
+    BUDGET = 6  # products per column of the block, for a refresh whose certificate fails
 
     def __init__(
         self,
@@ -138,9 +136,7 @@ class DominantSubspace:
         self.last_step = -1
         # Upper bound on λ_{k+1} when a guard was last multiplied; λ_k as last seen.
         self._seen, self._last = math.inf, 1.0
-        self._behind = (
-            0.0  # upper bound on λ_{k+2} when the guards were last multiplied, all of them
-        )
+        self._behind = 0.0  # upper bound on λ_{k+2} when all guards were last multiplied
         self._ceiling = math.inf  # what the last certificate took λ_{k+1} to be at most
         # Of the last refresh that was not lean, and of the last with a watcher or all guards.
         self._full_step = self._watch_step = 0

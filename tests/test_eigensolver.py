@@ -151,9 +151,7 @@ def test_what_is_known_of_the_operator_holds_after_every_move(seed, spectrum, wi
 
 @pytest.mark.parametrize("basis", [12, 30])
 @pytest.mark.parametrize("missing", range(6))
-@pytest.mark.parametrize(
-    "seed", range(10)
-)  # of those drawn at random, one in some thousand may fail
+@pytest.mark.parametrize("seed", range(10))  # fixed: the start vector may be unlucky
 def test_what_a_block_has_missed_is_found_and_nothing_where_it_has_all(seed, missing, basis):
     matrix, vectors = symmetric(np.r_[np.linspace(-3, 3, 54), 5, 6, 7, 7.0001, 8, 9], seed)
     known = vectors[:, 54:]

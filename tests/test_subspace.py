@@ -260,9 +260,8 @@ def test_no_refresh_certifies_less_than_the_true_angle(
 @pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=60, deadline=None)
 @example(seed=4, k=4, watch=1, ratio=0.34375, fall=0.8, turn=0.002)  # a probe had spoiled a guard
-@example(
-    seed=89325, k=2, watch=4, ratio=0.3117, fall=0.8, turn=0.002
-)  # the watcher fell below others
+# The watcher fell below the guards set aside.
+@example(seed=89325, k=2, watch=4, ratio=0.31169020392920077, fall=0.8, turn=0.002)
 @given(
     seed=st.integers(0, 10**6),
     k=st.integers(1, 4),
