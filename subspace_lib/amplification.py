@@ -16,6 +16,7 @@ from torch import Tensor
 from subspace_lib import data, optimizers
 from subspace_lib.eigensolver import top_eigenpairs
 from subspace_lib.experiment import Experiment, ascending
+from subspace_lib.protocol import as_tensor, as_text
 from subspace_lib.quadratic import LinearRule, batch_noise, linear, window
 from subspace_lib.survey import mean_squared_cosine
 from subspace_lib.training import Run, Trajectory
@@ -178,6 +179,7 @@ class AmplificationRun:
         state = {f"run.{name}": value for name, value in self.run.state().items()}
         state["rows"] = torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
         state["seconds"] = torch.tensor([self.seconds], dtype=torch.float64)
+        state["status"] = as_tensor(self.status)
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -185,6 +187,7 @@ class AmplificationRun:
         self.run.load_state({n[4:]: v for n, v in state.items() if n.startswith("run.")})
         self.rows, self.step = state["rows"].tolist(), self.run.step
         self.seconds = float(state["seconds"])
+        self.status = as_text(state["status"])
 
 
 class _Scaled:

@@ -1,9 +1,9 @@
 """Results on disk: one folder a run, found by the hash of its description.
 
 ``results/<key>/description.json`` what was run, ``measurements.parquet`` what was measured,
-``provenance.json`` how it was made and the SHA-256 of the other two. The last is written last: a
-folder without it, or whose files do not match it, does not count. Unfinished runs keep a checkpoint
-in ``results/.checkpoints`` and go on from there.
+``provenance.json`` how it was made and ended, with the SHA-256 of the other two and of itself. The last is
+written last: a folder without it, or whose files do not match it, does not count. Unfinished runs keep a
+checkpoint in ``results/.checkpoints`` and go on from there.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import safetensors
 import safetensors.torch
 import torch
 from filelock import FileLock
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from subspace_lib.amplification import Amplification, AmplificationRun
 from subspace_lib.experiment import Experiment
+from subspace_lib.protocol import as_tensor, as_text
 from subspace_lib.simulation import RegressionSimulation, SimulationRun, ValleySimulation
 from subspace_lib.survey import Survey, SurveyRun
 from subspace_lib.training import Run, Trajectory
@@ -41,6 +43,8 @@ RUNS = {  # what computes what
     ValleySimulation: SimulationRun, RegressionSimulation: SimulationRun,
 }  # fmt: skip
 FILES = ("description.json", "measurements.parquet")
+SEAL = "seal"  # in provenance.json
+IDENTITY = "key"  # of the run, in its checkpoint
 
 
 class Corrupted(RuntimeError):
@@ -125,7 +129,7 @@ class Store:
         run = start(experiment)
         if path.exists():
             try:
-                run.load_state(read_tensors(path))
+                run.load_state(read_checkpoint(path, experiment))
             except (Corrupted, KeyError) as error:  # KeyError: it lacks what this version wants
                 reason = (
                     error if isinstance(error, Corrupted) else f"{path.name} is of another version."
@@ -136,8 +140,9 @@ class Store:
 
         def pause(run: Run) -> None:
             nonlocal saved
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                write_tensors(path, run.state())
+            # A run that has ended is stored as results, not as a checkpoint.
+            if run.status == "running" and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                write_checkpoint(path, run)
                 saved = time.monotonic()
             watch(run)
 
@@ -161,8 +166,9 @@ class Store:
         os.replace(sink, folder / "measurements.parquet")
         digests = {name: _digest(folder / name) for name in FILES}
         outcome = {"status": run.status, "trigger_step": run.trigger_step, "sha256": digests}
-        record = json.dumps({**outcome, **provenance(run)}, indent=1, sort_keys=True) + "\n"
-        _replace(folder / "provenance.json", record.encode())
+        record = seal({**outcome, **provenance(run)})
+        content = json.dumps(record, indent=1, sort_keys=True) + "\n"
+        _replace(folder / "provenance.json", content.encode())
 
 
 def provenance(run: Run) -> dict[str, Any]:
@@ -186,6 +192,24 @@ def provenance(run: Run) -> dict[str, Any]:
     }
 
 
+def write_checkpoint(path: Path, run: Run) -> None:
+    """Write the state of a run that goes on, and whose it is, in one atomic step."""
+    write_tensors(path, run.state() | {IDENTITY: as_tensor(run.experiment.key)})
+
+
+def read_checkpoint(path: Path, experiment: Experiment) -> dict[str, Tensor]:
+    """The state that ``write_checkpoint`` has kept of this experiment.
+
+    Raises:
+        Corrupted: the file is incomplete or altered, or the checkpoint of another run.
+    """
+    state = read_tensors(path)
+    whose = as_text(state.pop(IDENTITY, as_tensor("a run without a name")))
+    if whose != experiment.key:
+        raise Corrupted(f"{path.name} is the checkpoint of {whose}.")
+    return state
+
+
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write named tensors in one atomic step, with a checksum at the end; no pickle."""
     content = safetensors.torch.save(tensors)
@@ -201,17 +225,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     content = path.read_bytes()
     if len(content) < 32 or hashlib.sha256(content[:-32]).digest() != content[-32:]:
         raise Corrupted(f"{path.name} is incomplete or altered.")
+    try:
+        tensors = safetensors.torch.load(content[:-32])
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise Corrupted(f"{path.name} holds no tensors.") from error
     # Copies lie in aligned memory, where products round as they do in an undisturbed run.
-    return {name: t.clone() for name, t in safetensors.torch.load(content[:-32]).items()}
+    return {name: t.clone() for name, t in tensors.items()}
 
 
 def _read(folder: Path, experiment: Experiment) -> Trajectory:
-    try:
-        record = json.loads((folder / "provenance.json").read_text())
-        digests = record.pop("sha256")
-        status, trigger = record.pop("status"), record.pop("trigger_step")
-    except (ValueError, KeyError) as error:
-        raise Corrupted(f"{folder.name}/provenance.json is incomplete or altered.") from error
+    record = _sealed(folder)
+    digests = record.pop("sha256")
+    status, trigger = record.pop("status"), record.pop("trigger_step")
     for name in FILES:
         if not (folder / name).exists() or _digest(folder / name) != digests.get(name):
             raise Corrupted(f"{folder.name}/{name} is missing, incomplete or altered.")
@@ -219,6 +244,27 @@ def _read(folder: Path, experiment: Experiment) -> Trajectory:
         raise Corrupted(f"{folder.name}/description.json describes another run.")
     table = pd.read_parquet(folder / "measurements.parquet")
     return Trajectory(experiment, table, status, trigger, record)
+
+
+def seal(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with the SHA-256 of all else that is in it, so that no value can change unnoticed."""
+    content = json.dumps(record, sort_keys=True)
+    return record | {SEAL: hashlib.sha256(content.encode()).hexdigest()}
+
+
+def _sealed(folder: Path) -> dict[str, Any]:
+    """What the folder's provenance.json says, without its seal."""
+    damaged = f"{folder.name}/provenance.json is incomplete or altered."
+    try:
+        record = json.loads((folder / "provenance.json").read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise Corrupted(damaged) from error
+    if not isinstance(record, dict):
+        raise Corrupted(damaged)
+    rest = {name: value for name, value in record.items() if name != SEAL}
+    if seal(rest) != record:
+        raise Corrupted(damaged)
+    return rest
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from subspace_lib.eigensolver import orthonormalize, sin_largest_angle, top_eigenpairs
 from subspace_lib.experiment import Experiment, ascending
+from subspace_lib.protocol import as_tensor, as_text
 from subspace_lib.training import SPECTRUM, Run
 
 ANGLE = 0.01  # certified sine up to which bases are solved for that are compared
@@ -207,6 +208,7 @@ class SurveyRun:
             state["vectors"] = self.vectors.T.cpu().contiguous()
         state["rows"] = torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
         state["seconds"] = torch.tensor([self.seconds], dtype=torch.float64)
+        state["status"] = as_tensor(self.status)
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -219,6 +221,7 @@ class SurveyRun:
             self.vectors = state["vectors"].to(device).T.contiguous()
         self.rows, self.step = state["rows"].tolist(), self.run.step
         self.seconds = float(state["seconds"])
+        self.status = as_text(state["status"])
 
 
 def mean_squared_cosine(basis: Tensor, span: Tensor) -> float:

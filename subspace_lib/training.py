@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from subspace_lib import data, models, optimizers
-from subspace_lib.eigensolver import NonFiniteProduct
 from subspace_lib.experiment import Experiment, InvalidParameter, Phase
 from subspace_lib.noise import GradientNoise
 from subspace_lib.objective import Objective
+from subspace_lib.protocol import as_tensor, as_text
 from subspace_lib.subspace import DominantSubspace, Refresh
 
 SPECTRUM = 20  # eigenvalues in a full spectrum row
@@ -168,7 +168,7 @@ class Run:
                 self._plain_step()
             else:
                 self._step()
-        except (NonFiniteProduct, _Diverged):
+        except ArithmeticError:  # NonFiniteProduct, _Diverged, a number too large for a float
             self.status = f"diverged at step {self.step}"
 
     def _enter(self) -> None:
@@ -265,9 +265,9 @@ class Run:
         row["gradient_norm"] = float(full.norm())
         if e.optimizer == "sgd":
             eta, (curvature, curvature_dominant) = e.learning_rate, seen.curvature
-            row["descent"] = eta * float(full @ gradient) - eta**2 / 2 * curvature
-            row["descent_dominant"] = (
-                eta * float(dominant @ gradient) - eta**2 / 2 * curvature_dominant
+            row["descent"] = eta * (float(full @ gradient) - eta / 2 * curvature)
+            row["descent_dominant"] = eta * (
+                float(dominant @ gradient) - eta / 2 * curvature_dominant
             )
         row.update(self._rates(update, full, dominant))
         row["batch_gradient_norm"] = float(gradient.norm())
@@ -313,6 +313,7 @@ class Run:
         trigger = -1 if self.trigger_step is None else self.trigger_step
         state = {
             "theta": self.theta,
+            "status": as_tensor(self.status),
             "rows": torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(COLUMNS)),
             "counts": torch.tensor([self.step, trigger, self.refreshes, self.objective.products]),
             "numbers": torch.tensor(
@@ -335,6 +336,7 @@ class Run:
         """Continue from ``state()``."""
         device = self.experiment.device
         self.theta = state["theta"].to(device)
+        self.status = as_text(state["status"])
         self.rows = state["rows"].tolist()
         self.step, trigger, self.refreshes, self.objective.products = state["counts"].tolist()
         self.trigger_step = None if trigger < 0 else trigger

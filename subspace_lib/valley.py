@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from subspace_lib.experiment import Experiment
+from subspace_lib.protocol import as_tensor, as_text
 from subspace_lib.training import Run
 
 COLUMNS = (
@@ -113,6 +114,7 @@ class ValleyRun:
         state = {name: value.clone() for name, value in state.items()}
         state["rows"] = torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
         state["seconds"] = torch.tensor([self.seconds], dtype=torch.float64)
+        state["status"] = as_tensor(self.status)
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -124,3 +126,4 @@ class ValleyRun:
         self.last.extend(state["last"].to(device).unbind())
         self.rows, self.step = state["rows"].tolist(), self.bulk.step
         self.seconds = float(state["seconds"])
+        self.status = as_text(state["status"])

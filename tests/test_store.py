@@ -1,5 +1,7 @@
 """The results store: found again, resumed after a kill, and never half a file read as a whole one."""
 
+import hashlib
+import json
 import os
 import random
 import signal
@@ -10,10 +12,19 @@ import time
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from subspace_lib import store as store_module
 from subspace_lib.experiment import LATER, Experiment
-from subspace_lib.store import Corrupted, MissingRun, Store, read_tensors, write_tensors
+from subspace_lib.store import (
+    Corrupted,
+    MissingRun,
+    Store,
+    read_tensors,
+    write_checkpoint,
+    write_tensors,
+)
 from subspace_lib.studies.switch import SwitchParameters, switch_study
 from subspace_lib.training import Run
 
@@ -58,8 +69,6 @@ def test_a_run_is_computed_once_and_then_loaded(tiny, monkeypatch):
         (victim, damage)
         for victim in ("description.json", "measurements.parquet", "provenance.json")
         for damage in ("truncated", "altered", "deleted")
-        # a flipped digit of a date has no checksum: provenance vouches for the other two files only
-        if (victim, damage) != ("provenance.json", "altered")
     ],
 )
 def test_damaged_files_are_named_and_computed_anew(tiny, victim, damage):
@@ -83,6 +92,69 @@ def test_damaged_files_are_named_and_computed_anew(tiny, victim, damage):
             again = results.run(experiment)
     columns = again.table.columns.difference(["seconds"])
     pd.testing.assert_frame_equal(again.table[columns], trajectory.table[columns])
+
+
+def edited(old, new):
+    return lambda text: text.replace(old, new)
+
+
+UNREADABLE = {
+    "a digit of the switch": edited('"trigger_step": null', '"trigger_step": 9'),
+    "how it ended": edited('"status": "complete"', '"status": "diverged at step 9"'),
+    "the date": edited('"date": "2', '"date": "3'),
+    "a name more": edited('"status"', '"by": "me", "status"'),
+    "no seal": lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "seal"}),
+    "a list": lambda text: "[]",
+    "null": lambda text: "null",
+    "a number": lambda text: "7",
+    "nothing": lambda text: "",
+    "deep nesting": lambda text: "[" * 100_000,
+    "no text": lambda text: "\udcff\udcfe",
+    "not a number": lambda text: text.replace('"wall_seconds": ', '"wall_seconds": NaN, "x": '),
+}
+
+
+@pytest.mark.parametrize("damage", UNREADABLE.values(), ids=UNREADABLE)
+def test_whatever_is_wrong_with_a_provenance_is_one_sentence(tiny, damage):
+    results, experiment, _ = tiny
+    path = results.folder(experiment) / "provenance.json"
+    text = path.read_text()
+    assert damage(text) != text
+    path.write_bytes(damage(text).encode(errors="surrogateescape"))
+    with pytest.raises(Corrupted) as error:
+        results.load(experiment)
+    assert str(error.value) == f"{experiment.key}/provenance.json is incomplete or altered."
+
+
+def test_a_provenance_that_is_a_folder_is_corrupted(tiny):
+    results, experiment, _ = tiny
+    path = results.folder(experiment) / "provenance.json"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(Corrupted, match=r"provenance\.json is incomplete"):
+        results.load(experiment)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 7))
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_flipped_bit_of_a_provenance_changes_no_outcome(tiny, position, bit):
+    """Whitespace may change; what is read may not: it is the same, or Corrupted."""
+    results, experiment, trajectory = tiny
+    path = results.folder(experiment) / "provenance.json"
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] ^= 1 << bit
+    whole = path.read_bytes()
+    path.write_bytes(bytes(content))
+    try:
+        found = results.load(experiment)
+        assert (found.status, found.trigger_step) == (trajectory.status, trajectory.trigger_step)
+        assert found.provenance == trajectory.provenance
+    except Corrupted:
+        pass
+    finally:
+        path.write_bytes(whole)
 
 
 def test_everything_that_changes_the_numbers_changes_the_key():
@@ -151,10 +223,12 @@ def test_a_checkpoint_of_another_version_is_named_and_not_used(tmp_path):
     run = Run(experiment)
     while run.subspace.vectors is None:
         run.advance()
-    state = {name: value for name, value in run.state().items() if not name.endswith(".ceilings")}
-    assert len(state) == len(run.state()) - 1
+    whole = run.state()
+    state = {name: value for name, value in whole.items() if not name.endswith(".ceilings")}
+    assert len(state) == len(whole) - 1
+    run.state = lambda: state
     results.checkpoints.mkdir(parents=True)
-    write_tensors(results.checkpoints / f"{experiment.key}.safetensors", state)
+    write_checkpoint(results.checkpoints / f"{experiment.key}.safetensors", run)
     with pytest.warns(UserWarning, match=r"is of another version.*from the beginning"):
         assert results.run(experiment).status == "complete"
 
@@ -163,10 +237,54 @@ def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path):
     results, experiment = Store(tmp_path), Experiment(**TINY)
     path = results.checkpoints / f"{experiment.key}.safetensors"
     path.parent.mkdir(parents=True)
-    write_tensors(path, Run(experiment).state())
+    write_checkpoint(path, Run(experiment))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.warns(UserWarning, match=r"safetensors is incomplete.*from the beginning"):
         assert results.run(experiment).status == "complete"
+
+
+OTHERS = {
+    "seed": {"seed": 1}, "rate": {"learning_rate": 0.02}, "rule": {"optimizer": "momentum"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", OTHERS.values(), ids=OTHERS)
+def test_the_checkpoint_of_another_run_is_named_and_not_used(tmp_path, changed):
+    results, experiment = Store(tmp_path), Experiment(**TINY)
+    other = Run(Experiment(**TINY | changed))
+    other.advance()
+    path = results.checkpoints / f"{experiment.key}.safetensors"
+    path.parent.mkdir(parents=True)
+    write_checkpoint(path, other)
+    with pytest.warns(
+        UserWarning, match=f"is the checkpoint of {other.experiment.key}.*from the beg"
+    ):
+        again = results.run(experiment)
+    undisturbed = Run(experiment)
+    undisturbed.train()
+    columns = again.table.columns.difference(["seconds"])
+    expected = undisturbed.table()[columns]
+    pd.testing.assert_frame_equal(again.table[columns], expected, check_dtype=False, rtol=1e-6)
+
+
+def test_a_checksum_around_something_else_is_no_checkpoint(tmp_path):
+    content = b"no tensors at all, but a right checksum"
+    (tmp_path / "t").write_bytes(content + hashlib.sha256(content).digest())
+    with pytest.raises(Corrupted, match="t holds no tensors"):
+        read_tensors(tmp_path / "t")
+
+
+def test_a_run_that_has_ended_leaves_no_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "CHECKPOINT_SECONDS", 0.0)
+    written = []
+    monkeypatch.setattr(
+        store_module, "write_checkpoint", lambda path, run: written.append(run.step)
+    )
+    results, experiment = Store(tmp_path), Experiment(**TINY)
+    results.run(experiment)
+    assert written == list(
+        range(1, experiment.steps + 1)
+    )  # after every step but the last, which moves nothing
 
 
 def test_tensors_come_back_as_they_were(tmp_path):

@@ -1,0 +1,76 @@
+"""A run goes on from any of its states as if nothing had happened, also from the last."""
+
+import pandas as pd
+import pytest
+
+from subspace_lib.amplification import Amplification, AmplificationRun
+from subspace_lib.experiment import Experiment
+from subspace_lib.store import read_tensors, write_tensors
+from subspace_lib.survey import Survey, SurveyRun
+from subspace_lib.training import Run
+from subspace_lib.valley import Valley, ValleyRun
+
+SMALL = {
+    "dataset": "digits", "k": 2, "classes": 2, "steps": 7, "record_every": 3, "spectrum_every": 300,
+    "guards": 2, "target_angle": 0.2,
+}  # fmt: skip
+SWITCHED = SMALL | {"switch_step": 3, "projection": "bulk"}
+BEFORE = [{"until": 3, "optimizer": "sgd", "learning_rate": 0.02}]
+FULL = {"batch_size": 302, "learning_rate": 0.05}  # all samples of two classes of the digits
+RUNS = {
+    "plain": (Run, Experiment(**SMALL | {"spectrum_every": 3})),
+    "watched": (Run, Experiment(**SMALL, watch_alignment=0.3)),
+    "bulk": (Run, Experiment(**SWITCHED)),
+    "dominant, even and odd apart": (Run, Experiment(**SWITCHED | {"projection": "dominant", "period": 2})),
+    "rows in spans": (Run, Experiment(**SWITCHED, record_spans=[[3, 3], [6, 6]])),
+    "heavy ball": (Run, Experiment(**SWITCHED, optimizer="momentum", before=BEFORE)),
+    "adam, gradient projected": (
+        Run, Experiment(**SWITCHED, optimizer="adam", learning_rate=1e-3, project="gradient")
+    ),
+    "sam": (Run, Experiment(**SWITCHED, optimizer="sam")),
+    "rmsprop": (Run, Experiment(**SMALL, optimizer="rmsprop", learning_rate=1e-3)),
+    "noisy": (Run, Experiment(**SWITCHED | {"classes": 10, "batch_size": 1500, "steps": 5}, noise="sgd")),
+    "diverging": (Run, Experiment(**SWITCHED | {"learning_rate": 100.0})),
+    "above its ceiling": (
+        Run, Experiment(**SMALL | {"learning_rate": 0.3}, optimizer="adam", stop_above=1.5)
+    ),
+    "survey": (SurveyRun, Survey(**SMALL, anchors=(1, 4), lags=(1, 2), window=1)),
+    "diverging survey": (SurveyRun, Survey(**SMALL | {"learning_rate": 1e4}, anchors=(1, 6), window=1)),
+    "pair": (ValleyRun, Valley(**SWITCHED | FULL | {"record_every": 2}, average=2)),
+    "diverging pair": (ValleyRun, Valley(**SWITCHED | {"learning_rate": 1e4}, average=2)),
+    "windows": (
+        AmplificationRun,
+        Amplification(**SMALL, optimizer="adam", anchors=(1, 4), window=2, directions=3),
+    ),
+}  # fmt: skip
+
+
+def through_a_file(path, state):
+    write_tensors(path, state)
+    return read_tensors(path)
+
+
+@pytest.mark.parametrize(("kind", "experiment"), RUNS.values(), ids=RUNS)
+def test_a_run_resumes_from_every_one_of_its_states(kind, experiment, tmp_path):
+    whole, states = kind(experiment), []
+    whole.train(lambda run: states.append(through_a_file(tmp_path / "state", run.state())))
+    assert whole.status == "complete" or whole.status.startswith("diverged at step ")
+    expected = whole.table().drop(columns="seconds", errors="ignore")
+    for state in states:
+        again = kind(experiment)
+        again.load_state(state)
+        again.train()
+        assert again.status == whole.status
+        assert (again.step, again.trigger_step) == (whole.step, whole.trigger_step)
+        found = again.table().drop(columns="seconds", errors="ignore")
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def test_the_runs_above_end_in_both_ways():
+    ends = {}
+    for name in ("diverging", "above its ceiling", "diverging survey", "diverging pair"):
+        kind, experiment = RUNS[name]
+        run = kind(experiment)
+        run.train()
+        ends[name] = run.status
+    assert all(status.startswith("diverged at step ") for status in ends.values()), ends
