@@ -14,6 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+OVERFLOW = (
+    "Hessian products are too large to be multiplied: the loss has diverged; lower learning_rate."
+)
 SLICE = 8192  # rows at a time where a second block would cost memory
 
 
@@ -62,6 +65,20 @@ def multiply(operator: Operator, block: Tensor) -> Tensor:
     return product
 
 
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """``torch.linalg.eigh`` of a small symmetric matrix made of products.
+
+    Raises:
+        NonFiniteProduct: it has NaN or inf, as where finite products are too large to be multiplied.
+    """
+    if not torch.isfinite(matrix).all():  # LAPACK may return NaN without a word
+        raise NonFiniteProduct(OVERFLOW)
+    try:
+        return torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError as error:
+        raise NonFiniteProduct(OVERFLOW) from error
+
+
 class Deflated:
     """(I − V Vᵀ) A (I − V Vᵀ) for an orthonormal V (D, q): what A is outside of a subspace.
 
@@ -93,7 +110,7 @@ def orthonormalize(block: Tensor, against: Tensor | None = None) -> Tensor:
             block.T.addmm_((against.T @ block).T, against.T, alpha=-1)
         if not block.shape[1]:
             return block
-        values, vectors = torch.linalg.eigh(block.T @ block)
+        values, vectors = _eigh(block.T @ block)
         keep = values > tiny * values.max().clamp_min(tiny)
         if against is not None:
             # what is left of a unit column after projection must be more than noise
@@ -109,7 +126,7 @@ def nearest_orthonormal(block: Tensor) -> Tensor:
     """
     if not block.shape[1]:
         return block
-    values, vectors = torch.linalg.eigh(_gram(block))
+    values, vectors = _eigh(_gram(block))
     return block @ ((vectors * values.rsqrt()) @ vectors.T).to(block.dtype)
 
 
@@ -120,7 +137,7 @@ def rayleigh_ritz(basis: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
     their products A Q Y.
     """
     small = (basis.T @ product).double()
-    values, rotation = torch.linalg.eigh((small + small.T) / 2)
+    values, rotation = _eigh((small + small.T) / 2)
     return values.flip(0).to(basis.dtype), rotation.flip(1).to(basis.dtype)
 
 
@@ -233,7 +250,7 @@ class Krylov:
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values θ (q,), descending; rotation Y (q, q) to Ritz vectors Q Y; residuals T_F Y (b, q)."""
         small = self.table[: self.multiplied]
-        values, rotation = torch.linalg.eigh((small + small.T) / 2)
+        values, rotation = _eigh((small + small.T) / 2)
         values, rotation = values.flip(0), rotation.flip(1)
         return values, rotation, self.table[self.multiplied :] @ rotation
 
@@ -286,7 +303,7 @@ def _split(block: Tensor, basis: Columns) -> tuple[Tensor, Tensor, Tensor]:
         overlap = basis.coefficients(block)
         basis.subtract_(block, overlap)
         inside += overlap.double() @ left
-        squares, mix = torch.linalg.eigh(_gram(block))
+        squares, mix = _eigh(_gram(block))
         keep = squares > floor
         root, mix = squares[keep].sqrt(), mix[:, keep]
         block = rotate_(block, (mix / root).to(block.dtype))
@@ -453,7 +470,7 @@ def _directions(krylov: Krylov, missed: Tensor) -> int:
     These are the principal directions of the wanted pairs' residuals over their goals, (b, k), as many as
     exceed a half.
     """
-    sizes, mix = torch.linalg.eigh(missed @ missed.T)
+    sizes, mix = _eigh(missed @ missed.T)
     krylov.turn_rest(mix.flip(1))
     return int((sizes > 0.25).sum())
 
@@ -504,7 +521,7 @@ def power_step(
         other = product @ left + basis @ (left * norms[~kept].to(left.dtype))
     # In the coordinates V Y θ^(-1/2) the pencil is an ordinary eigenproblem.
     scale = values[kept].double().rsqrt()
-    estimates, mix = torch.linalg.eigh(gram[kept][:, kept] * scale * scale[:, None])
+    estimates, mix = _eigh(gram[kept][:, kept] * scale * scale[:, None])
     estimates, mix = estimates.flip(0), mix.flip(1)
     mix = scale[:, None] * mix / estimates.sqrt()
     weights = mix.square() / mix.square().sum(0)
@@ -561,7 +578,7 @@ def angle_bound(values: Tensor, gram: Tensor, ceiling: float) -> float:
     for gamma in (smallest * f for f in (1.0, 1.25, 1.5, 1.75)):
         weight = (gamma * (2 * delta - gamma)).rsqrt()
         scaled = gram * weight[:, None] * weight
-        bounds.append(float(torch.linalg.eigvalsh(scaled)[-1].clamp_min(0).sqrt()))
+        bounds.append(float(_eigh(scaled)[0][-1].clamp_min(0).sqrt()))
     return min(1.0, *bounds)
 
 
@@ -596,7 +613,7 @@ def sin_largest_angle(first: Tensor, second: Tensor) -> float:
     for u, v in zip(first.split(SLICE), second.split(SLICE), strict=True):
         rest = u - v @ overlap
         gram += rest.T @ rest
-    return min(1.0, float(torch.linalg.eigvalsh(gram)[-1].clamp_min(0).sqrt()))
+    return min(1.0, float(_eigh(gram)[0][-1].clamp_min(0).sqrt()))
 
 
 def stack(*blocks: Tensor) -> Tensor:

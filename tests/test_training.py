@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from subspace_lib import data, models, optimizers
-from subspace_lib.eigensolver import sin_largest_angle, top_eigenpairs
+from subspace_lib.eigensolver import (
+    NonFiniteProduct,
+    nearest_orthonormal,
+    sin_largest_angle,
+    top_eigenpairs,
+)
 from subspace_lib.experiment import Experiment
 from subspace_lib.objective import LOSSES
 from subspace_lib.studies.switch import SwitchParameters, switch_step
@@ -83,6 +88,32 @@ def test_a_diverging_run_keeps_its_measurements_and_says_where():
     assert run.step == step > 0
     assert run.table()["step"].max() <= step
     assert len(run.table()) >= 1
+
+
+ENDLESS = {
+    "a number too large for a float": {"learning_rate": 1e300},
+    "the same in the projected rule": {"learning_rate": 1e300, "projection": "dominant"},
+    "products too large to multiply": {
+        "learning_rate": 100.0, "classes": 2, "projection": "bulk", "switch_step": 3,
+    },
+    "an ascent too long": {"optimizer": "sam", "rho": 1e300},
+    "noise too large": {"learning_rate": 1e300, "batch_size": 1500, "noise": "sgd"},
+    "adam": {"optimizer": "adam", "learning_rate": 1e38, "loss": "cross_entropy"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", ENDLESS.values(), ids=ENDLESS)
+def test_whatever_overflows_ends_a_run_with_the_step_at_which_it_did(fields):
+    run = Run(Experiment(**QUICK | fields, steps=30))
+    run.train()
+    assert run.status == f"diverged at step {run.step}" and run.step < 30
+
+
+@pytest.mark.parametrize("entry", [float("nan"), float("inf"), 1e200])
+def test_a_matrix_that_cannot_be_decomposed_is_a_non_finite_product(entry):
+    block = torch.full((5, 2), entry, dtype=torch.float64)
+    with pytest.raises(NonFiniteProduct, match="too large"):
+        nearest_orthonormal(block)
 
 
 def test_a_run_ends_where_a_recorded_loss_is_above_its_ceiling():
