@@ -4,7 +4,7 @@
 # make notebooks  executes the chapters in place, from the results, and draws the README's picture
 # make test-slow  checks on real data that take minutes (MNIST-5k in $SUBSPACE_DATA or downloaded)
 # make benchmark  our solver beside others, written to results/benchmark.json (about an hour on one core)
-# make lint       ruff
+# make lint       ruff and mypy
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,20 +20,21 @@ book: $(READY)
 	$(BIN)/jupyter-book build book -W -n --keep-going --quiet
 	@echo "The book is at $(PAGE)"
 
+# One thread a process: two that share the cores by threads as well wait for each other.
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout=7200 -s
 
 results: $(READY)
-	$(BIN)/python -m subspace_lib.studies
+	$(BIN)/python -m subspace_lib.chapters
 
 notebooks: $(READY)
 	$(BIN)/jupytext --quiet --sync notebooks/*.py
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 	$(BIN)/jupytext --quiet --sync notebooks/*.py
-	$(BIN)/python -m subspace_lib.figures book/_static/dom_vs_bulk.png
+	$(BIN)/python -m subspace_lib.chapters.dom_vs_bulk book/_static/dom_vs_bulk.png
 
 benchmark: $(PEERS)/.ready
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PEERS)/bin/python -m subspace_lib.benchmark
@@ -41,6 +42,7 @@ benchmark: $(PEERS)/.ready
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy subspace_lib $(wildcard examples)
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say make PYTHON=python3.12, for example."; exit 1; }

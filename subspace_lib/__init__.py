@@ -1,15 +1,24 @@
 """The dominant subspace of the loss Hessian, followed along training and certified.
 
-``Objective`` and ``DominantSubspace`` are for your own question; ``Experiment``, ``Run`` and ``Store`` are
-what the book's results are made with. Source of the definitions: arXiv 2405.16002.
+``Objective``, ``DominantSubspace`` and ``top_eigenpairs`` are for your own question; ``Experiment``,
+``Run`` and ``Store`` are what the book's results are made with, and are loaded when they are first used.
+Source of the definitions: arXiv 2405.16002.
 """
 
-from subspace_lib.eigensolver import top_eigenpairs
-from subspace_lib.experiment import Experiment
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from subspace_lib.linalg.eigensolver import top_eigenpairs
 from subspace_lib.objective import Objective
-from subspace_lib.store import Store
 from subspace_lib.subspace import DominantSubspace
-from subspace_lib.training import Run, Trajectory
+
+if TYPE_CHECKING:
+    from subspace_lib.experiment import Experiment
+    from subspace_lib.results.store import Store
+    from subspace_lib.runs.training import Run
+    from subspace_lib.trajectory import Trajectory
 
 __all__ = [
     "DominantSubspace",
@@ -20,3 +29,16 @@ __all__ = [
     "Trajectory",
     "top_eigenpairs",
 ]
+# They need pandas and pydantic, which nobody waits for who wants a subspace only.
+LATER = {
+    "Experiment": "subspace_lib.experiment",
+    "Run": "subspace_lib.runs.training",
+    "Store": "subspace_lib.results.store",
+    "Trajectory": "subspace_lib.trajectory",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in LATER:
+        return getattr(import_module(LATER[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,68 +4,88 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from subspace_lib import data
 from subspace_lib.models import CHUNKS, MODELS
 from subspace_lib.objective import LOSSES
-from subspace_lib.optimizers import OPTIMIZERS, PROJECTIONS, WITH_BETA
+from subspace_lib.optimizers import OPTIMIZERS, RULES, WITH_BETA
+from subspace_lib.parameters import Description
+from subspace_lib.subspace.projection import PROJECTIONS
 
 # Raised whenever the code changes the numbers that a description leads to by more than what the description
 # leaves open: rounding, which differs between processors too, and a basis within its target angle.
 NUMERICS = 3
+# Where a run is computed changes rounding only: that belongs to its provenance.
+NOT_DESCRIBED = frozenset({"device"})
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
-# Younger than the oldest stored runs: described, and hashed, only where they differ from their default.
-LATER = ("before", "beta", "rho", "noise", "noise_batch", "classes", "record_spans", "project",
-         "stop_above", "period")  # fmt: skip
 
-
-DatasetName = Literal[data.DATASETS]
-ModelName = Literal[MODELS]
-LossName = Literal[tuple(LOSSES)]
-OptimizerName = Literal[OPTIMIZERS]
+# A type checker does not read the registries. Pydantic does, and refuses every other name.
+if TYPE_CHECKING:
+    DatasetName = str
+    Preprocessing = str
+    ModelName = str
+    LossName = str
+    OptimizerName = str
+    Projection = str
+else:
+    DatasetName = Literal[data.DATASETS]
+    Preprocessing = Literal[data.PREPROCESSING]
+    ModelName = Literal[MODELS]
+    LossName = Literal[tuple(LOSSES)]
+    OptimizerName = Literal[OPTIMIZERS]
+    Projection = Literal[PROJECTIONS]
+Projected = Literal["update", "gradient", "both"]
 NoiseName = Literal["none", "sgd", "isotropic"]
-Refresh = Literal["adaptive"] | int
+RefreshEvery = Literal["adaptive"] | int
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+Every = Annotated[int, Field(ge=1)]
+Dimension = Annotated[int, Field(ge=1, le=100)]
+Rate = Annotated[float, Field(gt=0)]
+Angle = Annotated[float, Field(gt=0, le=0.5)]
+Period = Annotated[int, Field(ge=1, le=10)]
+Device = Literal["cpu", "cuda"]
 
 
-class InvalidParameter(ValueError):
-    """A parameter is unknown or out of bounds; the message is one sentence that lists what is allowed."""
+class RunDescription(Description):
+    """Base of all kinds of run: what determines the numbers of one, and where its results lie."""
 
+    kind: ClassVar[str]
 
-class Description(BaseModel):
-    """Base of everything that is described by validated parameters: frozen, and no unknown names."""
+    seed: Seed = 0
+    device: Device = "cpu"
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    @property
+    def method(self) -> str:
+        """A short name of what is run."""
+        return self.kind
 
+    def describe(self) -> dict[str, Any]:
+        """All that determines the numbers, as JSON values."""
+        fields = self.model_dump(mode="json", exclude=set(NOT_DESCRIBED))
+        return {"kind": self.kind, **fields, "numerics": NUMERICS}
+
+    @property
+    def digest(self) -> str:
+        """The first ten digits of the description's SHA-256."""
+        text = json.dumps(self.describe(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def key(self) -> str:
+        """``<method>-s<seed>-<digest>``, the name of the run's folder."""
+        return f"{self.method.lower()}-s{self.seed}-{self.digest}"
+
+    @field_validator("device")
     @classmethod
-    def parse(cls, **parameters: Any):
-        """Build one from keyword arguments.
-
-        Raises:
-            InvalidParameter: one sentence for the first thing that is wrong.
-        """
-        try:
-            return cls(**parameters)
-        except ValidationError as error:
-            raise InvalidParameter(_sentence(error.errors()[0], cls)) from None
-
-    def in_profile(self, quick: dict[str, Any]):
-        """The parameters in force: profile "quick" replaces those that stand at their defaults."""
-        if self.profile == "paper":
-            return self
-        fields = type(self).model_fields
-        changed = {n: v for n, v in quick.items() if getattr(self, n) == fields[n].default}
-        return type(self).parse(**{**self.model_dump(), **changed, "profile": "paper"})
-
-
-def ascending(anchors: tuple[int, ...]) -> tuple[int, ...]:
-    """The anchors, if they are different steps in ascending order; ValueError otherwise."""
-    if list(anchors) != sorted(set(anchors)) or anchors[0] < 0:
-        raise ValueError(f"anchors = {list(anchors)} must be different steps in ascending order")
-    return anchors
+    def _device_present(cls, value: str) -> str:
+        if value == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device = 'cuda' needs a CUDA GPU, and PyTorch sees none; use 'cpu'")
+        return value
 
 
 class Phase(Description):
@@ -77,8 +97,8 @@ class Phase(Description):
     batch_size: int | None = Field(None, ge=1)
 
 
-class Experiment(Description):
-    """A training run. Its hash covers every field, the data's SHA-256 and the code's ``NUMERICS``.
+class Experiment(RunDescription):
+    """A training run. Its digest covers every field but the device, the data's SHA-256 and ``NUMERICS``.
 
     ``before`` lists phases that precede the run's own optimizer, learning rate and batch size, each
     with its own. A batch size of all samples is full-batch training, without any batch order.
@@ -88,9 +108,10 @@ class Experiment(Description):
 
     With ``projection`` "dominant" or "bulk" the run trains with the plain update rule up to
     ``switch_step`` and projects every update from there on. Without a projection the run is plain from
-    beginning to end; ``watch_alignment`` makes it look for the step at which the exponential moving
-    average (factor 0.9 per step) of the full-batch gradient's alignment first exceeds that value.
-    With ``project`` "gradient" the gradient is projected before it enters the rule's state, and the
+    beginning to end, and follows the subspace between rows only where something uses it or
+    ``refresh_every`` is a number; ``watch_alignment`` makes it look for the step at which the exponential
+    moving average (factor 0.9 per step) of the full-batch gradient's alignment first exceeds that value.
+    With ``projected`` "gradient" the gradient is projected before it enters the rule's state, and the
     update is taken as it comes; with "both" the update is projected too.
 
     With ``period`` 2 the subspaces of even and of odd steps are followed apart. Where training bounces
@@ -98,25 +119,30 @@ class Experiment(Description):
     far closer than that of the last step. Both are certified as with period 1.
     """
 
+    kind: ClassVar[str] = "training"
+
     dataset: DatasetName = "mnist5k"
+    preprocessing: Preprocessing = Field("standardized", description="of the inputs")
     model: ModelName = "mlp"
     loss: LossName = "mse"
     optimizer: OptimizerName = "sgd"
-    projection: Literal[PROJECTIONS] = "none"
-    k: int = Field(10, ge=1, le=100, description="dimension of the dominant subspace")
-    learning_rate: float = Field(0.01, gt=0, description="η")
+    projection: Projection = "none"
+    k: Dimension = Field(10, description="of the dominant subspace")
+    learning_rate: Rate = Field(0.01, description="η")
     batch_size: int = Field(50, ge=1, description="samples")
-    steps: int = Field(20_000, ge=1, le=1_000_000)
-    switch_step: int = Field(0, ge=0, description="first projected step")
+    steps: Steps = 20_000
+    switch_step: int = Field(0, ge=0, description="first step that is measured, and projected")
     watch_alignment: float | None = Field(None, gt=0, lt=1)
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="of initialisation and batch order")
-    refresh: Refresh = Field("adaptive", description="or a number of steps ≥ 1")
-    target_angle: float = Field(0.05, gt=0, le=0.5, description="sine")
+    seed: Seed = Field(0, description="of initialisation and batch order")
+    refresh_every: RefreshEvery = Field("adaptive", description="or a number of steps ≥ 1")
+    target_angle: Angle = Field(0.05, description="sine")
     guards: int = Field(3, ge=1, le=50)
     correction: int = Field(0, ge=0, description="samples for a second power step, 0 for none")
     # Not a divisor of the steps in an epoch, or every row would be at the same place of an epoch.
-    record_every: int = Field(90, ge=1, description="steps")
-    spectrum_every: int = Field(900, ge=1, description="steps, a multiple of record_every")
+    record_every: Every | None = Field(90, description="steps; None: first and last row only")
+    spectrum_every: Every | None = Field(
+        900, description="steps, a multiple of record_every; None: never"
+    )
     record_spans: tuple[tuple[int, int], ...] = Field(
         (), description="rows only in these spans of steps, first and last included, and at the end"
     )
@@ -125,38 +151,33 @@ class Experiment(Description):
         ge=1,
         description="samples per autograd graph",
     )
-    device: Literal["cpu", "cuda"] = "cpu"
     before: tuple[Phase, ...] = ()
     beta: float = Field(0.9, ge=0, lt=1, description="of momentum, β₁ of Adam")
     rho: float = Field(0.05, gt=0, description="ρ of SAM, in units of ‖θ‖")
     classes: int = Field(10, ge=2, le=10, description="only samples of the first so many classes")
     noise: NoiseName = "none"
     noise_batch: int = Field(50, ge=1, description="samples")
-    project: Literal["update", "gradient", "both"] = "update"
-    period: int = Field(1, ge=1, le=10, description="steps after which the subspace comes back")
+    projected: Projected = "update"
+    period: Period = Field(1, description="steps after which the subspace comes back")
     stop_above: float | None = Field(
         None, gt=0, description="a recorded loss above so many times the initial one: diverged"
     )
 
-    @field_validator("refresh")
+    @field_validator("refresh_every", mode="before")
     @classmethod
-    def _refresh_positive(cls, value):
-        if isinstance(value, int) and value < 1:
-            raise ValueError("refresh must be 'adaptive' or a number of steps of at least 1")
-        return value
-
-    @field_validator("device")
-    @classmethod
-    def _device_present(cls, value):
-        if value == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device = 'cuda' needs a CUDA GPU, and PyTorch sees none; use 'cpu'")
+    def _refresh_allowed(cls, value: Any) -> Any:
+        number = value if isinstance(value, int) else str(value).isdecimal() and int(value)
+        if value != "adaptive" and (number is False or number < 1):
+            raise ValueError(
+                f"refresh_every = {value!r} must be 'adaptive' or a number of steps of at least 1"
+            )
         return value
 
     @model_validator(mode="after")
-    def _consistent(self):
+    def _consistent(self) -> Self:
         if self.switch_step >= self.steps:
             raise ValueError(f"switch_step = {self.switch_step} must be below steps = {self.steps}")
-        samples = data.SOURCES[self.dataset].train
+        samples = data.samples(self.dataset)
         if self.batch_size > samples:
             raise ValueError(
                 f"batch_size = {self.batch_size} must be at most {samples}, the size of {self.dataset}"
@@ -174,14 +195,14 @@ class Experiment(Description):
             )
         if self.noise_batch > samples:
             raise ValueError(f"noise_batch = {self.noise_batch} must be at most {samples}")
-        if self.spectrum_every % self.record_every:
+        if self.spectrum_every is not None and self.spectrum_every % (self.record_every or 1):
             raise ValueError(
                 f"spectrum_every = {self.spectrum_every} must be a multiple of record_every = "
                 f"{self.record_every}"
             )
         return self
 
-    def _check_rule(self):
+    def _check_rule(self) -> None:
         """A parameter of a rule that the run does not use would be ignored; say so instead."""
         fields = type(self).model_fields
         used = {self.optimizer, *(phase.optimizer for phase in self.before)}
@@ -190,49 +211,24 @@ class Experiment(Description):
             if value != fields[name].default and not rules & used:
                 wanted = " or ".join(sorted(rules))
                 raise ValueError(f"{name} = {value} has a meaning only with optimizer = {wanted}")
-        if self.project != "update" and (self.projection == "none" or self.optimizer == "sam"):
+        if self.projected != "update" and (self.projection == "none" or self.optimizer == "sam"):
             raise ValueError(
-                f"project = {self.project!r} needs projection = dominant or bulk, and an optimizer "
+                f"projected = {self.projected!r} needs projection = dominant or bulk, and an optimizer "
                 "other than sam"
             )
 
     @property
     def method(self) -> str:
         """The rule's name, with Dom- or Bulk- where it is projected; full-batch SGD is GD."""
-        full = self.batch_size == data.SOURCES[self.dataset].train
-        name = {
-            "sgd": "GD" if full else "SGD",
-            "sam": "SAM",
-            "rmsprop": "RMSProp",
-            "adamw": "AdamW",
-        }
-        return PREFIX[self.projection] + name.get(self.optimizer, self.optimizer.capitalize())
+        full = self.batch_size == data.samples(self.dataset)
+        title = "GD" if full and self.optimizer == "sgd" else RULES[self.optimizer].title
+        return PREFIX[self.projection] + title
 
     def describe(self) -> dict[str, Any]:
         """All that determines the numbers, as JSON values."""
-        fields = type(self).model_fields
-        return {
-            **{
-                name: value
-                for name, value in self.model_dump(mode="json").items()
-                if name not in LATER or getattr(self, name) != fields[name].default
-            },
-            "data_sha256": data.SOURCES[self.dataset].sha256,
-            "numerics": NUMERICS,
-        }
+        return {**super().describe(), "data_sha256": data.sha256(self.dataset)}
 
     @property
     def key(self) -> str:
-        """``<dataset>-<model>-<method>-s<seed>-<hash>``, the name of the run's folder."""
-        digest = hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
-        return f"{self.dataset}-{self.model}-{self.method.lower()}-s{self.seed}-{digest[:10]}"
-
-
-def _sentence(error: dict[str, Any], cls: type[BaseModel]) -> str:
-    name = str(error["loc"][0]) if error["loc"] else ""
-    if error["type"] == "extra_forbidden":
-        return f"{name} is not a parameter; the parameters are {', '.join(cls.model_fields)}."
-    message = error["msg"].removeprefix("Value error, ").rstrip(".")
-    if error["type"] == "value_error":
-        return message + "."
-    return f"{name} = {error['input']!r} is not allowed: {message[0].lower()}{message[1:]}."
+        """``<dataset>-<model>-<method>-s<seed>-<digest>``, the name of the run's folder."""
+        return f"{self.dataset}-{self.model}-{super().key}"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from subspace_lib.matmul import fast_matmul
+from subspace_lib.linalg.matmul import fast_matmul
 
 
 def mse(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -29,6 +30,7 @@ def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse, "cross_entropy": cross_entropy}
+Graph = tuple[Any, ...]  # loss and gradient, then what else the products of a matrix are made from
 
 
 class Objective:
@@ -92,6 +94,12 @@ class Objective:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Name and shape of each parameter, in the order in which they lie in θ."""
+        shapes = (tuple(shape) for shape in self._shapes)
+        return tuple(zip(self._names, shapes, strict=True))
 
     def initial(self) -> Tensor:
         """The model's current parameters as one vector θ of shape (D,), a copy."""
@@ -199,7 +207,7 @@ class Objective:
         of a class without samples are left out.
         """
         present = self.labels.unique()
-        sums = None
+        sums: Tensor | None = None
         for part in _chunks(len(self), self.chunk):
             point = theta.detach().requires_grad_()
             outputs = self.outputs(point, self.inputs[part])
@@ -212,6 +220,7 @@ class Objective:
             ]
             block = torch.stack(columns, 1)
             sums = block if sums is None else sums + block
+        assert sums is not None  # no data, no objective
         counts = (self.labels[:, None] == present).sum(0).to(theta)
         classes = len(present)
         by_class = sums.reshape(len(theta), classes, -1)
@@ -232,9 +241,7 @@ class Objective:
         """The Hessian H(θ) of the full training loss as an operator."""
         return Hessian(self, theta)
 
-    def batches_products(
-        self, hessian: Hessian, graph: tuple[Tensor, ...], columns: Tensor
-    ) -> bool:
+    def batches_products(self, hessian: Hessian, graph: Graph, columns: Tensor) -> bool:
         """Whether block products are to be batched, measured on the first block of several columns."""
         if self._batch_products is None and len(columns) > 1:
             seconds = {}
@@ -274,12 +281,12 @@ class Hessian:
         self.theta = theta.detach().clone().requires_grad_()
         self.loss: Tensor | None = None
         self.gradient: Tensor | None = None
-        self._kept: tuple[Tensor, Tensor] | None = None
-        whole = len(objective)
-        self._rows = None
+        self._kept: Graph | None = None
+        self._rows: Tensor | None = None
+        self._samples = whole = len(objective)
         if samples is not None and samples < whole:
             self._rows = torch.arange(samples) * whole // samples
-        self._samples = whole if self._rows is None else samples
+            self._samples = samples
 
     def on(self, samples: int) -> Hessian:
         """The Hessian at the same θ of the loss on a fixed subset of the data."""
@@ -293,7 +300,7 @@ class Hessian:
         objective.gradient_equivalents += Objective.PRODUCT_COST * block.shape[1] * share
         columns = block.T.contiguous()
         result = torch.zeros_like(columns)
-        loss, gradient = 0.0, 0.0
+        loss = gradient = self.theta.new_zeros(())
         for part in _chunks(self._samples, objective.chunk):
             weight = (part.stop - part.start) / self._samples
             graph = self._graph(part if self._rows is None else self._rows[part], weight * share)
@@ -303,7 +310,7 @@ class Hessian:
         self.loss, self.gradient = loss, gradient
         return result.T
 
-    def _add_products(self, graph, columns: Tensor, weight: float, result: Tensor) -> None:
+    def _add_products(self, graph: Graph, columns: Tensor, weight: float, result: Tensor) -> None:
         gradient = graph[1]
         if self.objective.batches_products(self, graph, columns):
             (products,) = torch.autograd.grad(
@@ -315,7 +322,7 @@ class Hessian:
             (product,) = torch.autograd.grad(gradient, self.theta, column, retain_graph=True)
             result[i].add_(product, alpha=weight)
 
-    def _graph(self, rows: slice | Tensor, share: float) -> tuple[Tensor, ...]:
+    def _graph(self, rows: slice | Tensor, share: float) -> Graph:
         """Loss and gradient on some rows, which make up this share of all data, with their graph."""
         if self._kept is not None:
             return self._kept
@@ -325,7 +332,7 @@ class Hessian:
             self._kept = graph
         return graph
 
-    def _build(self, rows: slice | Tensor) -> tuple[Tensor, ...]:
+    def _build(self, rows: slice | Tensor) -> Graph:
         loss = self.objective.value(self.theta, rows)
         (gradient,) = torch.autograd.grad(loss, self.theta, create_graph=True)
         return loss, gradient
@@ -340,7 +347,7 @@ class GaussNewton(Hessian):
     Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, 2002.
     """
 
-    def _build(self, rows: slice | Tensor) -> tuple[Tensor, ...]:
+    def _build(self, rows: slice | Tensor) -> Graph:
         o = self.objective
         outputs = o.outputs(self.theta, o.inputs[rows])
         leaf = outputs.detach().requires_grad_()
@@ -349,11 +356,11 @@ class GaussNewton(Hessian):
         (gradient,) = torch.autograd.grad(outputs, self.theta, slope.detach(), retain_graph=True)
         return loss, gradient, rows, outputs, leaf, slope
 
-    def _add_products(self, graph, columns: Tensor, weight: float, result: Tensor) -> None:
+    def _add_products(self, graph: Graph, columns: Tensor, weight: float, result: Tensor) -> None:
         o, (_, _, rows, outputs, leaf, slope) = self.objective, graph
         theta = self.theta.detach()
         for i, column in enumerate(columns):
-            _, change = torch.func.jvp(lambda t: o.outputs(t, o.inputs[rows]), (theta,), (column,))
+            change = torch.func.jvp(lambda t: o.outputs(t, o.inputs[rows]), (theta,), (column,))[1]
             (bent,) = torch.autograd.grad(slope, leaf, change, retain_graph=True)
             (product,) = torch.autograd.grad(outputs, self.theta, bent, retain_graph=True)
             result[i].add_(product, alpha=weight)

@@ -73,3 +73,10 @@ def reference(network: str, loss: str, chunk: int, device: str = "cpu", seed: in
 @pytest.fixture(scope="session")
 def digits() -> data.Dataset:
     return data.load("digits")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no process is left with one of them at the end."""
+    first = ("figures", "amplification", "store", "training", "survey", "subspace", "book")
+    place = {f"test_{name}": i for i, name in enumerate(first)}
+    items.sort(key=lambda item: place.get(item.module.__name__, len(place)))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from subspace_lib.studies.batches import BatchParameters, BatchStudy
+from subspace_lib.chapters.full_batch_gd.study import BatchParameters, BatchStudy
 
 
 @dataclass

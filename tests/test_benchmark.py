@@ -5,11 +5,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from subspace_lib import models
-from subspace_lib.benchmark import aims, growth, measure, report
+from subspace_lib.benchmark import aims, growth, measure
 from subspace_lib.benchmark.peers import Ours, Solver, eigsh
 from subspace_lib.benchmark.problem import CASES, Case, K, prepare
-from subspace_lib.experiment import InvalidParameter
+from subspace_lib.chapters.cost import figures, study, tables
 from subspace_lib.objective import Objective
+from subspace_lib.parameters import InvalidParameter
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_the_floor_is_what_pytorch_counts():
     with FlopCounterMode(display=False) as product:
         hessian @ block
     measured = product.get_total_flops() / gradient.get_total_flops()
-    assert report.floor(784, 200, 200, 10) == pytest.approx(measured, rel=1e-12)
+    assert tables.floor(784, 200, 200, 10) == pytest.approx(measured, rel=1e-12)
 
 
 def test_peak_memory_counts_what_is_alive_at_one_time():
@@ -100,7 +101,7 @@ def test_the_tracker_holds_three_blocks_at_most():
 
 
 def test_an_aim_without_its_measurement_is_missed_and_not_left_out():
-    found = report.stored()
+    found = study.stored()
     everything = list(aims.aims(found))
     assert len(everything) == len({aim.wanted for aim in everything})
     for case in found["cases"].values():
@@ -115,19 +116,19 @@ def test_an_aim_without_its_measurement_is_missed_and_not_left_out():
 
 
 def test_stored_cases_hold_every_peer_and_a_setting_of_ours_that_reaches_the_target():
-    found = report.stored()
+    found = study.stored()
     assert set(found["cases"]) == set(CASES)
     for case in found["cases"].values():
         tracker = [r for r in case["rows"] if r["peer"] == "subspace_lib" and r["warm"]]
         assert any(row["reached"] for row in tracker)
     peers = {row["peer"] for row in found["cases"]["mnist"]["rows"] if "failed" not in row}
-    assert peers == set(report.MARKERS)
+    assert peers == set(figures.MARKERS)
 
 
 def test_parameters_of_the_chapter_are_checked():
     with pytest.raises(InvalidParameter, match=r"^profile = 'slow' is not allowed"):
-        report.CostParameters.parse(profile="slow")
+        study.CostParameters.parse(profile="slow")
     with pytest.raises(InvalidParameter, match=r"^dataset = 'cifar' is not allowed"):
-        report.CostParameters.parse(dataset="cifar")
-    assert report.CostParameters().case() == CASES["mnist"]
-    assert report.CostParameters(profile="quick").case().dataset == "digits"
+        study.CostParameters.parse(dataset="cifar")
+    assert study.CostParameters().case() == CASES["mnist"]
+    assert study.CostParameters(profile="quick").case().dataset == "digits"

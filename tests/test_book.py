@@ -6,21 +6,29 @@ from pathlib import Path
 
 import jupytext
 import pytest
+import torch
 import yaml
 
-from subspace_lib import claims, figures, notebook
-from subspace_lib.amplification import Amplification
-from subspace_lib.benchmark import report
-from subspace_lib.simulation import Simulation
-from subspace_lib.store import Store, parse
-from subspace_lib.studies import BOOK
-from subspace_lib.studies.momentum import momentum_study
-from subspace_lib.studies.switch import SwitchParameters, replication_study, switch_study
-from subspace_lib.survey import Survey
+from subspace_lib.chapters import registered
+from subspace_lib.chapters.cost import study as cost, tables as cost_tables
+from subspace_lib.chapters.dom_vs_bulk import tables as switch_tables
+from subspace_lib.chapters.dom_vs_bulk.study import replication_study
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.style import INK
+from subspace_lib.chapters.kit.switch import figures
+from subspace_lib.chapters.kit.switch.study import SwitchParameters
+from subspace_lib.chapters.kit.switch.tables import protocol
+from subspace_lib.chapters.momentum_adam import tables as momentum_tables
+from subspace_lib.results.store import Store
+from subspace_lib.runs import described
+from subspace_lib.runs.amplification import Amplification
+from subspace_lib.runs.simulation import Simulation
+from subspace_lib.runs.survey import Survey
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = sorted((ROOT / "notebooks").glob("*.py"))
-RESULTS = sorted(p for p in (ROOT / "results").iterdir() if p.is_dir() and p.name[0] != ".")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/description.json"))
+CHAPTERS = registered()
 FIGURE_CALL = "figures."
 
 
@@ -28,7 +36,7 @@ def cells(path):
     return jupytext.read(path).cells
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda p: p.stem)
 def test_the_two_files_of_a_pair_are_in_step(chapter):
     text, executed = cells(chapter), cells(chapter.with_suffix(".ipynb"))
     assert [(c.cell_type, c.source) for c in text] == [(c.cell_type, c.source) for c in executed]
@@ -37,14 +45,14 @@ def test_the_two_files_of_a_pair_are_in_step(chapter):
             assert ours.metadata.get(key) == theirs.metadata.get(key)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_committed_notebook_was_executed_without_an_error(chapter):
     code = [c for c in cells(chapter.with_suffix(".ipynb")) if c.cell_type == "code"]
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
     assert not [o for c in code for o in c.outputs if o.output_type in ("error", "stream")]
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_chapter_is_short_and_its_figures_say_what_to_see(chapter):
     code = [c for c in cells(chapter) if c.cell_type == "code"]
     lines = [ln for c in code for ln in c.source.splitlines() if ln and not ln.startswith("#")]
@@ -67,7 +75,7 @@ def test_the_pages_of_the_contents_exist_and_links_point_where_jupyter_book_look
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda p: p.name)
 def test_committed_results_are_intact_and_lie_where_their_description_says(folder):
     description = json.loads((folder / "description.json").read_text())
-    experiment = parse(description)
+    experiment = described(description)
     assert experiment.key == folder.name
     trajectory = Store(ROOT / "results").load(experiment)
     table = trajectory.table
@@ -92,58 +100,72 @@ def shown(chapter):
 
 
 # A study may be computed, or still be on its way, before its chapter is written.
-STUDIED = [path.stem for path in CHAPTERS if path.stem in BOOK]
+STUDIED = [path.stem for path in NOTEBOOKS if path.stem in CHAPTERS]
+JUDGED = [name for name in STUDIED if CHAPTERS[name].judge is not None]
 
 
-@pytest.mark.parametrize("chapter", STUDIED)
-def test_a_chapter_shows_the_verdict_that_the_store_gives_today(chapter):
-    study, judge = claims.JUDGES[chapter]
-    found = study(BOOK[chapter], Store(ROOT / "results"), compute=False)
-    assert notebook.verdict(judge(found)).data in shown(chapter)
+def study(name):
+    """The chapter's study from the committed results."""
+    chapter = CHAPTERS[name]
+    return chapter.study(chapter.parameters, Store(ROOT / "results"), compute=False)
 
 
-@pytest.mark.parametrize("chapter", STUDIED)
-def test_the_parameters_of_a_chapter_are_those_of_its_study(chapter):
+def test_every_registered_chapter_has_its_notebook():
+    assert set(CHAPTERS) <= {path.stem for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_chapter_shows_the_verdict_that_the_store_gives_today(name):
+    assert page.verdict(CHAPTERS[name], study(name)).data in shown(name)
+
+
+@pytest.mark.parametrize("name", STUDIED)
+def test_the_parameters_of_a_chapter_are_those_of_its_study(name):
     source = next(
-        c.source for c in cells(ROOT / "notebooks" / f"{chapter}.py") if c.metadata.get("tags")
+        c.source for c in cells(ROOT / "notebooks" / f"{name}.py") if c.metadata.get("tags")
     )
     names = {}
     exec(source, {}, names)
-    assert type(BOOK[chapter]).parse(**names) == BOOK[chapter]
+    assert page.parameters(names, CHAPTERS[name]) == CHAPTERS[name].parameters
+    assert type(CHAPTERS[name].parameters).parse(**names) == CHAPTERS[name].parameters
 
 
 def test_chapter_02_shows_its_protocol_and_the_drift_that_the_store_gives_today():
-    store, chapter = Store(ROOT / "results"), "02_dom_vs_bulk"
-    study = switch_study(BOOK[chapter], store, compute=False)
-    assert notebook.protocol(study).data in shown(chapter)
-    drift = notebook.drift(replication_study(BOOK[chapter], store, compute=False))
-    assert drift.data in shown(chapter)
+    name = "02_dom_vs_bulk"
+    assert protocol(study(name)).data in shown(name)
+    rise = replication_study(CHAPTERS[name].parameters, Store(ROOT / "results"), compute=False)
+    assert switch_tables.drift(rise).data in shown(name)
 
 
 def test_the_chapters_on_momentum_show_the_rates_that_the_store_gives_today():
-    study = momentum_study(BOOK["07_momentum_adam"], Store(ROOT / "results"), compute=False)
-    for table in (notebook.effective_rates, notebook.ingredients, notebook.projections):
-        assert table(study).data in shown("07_momentum_adam")
-    assert notebook.predictions(study).data in shown("07b_momentum_theory")
+    found = study("07_momentum_adam")
+    for name in ("effective_rates", "ingredients", "projections"):
+        assert getattr(momentum_tables, name)(found).data in shown("07_momentum_adam")
+    assert momentum_tables.predictions(found).data in shown("07b_momentum_theory")
 
 
 def test_the_cost_chapter_shows_the_stored_benchmark():
-    found = report.stored()
-    expected = [report.table(report.comparison(report.CostParameters())), report.ratios(found)]
-    expected += [report.along_runs(found), report.per_product(found), report.where_from(found)]
-    expected += [report.verdict(found), report.ways(found), report.memory(found)]
-    shown = json.loads((ROOT / "notebooks" / "12_cost.ipynb").read_text())["cells"]
-    outputs = [o for cell in shown for o in cell.get("outputs", []) if "data" in o]
-    text = ["".join(o["data"].get("text/markdown", "")) for o in outputs]
+    found = cost.stored()
+    expected = [cost_tables.solvers(cost.comparison(cost.CostParameters()))]
+    for name in ("ratios", "along_runs", "per_product", "where_from", "verdict", "ways", "memory"):
+        expected.append(getattr(cost_tables, name)(found))
     for table in expected:
-        assert table.data in text
+        assert table.data in shown("12_cost")
 
 
-def test_the_readmes_example_runs(capsys):
-    readme = (ROOT / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.S)
-    exec(compile(code.replace("range(100)", "range(3)"), "README.md", "exec"), {})
-    assert len(capsys.readouterr().out.splitlines()) >= 2
+def test_the_readmes_examples_run_one_after_the_other(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    readme, names = (ROOT / "README.md").read_text(), {}
+    for code in re.findall(r"```python\n(.*?)```", readme, re.S):
+        short = code.replace("range(100)", "range(3)").replace(
+            "switch_step=100, steps=200", "steps=2"
+        )
+        exec(compile(short, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) >= 5 and "complete" in printed
+    outside = names["update"] - names["subspace"].project(names["update"])
+    now = torch.cat([p.detach().reshape(-1) for p in names["model"].parameters()])
+    torch.testing.assert_close(now, names["before"] + outside)
 
 
 def test_the_readme_names_only_parameters_and_targets_that_exist():
@@ -157,8 +179,7 @@ def test_the_readme_names_only_parameters_and_targets_that_exist():
 
 
 def test_a_picture_in_the_book_keeps_its_text_and_takes_the_pages_ink():
-    study = switch_study(BOOK["02_dom_vs_bulk"], Store(ROOT / "results"), compute=False)
-    svg = figures.losses(study).svg()
+    svg = figures.losses(study("02_dom_vs_bulk")).svg()
     assert "scale(0.015625)" in svg and "scale(0.0)" not in svg  # the glyphs' size
-    assert figures.INK not in svg and "currentColor" in svg
+    assert INK not in svg and "currentColor" in svg
     assert svg.count("<svg") == 1 and 'role="img"' in svg

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
+import torch
 import torchvision
 
 from subspace_lib import data
+from subspace_lib.data import images
 
 HELD = [
     name
     for name in ("mnist5k", "fashion_mnist5k", "cifar10_5k")
-    if (Path(os.environ.get("SUBSPACE_DATA", "/nonexistent")) / data.SOURCES[name].file).exists()
+    if (Path(os.environ.get("SUBSPACE_DATA", "/nonexistent")) / images.SOURCES[name].file).exists()
 ]
 
 
@@ -35,7 +38,7 @@ def nowhere(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setenv("SUBSPACE_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(data.platformdirs, "user_cache_path", lambda name: tmp_path / "cache")
+    monkeypatch.setattr(images.platformdirs, "user_cache_path", lambda name: tmp_path / "cache")
     monkeypatch.setattr(torchvision.datasets, "MNIST", refuse)
     return tmp_path
 
@@ -77,12 +80,15 @@ def test_a_download_is_cut_checked_and_kept_for_the_next_time(nowhere, monkeypat
     with pytest.raises(data.DataUnavailable, match="torchvision's MNIST is not the mnist5k"):
         data.load("mnist5k")
     fake = Fake(None, True, True), Fake(None, False, True)
-    arrays = data._cut(
-        fake[0].data, np.array(fake[0].targets), fake[1].data, np.array(fake[1].targets),
-        data.SOURCES["mnist5k"],
-    )  # fmt: skip
-    source = dataclasses.replace(data.SOURCES["mnist5k"], sha256=data.sha256(arrays))
-    monkeypatch.setitem(data.SOURCES, "mnist5k", source)
+    arrays = images._cut(
+        fake[0].data,
+        np.array(fake[0].targets),
+        fake[1].data,
+        np.array(fake[1].targets),
+        images.SOURCES["mnist5k"],
+    )
+    source = dataclasses.replace(images.SOURCES["mnist5k"], sha256=images.sha256(arrays))
+    monkeypatch.setitem(images.SOURCES, "mnist5k", source)
     assert len(data.load("mnist5k").train_labels) == 5000
     monkeypatch.setattr(torchvision.datasets, "MNIST", None)
     assert data.load("mnist5k").test_inputs.shape == (10000, 1, 2, 2)
@@ -91,3 +97,23 @@ def test_a_download_is_cut_checked_and_kept_for_the_next_time(nowhere, monkeypat
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="mnist5k, fashion_mnist5k, cifar10_5k, digits"):
         data.load("mnist")
+
+
+def test_pixels_are_prepared_as_their_name_says():
+    raw = sklearn.datasets.load_digits().images[:1500]
+    unit, standardized = (data.load("digits", name) for name in ("unit", "standardized"))
+    expected = torch.from_numpy(raw).float()[:, None] / 16
+    torch.testing.assert_close(unit.train_inputs, expected)
+    mean, std = (images.SOURCES["digits"].mean[0], images.SOURCES["digits"].std[0])
+    torch.testing.assert_close(standardized.train_inputs, (expected - mean) / std)
+    assert abs(float(standardized.train_inputs.mean())) < 1e-3
+    assert torch.equal(data.load("digits").train_inputs, standardized.train_inputs)
+    with pytest.raises(ValueError, match="preprocessing = 'raw' is not known; choose one of stand"):
+        data.load("digits", "raw")
+
+
+def test_sizes_and_digests_are_known_without_the_data():
+    assert [data.samples(name) for name in data.DATASETS] == [5000, 5000, 5000, 1500]
+    assert data.sha256("digits") == data.load("digits").sha256
+    with pytest.raises(ValueError, match="dataset = 'mnist' is not known"):
+        data.samples("mnist")

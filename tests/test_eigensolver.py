@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import DEVICES
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from subspace_lib.eigensolver import (
+from subspace_lib.linalg.eigensolver import (
     Deflated,
     Krylov,
     NonFiniteProduct,
@@ -356,3 +355,11 @@ def test_sine_of_the_largest_angle_is_accurate_for_small_angles(seed, angle):
     turned = q[:, 2] * math.cos(angle) + q[:, 5] * math.sin(angle)
     first, second = q[:, :3], torch.cat([q[:, :2], turned[:, None]], 1)
     assert sin_largest_angle(first, second) == pytest.approx(math.sin(angle), rel=1e-6)
+
+
+def test_a_start_that_requires_a_gradient_is_taken_as_it_is():
+    matrix = torch.diag(torch.arange(1.0, 9.0, dtype=torch.float64))
+    start = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
+    pairs = top_eigenpairs(matrix, 2, start)
+    assert pairs.values[:2].tolist() == pytest.approx([8, 7], rel=1e-3)
+    assert not pairs.vectors.requires_grad

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from subspace_lib import matmul, models
+from subspace_lib import models
+from subspace_lib.linalg import matmul
 from subspace_lib.objective import Objective
 
 

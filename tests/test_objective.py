@@ -8,7 +8,7 @@ from pyhessian import hessian as pyhessian
 from torch import nn
 
 from subspace_lib import models
-from subspace_lib.eigensolver import top_eigenpairs
+from subspace_lib.linalg.eigensolver import top_eigenpairs
 from subspace_lib.objective import Objective, cross_entropy, mse
 
 NETWORKS = ("mlp", "cnn")
@@ -86,9 +86,15 @@ def test_batched_products_are_the_same(network, device):
     o = ref.objective
     block = torch.randn(o.dim, 3, dtype=torch.float64, device=device)
     batched = Objective(
-        o.model, "mse", o.inputs, o.labels, chunk=10, device=device, dtype=torch.float64,
+        o.model,
+        "mse",
+        o.inputs,
+        o.labels,
+        chunk=10,
+        device=device,
+        dtype=torch.float64,
         batch_products=True,
-    )  # fmt: skip
+    )
     expected = o.hessian(ref.theta) @ block
     torch.testing.assert_close(batched.hessian(ref.theta) @ block, expected, rtol=1e-10, atol=1e-13)
 

@@ -2,21 +2,24 @@
 
 import pytest
 
-from subspace_lib import notebook
-from subspace_lib.experiment import Experiment, InvalidParameter
-from subspace_lib.store import Store
-from subspace_lib.studies.alignment import AlignmentParameters, alignment_study
-from subspace_lib.studies.batches import BatchParameters, batch_study
-from subspace_lib.studies.edge import EdgeParameters, edge_study
-from subspace_lib.studies.momentum import MomentumParameters, momentum_study
-from subspace_lib.studies.sam import SamParameters, sam_study
-from subspace_lib.studies.switch import QUICK, SwitchParameters, switch_study
-from subspace_lib.studies.toy import ToyParameters, toy_study
+from subspace_lib.chapters.dom_vs_bulk import CHAPTER
+from subspace_lib.chapters.dominant_subspace.study import AlignmentParameters, alignment_study
+from subspace_lib.chapters.edge_of_stability.study import EdgeParameters, edge_study
+from subspace_lib.chapters.full_batch_gd.study import BatchParameters, batch_study
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_study
+from subspace_lib.chapters.momentum_adam.study import MomentumParameters, momentum_study
+from subspace_lib.chapters.sam.study import SamParameters, sam_study
+from subspace_lib.chapters.valley.study import ValleyParameters, valley_study
+from subspace_lib.experiment import Experiment
+from subspace_lib.models import MODELS
+from subspace_lib.parameters import InvalidParameter
+from subspace_lib.results.store import Store
 
 BAD = {
     "unknown": ({"lerning_rate": 0.1}, "learning_rate"),
     "dataset": ({"dataset": "mnist"}, "'mnist5k', 'fashion_mnist5k', 'cifar10_5k' or 'digits'"),
-    "model": ({"model": "vgg"}, "'mlp' or 'cnn'"),
+    "model": ({"model": "resnet999"}, " or ".join(f"'{name}'" for name in MODELS[-2:])),
     "loss": ({"loss": "hinge"}, "'mse' or 'cross_entropy'"),
     "k": ({"k": 0}, "greater than or equal to 1"),
     "learning_rate": ({"learning_rate": -1}, "greater than 0"),
@@ -28,8 +31,8 @@ BAD = {
     "seeds": ({"seeds": [1, 1]}, "differ"),
     "no seeds": ({"seeds": []}, "at least 1"),
     "negative seed": ({"seeds": [-1]}, "greater than or equal to 0"),
-    "refresh": ({"refresh": 0}, "'adaptive' or a number of steps"),
-    "refresh word": ({"refresh": "often"}, "adaptive"),
+    "refresh_every": ({"refresh_every": 0}, "'adaptive' or a number of steps"),
+    "refresh word": ({"refresh_every": "often"}, "adaptive"),
     "record_every": ({"record_every": 400}, "multiple of record_every"),
     "profile": ({"profile": "fast"}, "'paper' or 'quick'"),
 }
@@ -56,7 +59,7 @@ STUDIES = {
     "edge switch": (EdgeParameters, {"switch_step": 3000}, "below steps"),
     "edge batch": (EdgeParameters, {"batch_size": "all"}, "full"),
     "momentum": (MomentumParameters, {"beta": 1}, "less than 1"),
-    "momentum rule": (MomentumParameters, {"others": ["muon"]}, "'sgd', 'momentum'"),
+    "momentum rule": (MomentumParameters, {"others": ["nonsense"]}, "'sgd', 'momentum'"),
     "momentum start": (MomentumParameters, {"start_step": 4000}, "at most switch_step"),
     "momentum anchors": (MomentumParameters, {"anchors": [19_900]}, "must lie between"),
     "momentum judged": (MomentumParameters, {"anchors": [1700]}, "those are judged"),
@@ -64,15 +67,15 @@ STUDIES = {
     "sam": (SamParameters, {"rho": 0}, "greater than 0"),
     "sam others": (SamParameters, {"rhos": [-1]}, "greater than 0"),
     "sam switch": (SamParameters, {"edge_switch_step": 3000}, "below steps"),
-    "toy": (ToyParameters, {"crosss": 3}, "cross, shift"),
-    "toy seeds": (ToyParameters, {"seeds": [1, 1]}, "differ"),
-    "toy rate": (ToyParameters, {"learning_rate": 2e-3}, "below 2, where SGD diverges"),
-    "toy sharpnesses": (ToyParameters, {"sharpnesses": "0.5,2.5"}, "below 2"),
-    "toy distances": (ToyParameters, {"distances": [0, 1]}, "differ from 0"),
-    "toy switch": (ToyParameters, {"switch_step": 19_600}, "below steps"),
-    "toy batch": (ToyParameters, {"batch_sizes": [1, 10]}, "different from each other"),
-    "toy samples": (ToyParameters, {"samples": 100}, "below samples"),
-    "toy regression switch": (ToyParameters, {"regression_switch_step": 2000}, "below steps"),
+    "toy": (ValleyParameters, {"crosss": 3}, "cross, shift"),
+    "toy seeds": (ValleyParameters, {"seeds": [1, 1]}, "differ"),
+    "toy rate": (ValleyParameters, {"learning_rate": 2e-3}, "below 2, where SGD diverges"),
+    "toy sharpnesses": (ValleyParameters, {"sharpnesses": "0.5,2.5"}, "below 2"),
+    "toy distances": (ValleyParameters, {"distances": [0, 1]}, "differ from 0"),
+    "toy switch": (ValleyParameters, {"switch_step": 19_600}, "below steps"),
+    "toy batch": (ValleyParameters, {"batch_sizes": [1, 10]}, "different from each other"),
+    "toy samples": (ValleyParameters, {"samples": 100}, "below samples"),
+    "toy regression switch": (ValleyParameters, {"regression_switch_step": 2000}, "below steps"),
 }
 RUN = {
     AlignmentParameters: alignment_study,
@@ -80,7 +83,7 @@ RUN = {
     EdgeParameters: edge_study,
     SamParameters: sam_study,
     MomentumParameters: momentum_study,
-    ToyParameters: toy_study,
+    ValleyParameters: valley_study,
 }
 
 
@@ -95,8 +98,8 @@ def test_every_study_rejects_a_bad_parameter_before_anything_runs(kind, fields, 
 
 
 def test_a_gradient_is_projected_only_where_something_is_projected():
-    with pytest.raises(InvalidParameter, match="project = 'gradient' needs projection"):
-        Experiment.parse(project="gradient", optimizer="adam")
+    with pytest.raises(InvalidParameter, match="projected = 'gradient' needs projection"):
+        Experiment.parse(projected="gradient", optimizer="adam")
 
 
 def test_sgd_has_no_rho():
@@ -114,14 +117,14 @@ def test_cuda_without_a_gpu_says_so(monkeypatch):
 
 def test_the_notebooks_names_become_parameters_and_only_plain_values_count():
     names = {"seeds": [0], "k": 5, "_hidden": 3, "In": ["code"], "open": open, "pytest": pytest}
-    assert notebook.parameters(names, SwitchParameters).k == 5
+    assert page.parameters(names, CHAPTER).k == 5
     with pytest.raises(InvalidParameter, match="kk is not a parameter"):
-        notebook.parameters(names | {"kk": 5}, SwitchParameters)
+        page.parameters(names | {"kk": 5}, CHAPTER)
 
 
 def test_text_from_the_command_line_is_read_as_the_number_it_is():
-    parsed = SwitchParameters.parse(learning_rate="0.02", k="5", refresh="25")
-    assert (parsed.learning_rate, parsed.k, parsed.refresh) == (0.02, 5, 25)
+    parsed = SwitchParameters.parse(learning_rate="0.02", k="5", refresh_every="25")
+    assert (parsed.learning_rate, parsed.k, parsed.refresh_every) == (0.02, 5, 25)
     for text in ("0,2", "[0, 2]", [0, 2]):
         assert SwitchParameters.parse(seeds=text).seeds == (0, 2)
     assert SwitchParameters.parse(seeds=7).seeds == (7,)
@@ -132,5 +135,5 @@ def test_text_from_the_command_line_is_read_as_the_number_it_is():
 def test_quick_replaces_what_stands_at_its_paper_value_and_nothing_else():
     quick = SwitchParameters(profile="quick", steps=777).resolved()
     assert quick.steps == 777
-    assert quick.dataset == QUICK["dataset"]
+    assert quick.dataset == SwitchParameters.QUICK["dataset"]
     assert SwitchParameters().resolved() == SwitchParameters()

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from subspace_lib import optimizers
-from subspace_lib.quadratic import (
+from subspace_lib.runs.batches import Batches
+from subspace_lib.theory.quadratic import (
     LinearRule,
     batch_noise,
     damping,
@@ -17,13 +17,14 @@ from subspace_lib.quadratic import (
     stationary_variance,
     window,
 )
-from subspace_lib.training import Batches
 
 RULES = {
     "sgd": optimizers.SGD(0.02),
     "momentum": optimizers.Momentum(0.02, 0.8),
     "nesterov": optimizers.Nesterov(0.02, 0.8),
     "adam": optimizers.Adam(0.02, 0.8),
+    "adamw": optimizers.AdamW(0.02, 0.8, weight_decay=0.0),  # its decay is left out
+    "rmsprop": optimizers.RMSProp(0.02),
 }
 ETA, BETA, LAM, A, B, Z = sympy.symbols("eta beta lambda a b z", positive=True)
 MATRIX = sympy.Matrix([[1 - ETA * (A + B) * LAM, -ETA * B * BETA], [LAM, BETA]])
@@ -95,25 +96,37 @@ def test_numbers_agree_with_the_formulas(beta, share, nesterov):
 
 @pytest.mark.parametrize("name", RULES)
 def test_the_linear_form_is_what_the_rule_does(name):
-    """Against ``optimizers`` in float64; Adam with a second moment that is held at 4."""
+    """Against ``optimizers`` in float64; adaptive rules with a second moment that is held at 4."""
     rule, form = RULES[name], linear(RULES[name])
     rng = np.random.default_rng(0)
     theta = torch.tensor([0.7], dtype=torch.float64)
     state = rule.init(theta)
-    # Adam far from its first step, with v̂ = 4: preconditioned coordinate √2 x, curvature λ/2.
-    stretch = np.sqrt(2.0) if name == "adam" else 1.0
+    # Adaptive rules far from the first step, with v̂ = 4: preconditioned coordinate √2 x, curvature λ/2.
+    stretch = np.sqrt(2.0) if name in optimizers.ADAPTIVE else 1.0
     x, m, value = stretch * 0.7, 0.0, 3.0 / stretch**2
     for noise in rng.standard_normal(30):
         gradient = 3.0 * theta + noise
-        if name == "adam":
+        if name in optimizers.ADAPTIVE:
+            new = 0.01 if name == "rmsprop" else 0.001
             state = {**state, "count": torch.tensor(10**6)}
-            state["second"] = (4.0 - 0.001 * gradient.square()) / 0.999
+            state["second"] = (4.0 - new * gradient.square()) / (1 - new)
         state, update = rule.update(state, gradient, theta)
         theta = theta + update
         m = form.beta * m + value * x + noise / stretch
         used = form.direct * (value * x + noise / stretch) + form.carried * m
         x = x - form.learning_rate * used
         assert float(theta) * stretch == pytest.approx(x, rel=1e-7)
+
+
+class Stubborn(optimizers.Momentum):
+    """A rule of somebody else's, derived from one that the theory knows."""
+
+
+@pytest.mark.parametrize("rule", [optimizers.SAM(0.1), optimizers.Muon(0.1), Stubborn(0.1)])
+def test_a_rule_without_theory_gets_no_prediction_of_another_rules(rule):
+    with pytest.raises(ValueError, match=r"no theory .*; SGD, Momentum, .* have one\.") as error:
+        linear(rule)
+    assert type(rule).__name__ in str(error.value)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from subspace_lib.regression import BULK, OUTLIERS, spiked
+from subspace_lib.theory.regression import BULK, OUTLIERS, spiked
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from subspace_lib import repeat
 from subspace_lib.experiment import Experiment
-from subspace_lib.store import Store
-from subspace_lib.training import Run
+from subspace_lib.results import repeat
+from subspace_lib.results.store import Store
+from subspace_lib.runs.training import Run
 
 SMALL = Experiment(
-    dataset="digits", steps=40, switch_step=20, projection="dominant", record_every=10,
-    spectrum_every=20,
-)  # fmt: skip
+    dataset="digits",
+    classes=2,
+    k=2,
+    steps=20,
+    switch_step=10,
+    projection="dominant",
+    record_every=5,
+    spectrum_every=None,
+)
 
 
 def test_a_repeated_run_is_the_stored_one(tmp_path, monkeypatch, capsys):
@@ -49,10 +55,10 @@ def test_only_what_this_commit_has_computed_is_taken_up_again(tmp_path, monkeypa
 def test_a_difference_is_seen_at_its_step(tmp_path):
     first = Store(tmp_path).run(SMALL)
     table = first.table.copy()
-    table.loc[table["step"] == 30, "train_loss"] += 0.5
+    table.loc[table["step"] == 15, "train_loss"] += 0.5
     found = repeat.compare(first, replace(first, table=table)).set_index("column")
     assert found["difference"]["train_loss"] == pytest.approx(0.5, rel=1e-5)
-    assert found["step"]["train_loss"] == 30
+    assert found["step"]["train_loss"] == 15
     assert found["difference"]["alignment"] == 0
     table["alignment"] = math.nan
     lost = repeat.compare(first, replace(first, table=table)).set_index("column")

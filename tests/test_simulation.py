@@ -4,23 +4,31 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from subspace_lib import store as store_module
-from subspace_lib.experiment import InvalidParameter
-from subspace_lib.simulation import (
+from subspace_lib import runs
+from subspace_lib.parameters import InvalidParameter
+from subspace_lib.results import store as store_module
+from subspace_lib.results.checkpoint import read_tensors, write_tensors
+from subspace_lib.results.store import Store
+from subspace_lib.runs.simulation import (
     BRANCHES,
     RegressionSimulation,
     SimulationRun,
     ValleySimulation,
 )
-from subspace_lib.store import Store, parse, read_tensors, write_tensors
-from subspace_lib.toy import Toy
+from subspace_lib.theory.valley import Valley
 
 SHORT = {"steps": 120, "switch_step": 40, "full_steps": 30, "batch_sizes": (10,)}
 VALLEY = ValleySimulation(**SHORT, paths=4000, settle_paths=2000, sharpnesses=(0.3, 1.5))
 REGRESSION = RegressionSimulation(
-    **SHORT | {"batch_sizes": (40,)}, paths=50, settle_paths=300, settle_steps=120, dimension=12,
-    samples=100, outliers=3, learning_rate=2e-3,
-)  # fmt: skip
+    **SHORT | {"batch_sizes": (40,)},
+    paths=50,
+    settle_paths=300,
+    settle_steps=120,
+    dimension=12,
+    samples=100,
+    outliers=3,
+    learning_rate=2e-3,
+)
 
 
 def done(experiment):
@@ -99,7 +107,7 @@ def test_mean_squares_are_those_of_the_exact_moments(valley):
 
 
 def test_a_batch_of_signs_has_its_share_of_the_variance():
-    drawn = Toy().draw(np.random.default_rng(0), 10, 20_000)
+    drawn = Valley().draw(np.random.default_rng(0), 10, 20_000)
     assert set(np.round(5 * (drawn + 1)).astype(int)) <= set(range(11))
     assert abs(drawn.mean()) < 0.01 and drawn.var() == pytest.approx(0.1, rel=0.05)
 
@@ -108,11 +116,11 @@ def test_what_the_valley_settles_at_agrees_with_the_closed_forms(valley):
     ratio = values(valley, "ηκ", "variance") / values(valley, "ηκ", "expected")
     np.testing.assert_allclose(ratio, 1, atol=0.05)
     for sharp, energy in values(valley, "ηκ", "energy").items():
-        eta, toy = sharp / VALLEY.condition, VALLEY.toy
-        assert energy == pytest.approx(toy.stationary_alignment(eta, 1.0), abs=0.02)
+        eta, problem = sharp / VALLEY.condition, VALLEY.valley
+        assert energy == pytest.approx(problem.stationary_alignment(eta, 1.0), abs=0.02)
         appears, vanishes = (values(valley, "ηκ", q)[sharp] for q in ("appears", "vanishes"))
-        assert abs(appears - toy.steps_to_appear(eta, 1.0, 0.8)) <= 1
-        assert abs(vanishes - toy.steps_to_vanish(eta, 1.0, 0.1)) <= 1
+        assert abs(appears - problem.steps_to_appear(eta, 1.0, 0.8)) <= 1
+        assert abs(vanishes - problem.steps_to_vanish(eta, 1.0, 0.1)) <= 1
 
 
 def test_a_valley_without_noise_settles_on_its_floor():
@@ -139,10 +147,10 @@ def test_a_run_is_stored_found_again_and_parsed(tmp_path, monkeypatch):
     first = results.run(small)
     assert list(results.checkpoints.glob("*.safetensors")) == []
     assert first.experiment.key.startswith("regression-s0-")
-    monkeypatch.setitem(store_module.RUNS, RegressionSimulation, None)  # computing would fail
+    monkeypatch.setattr(runs, "start", None)  # computing would fail
     pd.testing.assert_frame_equal(results.run(small).table, first.table)
     for kind in (small, VALLEY):
-        assert parse(kind.describe()) == kind
+        assert runs.described(kind.describe()) == kind
     assert small.key != small.model_copy(update={"seed": 1}).key
 
 
@@ -158,9 +166,16 @@ def test_an_interrupted_run_starts_again_with_the_same_numbers(tmp_path):
 
 def test_a_branch_that_diverges_says_so_and_leaves_the_others():
     e = REGRESSION.model_copy(
-        update={"learning_rate": 0.015, "batch_size": 90, "batch_sizes": (1,), "steps": 1500,
-                "paths": 2, "settle_paths": 2, "settle_steps": 2}
-    )  # fmt: skip
+        update={
+            "learning_rate": 0.015,
+            "batch_size": 90,
+            "batch_sizes": (1,),
+            "steps": 1500,
+            "paths": 2,
+            "settle_paths": 2,
+            "settle_steps": 2,
+        }
+    )
     run = done(e)
     assert run.status.startswith("diverged at step")
     assert values(run, "batch 1", "train_loss").index[-1] < e.steps

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from subspace_lib import data
-from subspace_lib.eigensolver import sin_largest_angle, top_eigenpairs
 from subspace_lib.experiment import Experiment
+from subspace_lib.linalg.eigensolver import sin_largest_angle, top_eigenpairs
 from subspace_lib.objective import Objective
-from subspace_lib.training import Run
+from subspace_lib.runs.training import Run
 
 SWITCH, AFTER, EVERY = 2000, 500, 10
 
@@ -21,17 +21,25 @@ class Followed:
 
     def __init__(self, projection, refresh, check=()):
         experiment = Experiment(
-            projection=projection, switch_step=SWITCH, steps=SWITCH + AFTER, refresh=refresh,
-            record_every=AFTER, spectrum_every=10_000 * AFTER,
-        )  # fmt: skip
+            projection=projection,
+            switch_step=SWITCH,
+            steps=SWITCH + AFTER,
+            refresh_every=refresh,
+            record_every=AFTER,
+            spectrum_every=10_000 * AFTER,
+        )
         self.check, self.losses, self.alignments, self.angles = check, [], [], []
         self.bounds = []  # (step of the refresh, certified angle of the basis used until then)
         self.run = Run(experiment)
         dataset = data.load("mnist5k")
         self.double = Objective(
-            self.run.objective.model, "mse", dataset.train_inputs, dataset.train_labels,
-            chunk=1000, dtype=torch.float64,
-        )  # fmt: skip
+            self.run.objective.model,
+            "mse",
+            dataset.train_inputs,
+            dataset.train_labels,
+            chunk=1000,
+            dtype=torch.float64,
+        )
         self.run.objective.model.float()
         self.theta = None
         refresh_it = self.run.subspace.refresh

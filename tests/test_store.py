@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,54 +13,72 @@ import time
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from subspace_lib import store as store_module
-from subspace_lib.experiment import LATER, Experiment
-from subspace_lib.store import (
-    Corrupted,
-    MissingRun,
-    Store,
-    read_tensors,
-    write_checkpoint,
-    write_tensors,
-)
-from subspace_lib.studies.switch import SwitchParameters, switch_study
-from subspace_lib.training import Run
+from subspace_lib import runs
+from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_study
+from subspace_lib.experiment import NOT_DESCRIBED, Experiment
+from subspace_lib.parameters import InvalidParameter
+from subspace_lib.results import store as store_module
+from subspace_lib.results.checkpoint import read_tensors, write_checkpoint, write_tensors
+from subspace_lib.results.files import Corrupted
+from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.runs.training import Run
 
 SMALL = {
-    "dataset": "digits", "steps": 120, "switch_step": 40, "projection": "bulk",
-    "record_every": 20, "spectrum_every": 60, "refresh": 10,
-}  # fmt: skip
+    "dataset": "digits",
+    "classes": 4,
+    "k": 4,
+    "guards": 2,
+    "steps": 120,
+    "switch_step": 40,
+    "projection": "bulk",
+    "record_every": 20,
+    "spectrum_every": 60,
+    "refresh_every": 10,
+}
 TINY = SMALL | {"steps": 12, "switch_step": 4, "record_every": 4, "spectrum_every": 400}
 
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-from subspace_lib import store
-from subspace_lib.experiment import LATER, Experiment
+from subspace_lib.results import store
+from subspace_lib.experiment import Experiment
 store.CHECKPOINT_SECONDS = 0.05
 store.Store(sys.argv[1]).run(Experiment(**{fields}))
 """
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder of results with one finished tiny run."""
+    root = tmp_path_factory.mktemp("finished")
+    Store(root).run(Experiment(**TINY))
+    return root
+
+
 @pytest.fixture
-def tiny(tmp_path):
-    """A store with one finished tiny run."""
+def tiny(finished, tmp_path):
+    """A store of one's own with that run."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     results, experiment = Store(tmp_path), Experiment(**TINY)
-    return results, experiment, results.run(experiment)
+    return results, experiment, results.load(experiment)
 
 
 def test_a_run_is_computed_once_and_then_loaded(tiny, monkeypatch):
     results, experiment, trajectory = tiny
-    monkeypatch.setattr(store_module, "Run", None)  # computing anything now would fail
+    monkeypatch.setattr(runs, "start", None)  # computing anything now would fail
     again = results.run(experiment)
     pd.testing.assert_frame_equal(again.table, trajectory.table)
     assert again.status == "complete"
     assert set(again.provenance) == {
-        "commit", "command", "versions", "machine", "wall_seconds", "date",
-    }  # fmt: skip
+        "commit",
+        "command",
+        "versions",
+        "machine",
+        "wall_seconds",
+        "date",
+    }
     assert [p.name for p in results.checkpoints.glob("*.safetensors")] == []
 
 
@@ -160,13 +179,33 @@ def test_a_flipped_bit_of_a_provenance_changes_no_outcome(tiny, position, bit):
 def test_everything_that_changes_the_numbers_changes_the_key():
     base = Experiment(**SMALL)
     changes = {
-        "dataset": "mnist5k", "model": "cnn", "loss": "cross_entropy", "projection": "dominant",
-        "k": 9, "learning_rate": 0.02, "batch_size": 49, "steps": 121, "switch_step": 41, "seed": 1,
-        "refresh": "adaptive", "target_angle": 0.04, "guards": 4, "record_every": 30,
-        "spectrum_every": 120, "chunk": 999, "watch_alignment": 0.9, "correction": 500,
-        "record_spans": [[5, 60]], "classes": 3, "stop_above": 2, "period": 2,
-        "project": "gradient", "optimizer": "sam", "before": [{"until": 9, "batch_size": 20}],
-    }  # fmt: skip
+        "dataset": "mnist5k",
+        "model": "cnn",
+        "loss": "cross_entropy",
+        "projection": "dominant",
+        "k": 9,
+        "learning_rate": 0.02,
+        "batch_size": 49,
+        "steps": 121,
+        "switch_step": 41,
+        "seed": 1,
+        "refresh_every": "adaptive",
+        "target_angle": 0.04,
+        "guards": 4,
+        "record_every": 30,
+        "spectrum_every": 120,
+        "chunk": 999,
+        "preprocessing": "unit",
+        "watch_alignment": 0.9,
+        "correction": 500,
+        "record_spans": [[5, 60]],
+        "classes": 3,
+        "stop_above": 2,
+        "period": 2,
+        "projected": "gradient",
+        "optimizer": "sam",
+        "before": [{"until": 9, "batch_size": 20}],
+    }
     fields = [SMALL | {name: value} for name, value in changes.items()]
     sam, noisy = {"optimizer": "sam"}, {"batch_size": 1500, "noise": "sgd"}
     momentum = {"optimizer": "momentum"}
@@ -179,10 +218,22 @@ def test_everything_that_changes_the_numbers_changes_the_key():
     assert set(Experiment.model_fields) - seen == {"device"}
 
 
-def test_a_parameter_that_came_later_leaves_older_addresses_as_they_were():
+def test_where_a_run_is_computed_does_not_change_its_key(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert Experiment(**SMALL, device="cuda").key == Experiment(**SMALL).key
+    assert not set(Experiment(**SMALL).describe()) & NOT_DESCRIBED
+
+
+def test_a_description_says_what_kind_of_run_it_is_and_leaves_nothing_to_a_default():
     description = Experiment(**SMALL).describe()
-    assert not set(description) & set(LATER)
-    assert "rho" in Experiment(**SMALL, optimizer="sam", rho=0.1).describe()
+    assert description["kind"] == "training" and description["preprocessing"] == "standardized"
+    assert set(Experiment.model_fields) - set(description) == NOT_DESCRIBED
+    for kind, (described, _) in runs.KINDS.items():
+        assert described.kind == kind
+    assert runs.described(description) == Experiment(**SMALL)
+    for wrong in ({}, description | {"kind": "guess"}, description | {"nonsense": 1}):
+        with pytest.raises(InvalidParameter):
+            runs.described(wrong)
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
@@ -215,7 +266,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
 
 
 def _step(checkpoint):
-    return int(read_tensors(checkpoint)["counts"][0]) if checkpoint.exists() else 0
+    return int(read_tensors(checkpoint)["step"][0]) if checkpoint.exists() else 0
 
 
 def test_a_checkpoint_of_another_version_is_named_and_not_used(tmp_path):
@@ -224,7 +275,7 @@ def test_a_checkpoint_of_another_version_is_named_and_not_used(tmp_path):
     while run.subspace.vectors is None:
         run.advance()
     whole = run.state()
-    state = {name: value for name, value in whole.items() if not name.endswith(".ceilings")}
+    state = {name: value for name, value in whole.items() if not name.endswith(".generator")}
     assert len(state) == len(whole) - 1
     run.state = lambda: state
     results.checkpoints.mkdir(parents=True)
@@ -244,8 +295,10 @@ def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path):
 
 
 OTHERS = {
-    "seed": {"seed": 1}, "rate": {"learning_rate": 0.02}, "rule": {"optimizer": "momentum"},
-}  # fmt: skip
+    "seed": {"seed": 1},
+    "rate": {"learning_rate": 0.02},
+    "rule": {"optimizer": "momentum"},
+}
 
 
 @pytest.mark.parametrize("changed", OTHERS.values(), ids=OTHERS)

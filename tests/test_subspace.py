@@ -4,18 +4,20 @@ import math
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from conftest import DEVICES
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from test_eigensolver import start, symmetric
 
 from subspace_lib import data
-from subspace_lib.eigensolver import NonFiniteProduct, sin_largest_angle, top_eigenpairs
 from subspace_lib.experiment import Experiment
+from subspace_lib.linalg.eigensolver import NonFiniteProduct, sin_largest_angle, top_eigenpairs
 from subspace_lib.objective import Objective
-from subspace_lib.subspace import DominantSubspace
-from subspace_lib.training import Run
+from subspace_lib.runs.training import Run
+from subspace_lib.subspace import Adaptive, DominantSubspace, Every, Schedule
+from subspace_lib.subspace.block import Kind
+from subspace_lib.subspace.refresh import Verdict, judge
 
 
 class Matrix:
@@ -48,7 +50,7 @@ class Drifting:
 
 def follow(at, dim, k, steps, device="cpu", **options):
     """Track H(t) for t = 0 … steps; yields (t, refresh, true angle of the basis after it)."""
-    tracker = DominantSubspace(Drifting(at, dim), k, refresh=1, **options)
+    tracker = DominantSubspace(Drifting(at, dim), k, refresh_every=1, **options)
     for t in range(steps + 1):
         theta = torch.full((dim,), float(t), dtype=torch.float64, device=device)
         probe = start(dim, 1, seed=t, device=device)[:, 0]
@@ -89,24 +91,176 @@ def test_the_watcher_takes_part_again_after_as_many_steps_as_asked_for():
         DominantSubspace(Drifting(lambda t: base, 44), 4, watch=0)
 
 
-def test_a_tracker_goes_on_from_its_state_bit_by_bit():
-    base, _ = symmetric(np.r_[np.linspace(0, 1, 40), np.linspace(5, 8, 4)])
-    skew = 1e-3 * (start(44, 44) - start(44, 44).T)
+def test_a_tracker_goes_on_from_its_state_bit_by_bit(device):
+    base, _ = symmetric(np.r_[np.linspace(0, 1, 40), np.linspace(5, 8, 4)], device=device)
+    skew = 1e-3 * (start(44, 44) - start(44, 44).T).to(device)
 
     def at(t):
         turn = torch.linalg.matrix_exp(t * skew)
         return turn @ base @ turn.T
 
-    for t, seen, tracker, _ in follow(at, 44, 4, 9, watch=3):
+    for t, seen, tracker, _ in follow(at, 44, 4, 9, device, watch=3):
         if t == 5:
             assert tracker.vectors.shape[1] == 4  # the guards are set aside
-            other = DominantSubspace(tracker.objective, 4, refresh=1, watch=3)
-            other.load_state({name: value.clone() for name, value in tracker.state().items()})
+            other = DominantSubspace(tracker.objective, 4, refresh_every=1, watch=3)
+            # As from a file, which is read to the CPU.
+            other.load_state(safetensors.torch.load(safetensors.torch.save(tracker.state())))
+            v = start(44, 1, device=device)[:, 0]
+            assert torch.equal(other.project(v), tracker.project(v))
+            assert other.last_step == 5
         elif t > 5:
-            theta = torch.full((44,), float(t), dtype=torch.float64)
-            again = other.refresh(theta, t, start(44, 1, seed=t)[:, 0])
+            theta = torch.full((44,), float(t), dtype=torch.float64, device=device)
+            again = other.refresh(theta, t, start(44, 1, seed=t, device=device)[:, 0])
             assert (again.bound, again.products) == (seen.bound, seen.products)
             assert torch.equal(other.vectors, tracker.vectors)
+
+
+def test_before_the_first_refresh_there_is_no_basis_and_no_state():
+    tracker = DominantSubspace(Drifting(lambda t: torch.eye(20), 20), 2)
+    assert tracker.due(0)
+    assert tracker.vectors is None
+    assert tracker.state() == {}
+    with pytest.raises(RuntimeError, match="no basis yet: the first refresh"):
+        tracker.project(torch.ones(20))
+    tracker.load_state({})
+    assert tracker.vectors is None
+
+
+def refreshes(tracker, steps):
+    """Steps of refreshes of a tracker that follows a matrix which does not move."""
+    theta, found = torch.zeros(tracker.objective.dim, dtype=torch.float64), []
+    for step in steps:
+        if tracker.due(step):
+            tracker.refresh(theta, step, start(len(theta), 1, step)[:, 0])
+            found.append(step)
+    return found
+
+
+def still(**options):
+    base, _ = symmetric(np.r_[np.linspace(0, 1, 20), np.linspace(5, 8, 4)])
+    return DominantSubspace(Drifting(lambda t: base, 24), 4, **options)
+
+
+class At(Schedule):
+    """A schedule of one's own: given steps, and one more after every cold start."""
+
+    def __init__(self, *steps):
+        self.steps, self.noted = set(steps), []
+
+    def due(self, step):
+        return step in self.steps
+
+    def note(self, step, turn, cold):
+        self.noted.append((step, turn, cold))
+        if cold:
+            self.steps.add(step + 1)
+
+    def state(self):
+        return {"steps": torch.tensor(sorted(self.steps))}
+
+    def load_state(self, state):
+        self.steps = set(state["steps"].tolist())
+
+
+def test_a_schedule_of_ones_own_is_obeyed_and_told_and_remembered():
+    mine = At(5, 6, 11)
+    tracker = still(refresh_every=mine)
+    assert tracker.schedule is mine
+    assert refreshes(tracker, range(2, 10)) == [2, 3, 5, 6]
+    assert [(step, cold) for step, _, cold in mine.noted] == [
+        (2, True), (3, False), (5, False), (6, False)
+    ]  # fmt: skip
+    assert all(0 <= turn < 1e-3 for _, turn, _ in mine.noted[1:])
+    again = still(refresh_every=At())
+    again.load_state(tracker.state())
+    assert refreshes(again, range(10, 13)) == [11]
+
+
+def test_a_number_is_a_refresh_at_every_nth_step():
+    for every in (3, Every(3)):
+        tracker = still(refresh_every=every)
+        assert tracker.interval == 3
+        assert refreshes(tracker, range(10)) == [0, 3, 6, 9]
+        again = still(refresh_every=3)
+        again.load_state(tracker.state())
+        assert refreshes(again, range(10, 14)) == [12]
+
+
+def test_adaptive_refreshes_of_what_stands_still_come_at_intervals_that_double():
+    tracker = still(refresh_every=Adaptive(0.05, longest=10))
+    found = refreshes(tracker, range(40))
+    assert np.diff(found).tolist() == [1, 2, 4, 8, 10, 10]
+    again = still(refresh_every=Adaptive(0.05, longest=10))
+    again.load_state(tracker.state())
+    assert again.interval == tracker.interval == 10
+    assert refreshes(again, range(40, 50)) == [found[-1] + 10]
+
+
+def test_an_adaptive_interval_follows_the_turn_as_its_docstring_says():
+    schedule = Adaptive(0.1)
+
+    def after(step, turn, cold=False):
+        schedule.note(step, turn, cold)
+        return schedule.interval
+
+    assert after(10, 0.9, cold=True) == 1  # the turn of a cold start says nothing
+    assert [after(11, 0.0), after(13, 0.01), after(17, 0.03)] == [2, 4, 8]  # by 2 at most
+    assert (schedule.due(24), schedule.due(25)) == (False, True)
+    assert after(25, 0.06) == 8  # 0.6 of the target: as it should be
+    assert after(27, 0.01) == 8  # before its time, and good: says nothing
+    assert after(35, 0.06 * 2**0.5) == 4  # twice the square turn, half the interval
+    assert after(39, 1.0) == 2  # by a half at most
+    assert after(40, 0.06 / 0.9) == 1  # before its time, and bad
+    short = Adaptive(0.1, longest=3)
+    for step in (0, 1, 3, 6):
+        short.note(step, 0.0, step == 0)
+    assert short.interval == 3
+
+
+@pytest.mark.parametrize("value", ["always", "5", 0, -1, True, False, 2.5, None])
+def test_a_refresh_every_of_no_meaning_is_refused_in_a_sentence(value):
+    allowed = "must be 'adaptive', a number of steps of at least 1, or a Schedule"
+    with pytest.raises(ValueError, match=allowed):
+        still(refresh_every=value)
+
+
+def test_the_former_name_of_refresh_every_still_works_and_says_so():
+    with pytest.warns(DeprecationWarning, match="now called refresh_every"):
+        tracker = still(refresh=7)
+    assert tracker.interval == 7
+
+
+def test_schedules_refuse_what_they_cannot_do():
+    with pytest.raises(ValueError, match="n = 0 must be at least 1 step"):
+        Every(0)
+    with pytest.raises(ValueError, match="longest = 0 must be at least 1 step"):
+        Adaptive(0.05, longest=0)
+    with pytest.raises(ValueError, match=r"target = 0.0 must be above 0"):
+        Adaptive(0.0)
+
+
+NAN, CLEAR_GAP, NO_GAP, SHIFTED = math.nan, [5, 4, 1], [5, 4, 3.9], [5, 4, 1, -6]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "turn", "bound", "settled", "verdict"),
+    [
+        (Kind.LEAN, CLEAR_GAP, 0.01, 0.02, False, Verdict.ACCEPT),
+        (Kind.LEAN, CLEAR_GAP, 0.06, 0.07, False, Verdict.SECOND_PASS),
+        (Kind.LEAN, CLEAR_GAP, 0.06, 0.07, True, Verdict.ACCEPT),  # by the correction
+        (Kind.LEAN, CLEAR_GAP, 0.01, 0.07, False, Verdict.ACCEPT),  # a bound is but a bound
+        (Kind.FULL, SHIFTED, 0.01, 0.07, False, Verdict.SECOND_PASS),  # columns advance slowly
+        (Kind.FULL, SHIFTED, 0.01, 0.02, False, Verdict.ACCEPT),
+        (Kind.BARE, [5, 4], 0.01, NAN, True, Verdict.SECOND_PASS),  # nobody has looked
+        (Kind.FULL, NO_GAP, 0.5, NAN, False, Verdict.ACCEPT),  # undetermined, by the gap
+        (Kind.FULL, CLEAR_GAP, 0.01, NAN, False, Verdict.SEARCH_ANEW),  # by the block
+        (Kind.LEAN, [5, 4], 0.01, NAN, False, Verdict.SEARCH_ANEW),  # its watcher has vanished
+        (Kind.FULL, [0, -1, -2], 0.01, NAN, False, Verdict.ACCEPT),
+    ],
+)
+def test_what_becomes_of_a_first_pass(kind, values, turn, bound, settled, verdict):
+    values = torch.tensor(values, dtype=torch.float64)
+    assert judge(kind, values, 2, turn, bound, 0.05, settled) is verdict
 
 
 def test_a_correction_that_finds_little_left_saves_the_second_pass():
@@ -206,9 +360,15 @@ AWKWARD = {
 def awkward(kind, seed, k, turn, *, single=False, watch=1, correction=0, policy="every step"):
     """A case that once had a certificate below the true angle."""
     return example(
-        kind=kind, seed=seed, k=k, turn=turn, policy=policy, single=single, watch=watch,
+        kind=kind,
+        seed=seed,
+        k=k,
+        turn=turn,
+        policy=policy,
+        single=single,
+        watch=watch,
         correction=correction,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -243,7 +403,7 @@ def test_no_refresh_certifies_less_than_the_true_angle(
         return now.to(dtype)
 
     tracker = DominantSubspace(
-        Drifting(at, n), k, refresh=1, target=0.05, watch=watch, correction=correction
+        Drifting(at, n), k, refresh_every=1, target=0.05, watch=watch, correction=correction
     )
     previous = None
     for t in range(8):
@@ -278,7 +438,7 @@ def test_no_certificate_fails_where_eigenvalues_move(seed, k, watch, ratio, fall
     skew = start(n, n, seed, device=device)
     rotation = torch.linalg.matrix_exp(turn * (skew - skew.T) / 6)
     now = None
-    tracker = DominantSubspace(Drifting(lambda t: now, n), k, refresh=1, watch=watch)
+    tracker = DominantSubspace(Drifting(lambda t: now, n), k, refresh_every=1, watch=watch)
     previous, finite = None, 0
     for t in range(20):
         now = (vectors * torch.tensor(values, device=device)) @ vectors.T
@@ -367,23 +527,30 @@ def test_projection_and_alignment_by_definition():
 @pytest.mark.parametrize("projection", ["none", "dominant", "bulk"])
 def test_adaptive_refresh_keeps_the_true_angle_below_the_target_on_a_network(projection):
     experiment = Experiment(
-        dataset="digits", steps=170, switch_step=120, projection=projection,
-        record_every=1000, spectrum_every=1000,
-    )  # fmt: skip
+        dataset="digits",
+        steps=170,
+        switch_step=120,
+        projection=projection,
+        record_every=1000,
+        spectrum_every=1000,
+    )
     run, angles, ages = Run(experiment), [], []
-    exact_start = None
+    exact_start, before = None, run.theta
     digits = data.load("digits")
     double = Objective(
         run.objective.model, "mse", digits.train_inputs, digits.train_labels, dtype=torch.float64
     )
 
     def pause(run):
-        nonlocal exact_start
+        nonlocal exact_start, before
+        used_at, before = (
+            before,
+            run.theta,
+        )  # the step that is over began at the point before this one
         if run.step < 130 or run.step % 8 or run.status != "running":
             return
-        # run.theta is already one step past the basis: it is judged a step older than it is used
         first = run.subspace.vectors.double() if exact_start is None else exact_start
-        exact = top_eigenpairs(double.hessian(run.theta.double()), 10, first, tolerance=1e-5)
+        exact = top_eigenpairs(double.hessian(used_at.double()), 10, first, tolerance=1e-5)
         exact_start = exact.vectors
         angles.append(sin_largest_angle(run.subspace.basis.double(), exact.vectors[:, :10]))
         ages.append(run.step - run.subspace.last_step)

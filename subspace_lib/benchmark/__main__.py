@@ -7,47 +7,62 @@ import functools
 import json
 import platform
 import time
+from collections.abc import Callable
 from importlib import metadata
+from typing import Any
 
 import torch
 
 from subspace_lib.benchmark import adaptive, growth
 from subspace_lib.benchmark.measure import run_case
 from subspace_lib.benchmark.problem import ANGLE, CASES, RESIDUAL, K
-from subspace_lib.store import commit, default_root, processor
+from subspace_lib.results.provenance import commit, processor
+from subspace_lib.results.store import COMMITTED
 
 PACKAGES = (
-    "torch", "numpy", "scipy", "primme", "pyhessian", "hessian-eigenthings",
-    "curvlinops-for-pytorch", "skerch",
-)  # fmt: skip
+    "torch",
+    "numpy",
+    "scipy",
+    "primme",
+    "pyhessian",
+    "hessian-eigenthings",
+    "curvlinops-for-pytorch",
+    "skerch",
+)
 
 
-def machine() -> dict:
+def machine() -> dict[str, Any]:
     """What the figures were measured on, and with."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
     return {
-        "cpu": processor(), "threads": torch.get_num_threads(), "python": platform.python_version(),
-        "packages": versions, "commit": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "cpu": processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "packages": versions,
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "target": {"residual": RESIDUAL, "angle": ANGLE, "k": K},
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
-    calls = {
-        "products": growth.products, "adaptive": adaptive.adaptive, "growth": growth.growth,
+    calls: dict[str, Callable[[], object]] = {
+        "products": growth.products,
+        "adaptive": adaptive.adaptive,
+        "growth": growth.growth,
         "memory": growth.memory,
-    }  # fmt: skip
+    }
     parts = [*CASES, *calls]
     parser = argparse.ArgumentParser(prog="python -m subspace_lib.benchmark", description=__doc__)
     parser.add_argument("--part", nargs="*", choices=parts, default=parts)
     torch.set_num_threads(1)
     wanted = parser.parse_args().part
-    file = default_root() / "benchmark.json"
+    file = COMMITTED / "benchmark.json"
     found = json.loads(file.read_text()) if file.exists() else {}
     for part in wanted:
         print(f"== {part}", flush=True)

@@ -44,12 +44,12 @@ def cheapest(
 
 
 def aims(found: dict[str, Any]) -> Iterator[Aim]:
-    """All aims, held against the stored measurements (``report.stored``); what is not there is not met."""
+    """All aims, held against the stored measurements (``chapters.cost``); what is not there is not met."""
     cases = found["cases"]
     for name, limit in (("mnist", EVERY_STEP), ("small gap", EVERY_STEP_SMALL_GAP)):
         ours = cheapest(cases[name], "subspace_lib", warm=True)
         wanted = f"{name}: the target at every step for ≤ {limit:g} gradients a step"
-        yield _at_most(wanted, ours and ours["gradients"], limit, ".1f")
+        yield _at_most(wanted, ours["gradients"] if ours else None, limit, ".1f")
     yield from _against_peers(cases["mnist"])
     yield from _adaptive(found["adaptive"]["measured"])
     for model, limit in PRODUCT.items():
@@ -59,7 +59,7 @@ def aims(found: dict[str, Any]) -> Iterator[Aim]:
         yield _at_most(wanted, min(ratios, default=None), limit, ".2f")
     cold = cheapest(cases["mnist"], "subspace_lib", warm=False)
     wanted = f"mnist: cold start in ≤ {COLD} products"
-    yield _at_most(wanted, cold and cold["products"], COLD, ".0f")
+    yield _at_most(wanted, cold["products"] if cold else None, COLD, ".0f")
     sizes = found["memory"]["measured"]
     limit = BLOCKS * (sizes["k"] + sizes["guards"])
     for name in REFRESHES:
@@ -93,13 +93,12 @@ def _against_peers(case: dict[str, Any]) -> Iterator[Aim]:
 
 def _adaptive(rows: list[dict[str, Any]]) -> Iterator[Aim]:
     along = [row for row in rows if not row["method"].startswith("GD")]
-    for wanted, name, limit, form in (
-        (f"adaptive: ≤ {ADAPTIVE:g} gradient a step", "counted_per_step", ADAPTIVE, ".2f"),
-        (f"adaptive: true sine ≤ {ADAPTIVE_ANGLE:g} at random steps", "largest_angle", ADAPTIVE_ANGLE,
-         ".3f"),
-        (f"adaptive: alignment within {ADAPTIVE_ALIGNMENT:g}", "largest_alignment_error",
-         ADAPTIVE_ALIGNMENT, ".4f"),
-    ):  # fmt: skip
+    for says, name, limit, form in (
+        ("≤ {} gradient a step", "counted_per_step", ADAPTIVE, ".2f"),
+        ("true sine ≤ {} at random steps", "largest_angle", ADAPTIVE_ANGLE, ".3f"),
+        ("alignment within {}", "largest_alignment_error", ADAPTIVE_ALIGNMENT, ".4f"),
+    ):
+        wanted = "adaptive: " + says.format(f"{limit:g}")
         yield _at_most(wanted, max(row[name] for row in along), limit, form)
     edge = min(
         (row for row in rows if row["method"].startswith("GD")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -21,9 +22,9 @@ ON_CNN = {
 }
 
 
-def measure(problem: Problem, solver: Solver) -> dict:
+def measure(problem: Problem, solver: Solver) -> dict[str, Any]:
     """One row: products, seconds, accuracy at each point; a failure is a row as well."""
-    row = {"peer": solver.peer, "setting": solver.setting, "warm": solver.warm}
+    row: dict[str, Any] = {"peer": solver.peer, "setting": solver.setting, "warm": solver.warm}
     if solver.missing:
         return row | {"setting": "any", "failed": "not installed"}
     if hasattr(solver.solve, "prepare"):
@@ -42,17 +43,15 @@ def measure(problem: Problem, solver: Solver) -> dict:
         residual, angle = problem.judge(point, vectors)
         runs.append((products, took, took / problem.gradient_seconds, residual, angle))
         start = vectors
-    for name, column in zip(
-        ("products", "seconds", "gradients", "residual", "angle"), zip(*runs, strict=True),
-        strict=True,
-    ):  # fmt: skip
+    names = ("products", "seconds", "gradients", "residual", "angle")
+    for name, column in zip(names, zip(*runs, strict=True), strict=True):
         row[name] = statistics.median(column)
         row[f"{name}_range"] = [min(column), max(column)]
     reached = all(r <= RESIDUAL and a <= ANGLE for *_, r, a in runs)
     return row | {"points": len(runs), "reached": reached}
 
 
-def run_case(case: Case, watch: Callable[[str], None] = lambda line: None) -> dict:
+def run_case(case: Case, watch: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """All solvers on one case; ``watch`` gets each finished row as a line."""
     problem = prepare(case)
     rows, missing = [], set()
@@ -67,14 +66,18 @@ def run_case(case: Case, watch: Callable[[str], None] = lambda line: None) -> di
         watch(line(rows[-1]))
     values = problem.points[1].values
     return {
-        "dataset": case.dataset, "model": case.model, "learning_rate": case.learning_rate,
-        "after": case.after, "parameters": problem.objective.dim,
+        "dataset": case.dataset,
+        "model": case.model,
+        "learning_rate": case.learning_rate,
+        "after": case.after,
+        "parameters": problem.objective.dim,
         "gradient_seconds": problem.gradient_seconds,
-        "eigenvalues": [round(float(v), 3) for v in values[: K + 2]], "rows": rows,
-    }  # fmt: skip
+        "eigenvalues": [round(float(v), 3) for v in values[: K + 2]],
+        "rows": rows,
+    }
 
 
-def line(row: dict) -> str:
+def line(row: dict[str, Any]) -> str:
     """One row of the printed table."""
     start = "warm" if row["warm"] else "cold"
     head = f"{row['peer']:20} {row['setting']:38} {start:5}"

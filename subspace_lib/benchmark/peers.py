@@ -13,18 +13,23 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from subspace_lib.benchmark.problem import K, Point, Problem
-from subspace_lib.eigensolver import top_eigenpairs
-from subspace_lib.matmul import default_matmul
+from subspace_lib.linalg.eigensolver import top_eigenpairs
+from subspace_lib.linalg.matmul import default_matmul
 from subspace_lib.objective import Objective
 from subspace_lib.subspace import DominantSubspace
 
-Solve = Callable[[Problem, Point, Tensor], tuple[Tensor, int]]
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+Found = tuple[Tensor, int]
+Solve = Callable[[Problem, Point, Tensor], Found]
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,18 @@ class Counted:
         objective = whole
         if problem.case.model == "mlp":
             objective = Objective(
-                whole.model, whole.loss, whole.inputs, whole.labels, chunk=len(whole),
+                whole.model,
+                whole.loss,
+                whole.inputs,
+                whole.labels,
+                chunk=len(whole),
                 device=problem.case.device,
-            )  # fmt: skip
+            )
         self.hessian, self.device = objective.hessian(point.theta), problem.case.device
         self.dim, self.products = whole.dim, 0
-        self.matmul = default_matmul if plain else contextlib.nullcontext
+        self.matmul: Callable[[], contextlib.AbstractContextManager[None]] = (
+            default_matmul if plain else contextlib.nullcontext
+        )
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         columns = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))
@@ -77,7 +88,7 @@ class Counted:
         with self.matmul():
             return self.hessian @ block
 
-    def scipy(self):
+    def scipy(self) -> LinearOperator:
         from scipy.sparse.linalg import LinearOperator
 
         shape = (self.dim, self.dim)
@@ -93,17 +104,17 @@ class Ours:
     def prepare(self, problem: Problem) -> None:
         """Start at the point before the first one measured, as other warm solvers do."""
         first = problem.points[0]
-        self.tracker = DominantSubspace(problem.objective, K, refresh=1, **self.options)
+        self.tracker = DominantSubspace(problem.objective, K, refresh_every=1, **self.options)
         self.tracker.refresh(first.theta, first.step, first.probe)
 
-    def __call__(self, problem: Problem, point: Point, start: Tensor):
+    def __call__(self, problem: Problem, point: Point, start: Tensor) -> Found:
         before = problem.objective.products
         self.tracker.refresh(point.theta, point.step, point.probe)
         return self.tracker.basis, problem.objective.products - before
 
 
 def cold(block: int) -> Solve:
-    def solve(problem, point, start):
+    def solve(problem: Problem, point: Point, start: Tensor) -> Found:
         hessian = Counted(problem, point).hessian
         pairs = top_eigenpairs(hessian, K, problem.random(block), tolerance=1e-3)
         return pairs.vectors[:, :K], pairs.products
@@ -111,8 +122,8 @@ def cold(block: int) -> Solve:
     return solve
 
 
-def eigsh(warm: bool, plain: bool = False, **options) -> Solve:
-    def solve(problem, point, start):
+def eigsh(warm: bool, plain: bool = False, **options: Any) -> Solve:
+    def solve(problem: Problem, point: Point, start: Tensor) -> Found:
         from scipy.sparse.linalg import eigsh
 
         product = Counted(problem, point, plain)
@@ -128,8 +139,8 @@ def eigsh(warm: bool, plain: bool = False, **options) -> Solve:
     return solve
 
 
-def scipy_lobpcg(warm: bool, **options) -> Solve:
-    def solve(problem, point, start):
+def scipy_lobpcg(warm: bool, **options: Any) -> Solve:
+    def solve(problem: Problem, point: Point, start: Tensor) -> Found:
         from scipy.sparse.linalg import lobpcg
 
         product = Counted(problem, point)
@@ -144,21 +155,24 @@ def scipy_lobpcg(warm: bool, **options) -> Solve:
     return solve
 
 
-def torch_lobpcg(warm: bool, plain: bool = False, niter: int = 50, **options) -> Solve:
+def torch_lobpcg(warm: bool, plain: bool = False, niter: int = 50, **options: Any) -> Solve:
     # Without a limit it may go on for ever: where the residual's rounding stays above its tolerance.
-    def solve(problem, point, start):
+    def solve(problem: Problem, point: Point, start: Tensor) -> Found:
         from torch import _linalg_utils
 
         product = Counted(problem, point, plain)
         # torch.lobpcg wants a tensor for A: an empty sparse one stands for it, and its product is ours.
         stand_in = torch.sparse_coo_tensor(
-            torch.empty((2, 0), dtype=torch.int64), torch.empty(0), (product.dim, product.dim),
-            device=product.device, check_invariants=False,
-        )  # fmt: skip
+            torch.empty((2, 0), dtype=torch.int64),
+            torch.empty(0),
+            (product.dim, product.dim),
+            device=product.device,
+            check_invariants=False,
+        )
         matmul = _linalg_utils.matmul
 
-        def multiply(a, b):
-            return product.torch(b) if a is not None and a.is_sparse else matmul(a, b)
+        def multiply(A: Tensor | None, B: Tensor) -> Tensor:
+            return product.torch(B) if A is not None and A.is_sparse else matmul(A, B)
 
         _linalg_utils.matmul = multiply
         try:
@@ -174,7 +188,7 @@ def torch_lobpcg(warm: bool, plain: bool = False, niter: int = 50, **options) ->
 
 
 def primme(warm: bool, method: str | None, block: int, tol: float, plain: bool = False) -> Solve:
-    def solve(problem, point, start):
+    def solve(problem: Problem, point: Point, start: Tensor) -> Found:
         import primme
 
         product = Counted(problem, point, plain)
@@ -193,17 +207,16 @@ def _model_at(problem: Problem, point: Point) -> torch.nn.Module:
     return problem.model
 
 
-def pyhessian(**options) -> Solve:
-    def solve(problem, point, start):
+def pyhessian(**options: Any) -> Solve:
+    def solve(problem: Problem, point: Point, start: Tensor) -> Found:
         import pyhessian
 
-        module = sys.modules[
-            "pyhessian.hessian"
-        ]  # the package's attribute of that name is the class
+        # The package's attribute of that name is the class.
+        module: Any = sys.modules["pyhessian.hessian"]
         model, o = _model_at(problem, point), problem.objective
         count, product = [0], module.hessian_vector_product
 
-        def counted(*arguments):
+        def counted(*arguments: Any) -> Any:
             count[0] += 1
             return product(*arguments)
 
@@ -223,8 +236,8 @@ def pyhessian(**options) -> Solve:
     return solve
 
 
-def eigenthings(**options) -> Solve:
-    def solve(problem, point, start):
+def eigenthings(**options: Any) -> Solve:
+    def solve(problem: Problem, point: Point, start: Tensor) -> Found:
         import hessian_eigenthings as library
 
         model, o = _model_at(problem, point), problem.objective
@@ -233,7 +246,7 @@ def eigenthings(**options) -> Solve:
         )
         count, product = [0], operator.matvec
 
-        def counted(v):
+        def counted(v: Any) -> Any:
             count[0] += 1
             return product(v)
 
@@ -245,20 +258,24 @@ def eigenthings(**options) -> Solve:
     return solve
 
 
-def curvlinops(**options) -> Solve:
-    def solve(problem, point, start):
+def curvlinops(**options: Any) -> Solve:
+    def solve(problem: Problem, point: Point, start: Tensor) -> Found:
         from curvlinops import HessianLinearOperator
         from scipy.sparse.linalg import LinearOperator, eigsh
 
         model, o = _model_at(problem, point), problem.objective
         onehot = torch.nn.functional.one_hot(o.labels).to(o.inputs)
-        operator = HessianLinearOperator(  # its loss is ours times 2/classes: same eigenvectors
-            model, torch.nn.MSELoss(), list(model.parameters()), [(o.inputs, onehot)],
+        # Its loss is ours times 2/classes: the same eigenvectors.
+        operator = HessianLinearOperator(
+            model,
+            torch.nn.MSELoss(),
+            list(model.parameters()),
+            [(o.inputs, onehot)],
             check_deterministic=False,
-        ).to_scipy()  # fmt: skip
+        ).to_scipy()
         count = [0]
 
-        def counted(v):
+        def counted(v: Any) -> Any:
             count[0] += 1
             return operator @ v
 
@@ -271,7 +288,7 @@ def curvlinops(**options) -> Solve:
 
 
 def skerch(measurements: int) -> Solve:
-    def solve(problem, point, start):
+    def solve(problem: Problem, point: Point, start: Tensor) -> Found:
         from skerch.algorithms import seigh
 
         product = Counted(problem, point)
@@ -279,10 +296,10 @@ def skerch(measurements: int) -> Solve:
         class Operator:
             shape = (product.dim, product.dim)
 
-            def __matmul__(self, block):
+            def __matmul__(self, block: Tensor) -> Tensor:
                 return product.torch(block.reshape(product.dim, -1)).reshape(block.shape)
 
-            def __rmatmul__(self, block):  # symmetric
+            def __rmatmul__(self, block: Tensor) -> Tensor:  # symmetric
                 return (self @ block.T.contiguous()).T
 
         values, vectors = seigh(
@@ -334,21 +351,50 @@ def solvers() -> list[Solver]:
         Solver("scipy lobpcg", "tol 1e-3", True, scipy_lobpcg(True, tol=1e-3, maxiter=20), 3),
         Solver("torch.lobpcg", "default", False, torch_lobpcg(False), 1, None, True),
         Solver("torch.lobpcg", "tol 1e-3", True, torch_lobpcg(True, tol=1e-3), 5),
-        Solver("torch.lobpcg", "tol 1e-3, plain product", True, torch_lobpcg(True, True, tol=1e-3), 3),
-        Solver("torch.lobpcg", "tol 1e-3, 3 iterations", True,
-               torch_lobpcg(True, tol=1e-3, niter=3), 3),
+        Solver(
+            "torch.lobpcg", "tol 1e-3, plain product", True, torch_lobpcg(True, True, tol=1e-3), 3
+        ),
+        Solver(
+            "torch.lobpcg", "tol 1e-3, 3 iterations", True, torch_lobpcg(True, tol=1e-3, niter=3), 3
+        ),
         Solver("curvlinops + eigsh", "default", False, curvlinops(), 1, "curvlinops"),
         Solver("curvlinops + eigsh", "tol 1e-3", False, curvlinops(tol=1e-3), 2, "curvlinops"),
         Solver("hessian-eigenthings", "default", False, eigenthings(), 1, "hessian_eigenthings"),
-        Solver("hessian-eigenthings", "30 steps", False, eigenthings(max_iter=30), 2,
-               "hessian_eigenthings"),
-        Solver("hessian-eigenthings", "60 steps", False, eigenthings(max_iter=60), 1,
-               "hessian_eigenthings"),
+        Solver(
+            "hessian-eigenthings",
+            "30 steps",
+            False,
+            eigenthings(max_iter=30),
+            2,
+            "hessian_eigenthings",
+        ),
+        Solver(
+            "hessian-eigenthings",
+            "60 steps",
+            False,
+            eigenthings(max_iter=60),
+            1,
+            "hessian_eigenthings",
+        ),
         Solver("skerch", "seigh, 20 measurements", False, skerch(20), 1, "skerch"),
         Solver("skerch", "seigh, 60 measurements", False, skerch(60), 1, "skerch"),
         Solver("PyHessian", "default", False, pyhessian(), 5, "pyhessian"),
-        Solver("PyHessian", "200 iterations, tol 3e-4", False,
-               pyhessian(maxIter=200, tol=3e-4), 5, "pyhessian", True),
-        Solver("PyHessian", "300 iterations, tol 1e-4", False,
-               pyhessian(maxIter=300, tol=1e-4), 2, "pyhessian", True),
-    ]  # fmt: skip
+        Solver(
+            "PyHessian",
+            "200 iterations, tol 3e-4",
+            False,
+            pyhessian(maxIter=200, tol=3e-4),
+            5,
+            "pyhessian",
+            True,
+        ),
+        Solver(
+            "PyHessian",
+            "300 iterations, tol 1e-4",
+            False,
+            pyhessian(maxIter=300, tol=1e-4),
+            2,
+            "pyhessian",
+            True,
+        ),
+    ]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from subspace_lib import data, models
-from subspace_lib.eigensolver import rayleigh_ritz, residual_gram, sin_largest_angle, top_eigenpairs
+from subspace_lib.linalg.eigensolver import (
+    rayleigh_ritz,
+    residual_gram,
+    sin_largest_angle,
+    top_eigenpairs,
+)
 from subspace_lib.objective import Objective
-from subspace_lib.training import Batches
+from subspace_lib.runs.batches import Batches
 
 K = 10
 CHUNKS = {"mlp": (250, 500, 1000, 2500, 5000), "cnn": (125, 250, 500)}  # tried for a gradient
@@ -92,7 +98,7 @@ def prepare(case: Case) -> Problem:
     dataset = data.load(case.dataset)
     chunk = models.CHUNKS[case.model]
 
-    def objective(dtype):
+    def objective(dtype: torch.dtype) -> Objective:
         model = models.build(case.model, dataset.shape, dataset.classes, seed=0)
         inputs, labels = dataset.train_inputs, dataset.train_labels
         return Objective(model, "mse", inputs, labels, chunk=chunk, dtype=dtype, device=case.device)
@@ -128,7 +134,7 @@ def best_gradient(objective: Objective, theta: Tensor, model: str) -> float:
     return min(found)
 
 
-def seconds(call) -> float:
+def seconds(call: Callable[[], object]) -> float:
     """Wall time of one call, until the device has done it."""
     begun = clock()
     call()

@@ -1,0 +1,68 @@
+"""``python -m subspace_lib.chapters``: computes the runs that the book shows; ``--list`` names them.
+
+What is stored already is loaded, what was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+
+from subspace_lib.chapters import chapter, registered
+from subspace_lib.chapters.kit.chapter import Chapter, Stages
+from subspace_lib.parameters import InvalidParameter
+from subspace_lib.results.store import COMMITTED
+
+
+def stages(chapters: Sequence[Chapter]) -> Stages:
+    """The tasks of all chapters: the first stages of all, then the second, and so on."""
+    own = [chapter.tasks(chapter.parameters) for chapter in chapters]
+    together = itertools.zip_longest(*own, fillvalue=())
+    return [list(itertools.chain.from_iterable(stage)) for stage in together]
+
+
+def listing(chapters: Sequence[Chapter]) -> str:
+    """A line for each chapter: its name, its claims, and how many pieces its runs come in."""
+    return "\n".join(
+        f"{c.name:24} {', '.join(claim.id for claim in c.claims) or '-':12} "
+        f"{sum(map(len, c.tasks(c.parameters)))} tasks"
+        for c in chapters
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compute every run of the book whose results are missing, several at a time."""
+    parser = argparse.ArgumentParser(
+        prog="python -m subspace_lib.chapters", description=main.__doc__
+    )
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="all if none is named")
+    parser.add_argument("--list", action="store_true", help="name the chapters, compute nothing")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="processes, of one share of the cores each"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        wanted = [chapter(name) for name in options.chapters] or list(registered().values())
+    except InvalidParameter as error:
+        parser.error(str(error))
+    if options.list:
+        print(listing(wanted))
+        return
+    os.environ.setdefault("SUBSPACE_RESULTS", str(COMMITTED))  # also of the processes that compute
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    # One thread a process beats all threads in one: minibatch steps are too small to share.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, spawn, torch.set_num_threads, (threads,)) as pool:
+        tasks = [task for stage in stages(wanted) for task in stage]
+        for done in [pool.submit(study, parameters) for study, parameters in tasks]:
+            done.result()
+
+
+if __name__ == "__main__":
+    main()

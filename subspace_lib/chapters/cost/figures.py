@@ -1,0 +1,96 @@
+"""Figures of chapter 12."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from subspace_lib.benchmark.problem import ANGLE
+from subspace_lib.chapters.kit.style import COLOURS, INK, LINES, Picture, band, panels, styled
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+
+MARKERS = {
+    "subspace_lib": ("o", "#D55E00"),
+    "PRIMME": ("s", "#0072B2"),
+    "scipy eigsh": ("^", "#009E73"),
+    "scipy lobpcg": ("v", "#009E73"),
+    "torch.lobpcg": ("D", "#CC79A7"),
+    "curvlinops + eigsh": ("<", "#E69F00"),
+    "hessian-eigenthings": (">", "#56B4E9"),
+    "skerch": ("P", "#999999"),
+    "PyHessian": ("X", "#8A6D3B"),
+}
+
+
+@styled
+def accuracy(case: dict[str, Any]) -> Picture:
+    """Cost against accuracy: every solver of a case, the target's angle as a dotted line."""
+    figure, (axes,) = panels(1, height=4.6)
+    for row in case["rows"]:
+        if "failed" in row:
+            continue
+        marker, colour = MARKERS[row["peer"]]
+        axes.plot(
+            row["gradients"],
+            max(row["angle_range"][1], 1e-5),
+            marker=marker,
+            ls="",
+            ms=7,
+            color=colour if row["warm"] else "none",
+            mec=colour,
+            mew=1.4,
+            alpha=1 if row["reached"] else 0.45,
+        )
+    shown = dict.fromkeys(row["peer"] for row in case["rows"] if "failed" not in row)
+    for peer in shown:
+        marker, colour = MARKERS[peer]
+        axes.plot([], [], marker=marker, ls="", color=colour, label=peer)
+    axes.axhline(ANGLE, color=INK, lw=0.8, ls=":")
+    axes.set(xscale="log", yscale="log", xlabel="seconds, over those of one full-data gradient")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("true sine of the largest angle")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return Picture(figure, f"Cost against true angle, {case['model']} on {case['dataset']}")
+
+
+@styled
+def over_training(study: SwitchStudy) -> Picture:
+    """Gradient equivalents per step over a run, minibatches and everything recorded included."""
+    figure, (axes,) = panels(1, height=3.5)
+    for projection, colour in COLOURS.items():
+        curves = []
+        for trajectory in study.of(projection):
+            rows = trajectory.table.set_index("step")["gradient_equivalents"]
+            cost = rows.diff() / rows.index.to_series().diff()
+            curves.append(cost.rolling(10, min_periods=1).mean())
+        band(axes, curves, colour, LINES[projection], study.name(projection))
+    axes.set(yscale="log", xlabel="step", ylabel="gradient equivalents per step")
+    axes.legend()
+    return Picture(figure, "Cost per training step over the runs of chapter 02")
+
+
+@styled
+def growth(found: dict[str, Any]) -> Picture:
+    """Cost of one refresh against k, samples, width and chunk size, each varied alone."""
+    rows = found["growth"]["measured"]
+    figure = Figure(figsize=(5.6, 6), layout="constrained")
+    for axes, name in zip(
+        figure.subplots(2, 2).flat, ("k", "samples", "width", "chunk"), strict=True
+    ):
+        mine = [row for row in rows if row["varied"] == name]
+        x = [row[name] for row in mine]
+        axes.plot(x, [r["refresh_seconds"] for r in mine], "o-", color="#D55E00", label="refresh")
+        axes.plot(
+            x, [r["gradient_seconds"] for r in mine], "s--", color="#0072B2", label="gradient"
+        )
+        axes.set(xscale="log", yscale="log", xlabel=name, ylabel="seconds")
+        axes.set_xticks(x, [str(value) for value in x], fontsize=9)
+        axes.minorticks_off()
+    axes.legend()
+    return Picture(
+        figure, "Seconds of a refresh and of a gradient against k, samples, width, chunk"
+    )

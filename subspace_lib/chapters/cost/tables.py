@@ -1,0 +1,196 @@
+"""Tables of chapter 12."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from IPython.display import Markdown
+
+from subspace_lib.benchmark.aims import aims, cheapest
+from subspace_lib.benchmark.growth import REFRESHES
+from subspace_lib.chapters.cost.figures import MARKERS
+from subspace_lib.chapters.kit.table import Row, markdown, table
+
+MARKED = tuple(MARKERS)  # every solver, ours first
+SOLVERS = (
+    "solver",
+    "setting",
+    "target",
+    "products",
+    "seconds",
+    "gradients",
+    "residual/λ₁",
+    "true sine",
+)
+
+
+def solvers(case: dict[str, Any]) -> Markdown:
+    """Every solver on one case; medians, with the range over the points where there are several."""
+    rows = [_solver(row) for row in case["rows"]]
+    head = (
+        f"{case['model']} on {case['dataset']}, {case['parameters']:,} parameters, after "
+        f"{case['after']:,} steps at η = {case['learning_rate']:g}; one gradient takes "
+        f"{case['gradient_seconds']:.3f} s; λ₁ = {case['eigenvalues'][0]:.1f}, λ₁₀/λ₁₁ = "
+        f"{case['eigenvalues'][9] / case['eigenvalues'][10]:.2f}."
+    )
+    return Markdown(f"{head}\n\n{markdown(rows, SOLVERS)}")
+
+
+def _solver(row: dict[str, Any]) -> Row:
+    setting = f"{'warm' if row['warm'] else 'cold'}, {row['setting']}"
+    found = {"solver": row["peer"], "setting": setting}
+    if "failed" in row:
+        return found | {"target": row["failed"]}
+    return found | {
+        "target": "reached" if row["reached"] else "**missed**",
+        "products": _spread(row, "products", "{:.0f}"),
+        "seconds": _spread(row, "seconds", "{:.2f}"),
+        "gradients": f"{row['gradients']:.1f}",
+        "residual/λ₁": f"{row['residual_range'][1]:.1e}",
+        "true sine": f"{row['angle_range'][1]:.4f}",
+    }
+
+
+def _spread(row: dict[str, Any], name: str, form: str) -> str:
+    low, high = (form.format(value) for value in row[f"{name}_range"])
+    middle = form.format(row[name])
+    return middle if low == high else f"{middle} ({low}–{high})"
+
+
+def ratios(found: dict[str, Any]) -> Markdown:
+    """The cheapest setting of each peer that reached the target, over our tracker's, by case."""
+    rows: dict[str, dict[str, str]] = {"subspace_lib": {"solver": "**our tracker**"}} | {
+        peer: {"solver": peer} for peer in MARKED[1:]
+    }
+    for name, case in found["cases"].items():
+        mine = cheapest(case, "subspace_lib", warm=True)
+        if mine is None:
+            rows["subspace_lib"][name] = "**missed the target**"
+            continue
+        rows["subspace_lib"][name] = (
+            f"{mine['setting']}: {mine['products']:.0f} products, {mine['gradients']:.1f} gradients"
+        )
+        for peer in MARKED[1:]:
+            rows[peer][name] = _over(mine, case, peer)
+    return table(rows.values(), ("solver", *found["cases"]))
+
+
+def _over(mine: dict[str, Any], case: dict[str, Any], peer: str) -> str:
+    """Products and seconds of a peer's cheapest setting that reached the target, over ours."""
+    if all(row["peer"] != peer for row in case["rows"]):
+        return "not tried"
+    best, plain = cheapest(case, peer), cheapest(case, peer, plain=True)
+    if best is None:
+        return "none reached it"
+    products, took = best["products"] / mine["products"], best["seconds"] / mine["seconds"]
+    text = f"{products:.1f} × products, {took:.1f} × seconds"
+    return text + (f" (plain: {plain['seconds'] / mine['seconds']:.1f} ×)" if plain else "")
+
+
+def verdict(found: dict[str, Any]) -> Markdown:
+    """The aims that were set before, and whether they are met."""
+    return table(
+        {"aim": aim.wanted, "measured": aim.measured, "": "met" if aim.met else "**missed**"}
+        for aim in aims(found)
+    )
+
+
+def ways(found: dict[str, Any]) -> Markdown:
+    """Every way to take a Hessian product, in gradients per product."""
+    rows = []
+    for row in found["products"]["measured"]:
+        line = {"network": row["model"], "matrix products": row["matmul"], "way": row["way"]}
+        if "failed" in row:
+            rows.append(line | {"samples a chunk": row["failed"]})
+            continue
+        ratio = row["product_seconds"] / row["gradient_seconds"]
+        rows.append(
+            line
+            | {
+                "samples a chunk": f"{row['chunk']:,}",
+                "one gradient": f"{row['gradient_seconds']:.3f} s",
+                "gradients per product": f"{ratio:.2f}",
+            }
+        )
+    return table(rows)
+
+
+def along_runs(found: dict[str, Any]) -> Markdown:
+    """Cost per training step with adaptive refreshing, and the true error at random steps."""
+    return table(
+        {
+            "run": row["method"],
+            "η": f"{row['learning_rate']:g}",
+            "steps": f"{row['steps']:,}",
+            "refreshes": row["refreshes"],
+            "gradient equivalents per step, counted": f"{row['counted_per_step']:.2f}",
+            "measured": f"{row['measured_per_step']:.2f}",
+            "largest true sine": f"{row['largest_angle']:.3f}",
+            "median": f"{row['median_angle']:.3f}",
+            "largest alignment error": f"{row['largest_alignment_error']:.4f}",
+        }
+        for row in found["adaptive"]["measured"]
+    )
+
+
+def memory(found: dict[str, Any]) -> Markdown:
+    """Peak memory of the tracker, in vectors of length D."""
+    m = found["memory"]["measured"]
+    limit = 3 * (m["k"] + m["guards"])
+    cells = ", ".join(f"{name}: {m[name]:.0f}" for name in REFRESHES)
+    return Markdown(
+        f"Peak memory of a refresh beside the network's graph, in vectors of length D, everything that "
+        f"the tracker holds included (aim: 3 (k + guards) = {limit}): {cells}. The last is a refresh whose "
+        "second pass does not certify the subspace either, so that the solver goes on."
+    )
+
+
+def floor(*widths: int) -> float:
+    """Multiplications of one Hessian product over those of one gradient, for an MLP of these widths.
+
+    With F_l = width_{l−1} · width_l, F = Σ F_l and F′ = F − F_1 a gradient takes 2F + F′ (forward, weight
+    gradients, and input gradients of all layers but the first). A product adds tangents to each: forward
+    F + F′, weight gradients F + F′, input gradients 2F′. That is (2F + 4F′)/(2F + F′), if what the
+    gradient has computed is kept.
+    """
+    first, *rest = (a * b for a, b in itertools.pairwise(widths))
+    whole = first + sum(rest)
+    return (2 * whole + 4 * sum(rest)) / (2 * whole + sum(rest))
+
+
+def per_product(found: dict[str, Any]) -> Markdown:
+    """What one product costs, alone and with everything that a refresh adds."""
+    mlp = next(r for r in found["growth"]["measured"] if r["varied"] == "k" and r["k"] == 10)
+    unit = mlp["gradient_seconds"]
+    alone = mlp["product_seconds"] / unit
+    amortized = mlp["refresh_seconds"] / mlp["products"] / unit
+    return Markdown(
+        f"By count of multiplications a product of this MLP takes {floor(784, 200, 200, 10):.2f} "
+        f"gradients. Measured, the graph shared out over a block of {mlp['products']:.0f}: {alone:.2f}; "
+        f"with the linear algebra and the certificate of a refresh: {amortized:.2f}."
+    )
+
+
+def where_from(found: dict[str, Any]) -> Markdown:
+    """Machine, versions and commit of each part of the benchmark."""
+    parts = {
+        **found.get("cases", {}),
+        **{n: found[n] for n in ("products", "adaptive", "growth", "memory") if n in found},
+    }
+    rows = []
+    for name, part in parts.items():
+        m = part["machine"]
+        versions = ", ".join(f"{n} {v}" for n, v in m["packages"].items() if v)
+        changed = "+changes" if m["commit"].endswith("+changes") else ""
+        rows.append(
+            {
+                "part": name,
+                "machine": m["cpu"],
+                "threads": m["threads"],
+                "versions": f"Python {m['python']}, {versions}",
+                "commit": f"{m['commit'][:10]}{changed}",
+                "date": m["date"],
+            }
+        )
+    return table(rows)

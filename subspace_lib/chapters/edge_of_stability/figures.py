@@ -1,0 +1,98 @@
+"""Figures of the study of the edge of stability (chapter 05)."""
+
+from __future__ import annotations
+
+from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
+from subspace_lib.chapters.kit.style import (
+    CYCLE,
+    INK,
+    Picture,
+    mark_switch,
+    methods,
+    panels,
+    styled,
+    styles,
+)
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+
+
+@styled
+def sharpness(study: SwitchStudy) -> Picture:
+    """λ₁ η/2 and alignment of X, Dom-X and Bulk-X: mean and range over seeds."""
+    figure, (top, bottom) = panels(2, height=5.5)
+    methods(top, study, "eigenvalue_01", scale=study.parameters.learning_rate / 2)
+    top.axhline(1, color=INK, lw=0.8, ls=":")
+    top.set(ylabel="λ$_1$ η/2", ylim=(0, None))
+    methods(bottom, study, "alignment")
+    bottom.set(xlabel="step", ylabel=f"χ$_{{{study.parameters.k}}}$ of ∇L", ylim=(0, 1.02))
+    for axes in (top, bottom):
+        mark_switch(axes, study)
+    bottom.legend(loc="lower left")
+    return Picture(figure, "Sharpness relative to 2/η, and alignment, over steps")
+
+
+@styled
+def cycles(study: EdgeStudy) -> Picture:
+    """Every step of GD at the edge: gradient along the top eigenvector, sharpness, loss."""
+    figure, parts = panels(3, height=6)
+    rows = study.window.table
+    parts[0].plot(rows["step"], rows["gradient_top"], color=CYCLE[0], lw=0.9, marker=".", ms=3)
+    parts[0].axhline(0, color=INK, lw=0.8)
+    parts[0].set_ylabel("v$_1$ᵀ∇L")
+    factor = study.window.experiment.learning_rate / 2
+    for name, label, (_, colour, dashes) in zip(
+        ("eigenvalue_01", "eigenvalue_02"), ("λ$_1$", "λ$_2$"), styles("ab"), strict=False
+    ):
+        parts[1].plot(rows["step"], factor * rows[name], color=colour, ls=dashes, label=label)
+    parts[1].axhline(1, color=INK, lw=0.8, ls=":")
+    parts[1].set_ylabel("λ$_i$ η/2")
+    parts[1].legend(ncols=2)
+    parts[2].plot(rows["step"], rows["train_loss"], color=CYCLE[2])
+    parts[2].set(xlabel="step", ylabel="training loss L(θ)")
+    return Picture(
+        figure, "Gradient along the top eigenvector, sharpness and loss at every step of GD"
+    )
+
+
+@styled
+def rates(study: EdgeStudy) -> Picture:
+    """Sharpness relative to 2/η, and alignment, of GD at several learning rates, over time η · step."""
+    figure, (top, bottom) = panels(2, height=5.5)
+    for rate, colour, dashes in styles(study.rates):
+        rows = study.rates[rate].table
+        time = rate * rows["step"]
+        top.plot(
+            time, rate / 2 * rows["eigenvalue_01"], color=colour, ls=dashes, label=f"η = {rate:g}"
+        )
+        bottom.plot(time, rows["alignment"], color=colour, ls=dashes)
+    top.axhline(1, color=INK, lw=0.8, ls=":")
+    top.set(ylabel="λ$_1$ η/2", ylim=(0, 2))
+    bottom.set(xlabel="time, η · step", ylabel="alignment of ∇L", ylim=(0, 1.02))
+    top.legend(ncols=2, fontsize=9)
+    return Picture(figure, "Sharpness relative to 2/η, and alignment, at several learning rates")
+
+
+@styled
+def pair(study: EdgeStudy) -> Picture:
+    """GD, the mean of its last iterates, and Bulk-GD: losses, and distances to Bulk-GD."""
+    figure, (top, bottom) = panels(2, height=5.5)
+    rows, average = study.pair.table, study.pair.experiment.average
+    losses = {
+        "loss": "GD",
+        "loss_average": f"mean of GD's last {average} iterates",
+        "loss_bulk": "Bulk-GD",
+    }
+    for column, colour, dashes in styles(losses):
+        top.plot(rows["step"], rows[column], color=colour, ls=dashes, label=losses[column])
+    top.set_ylabel("training loss L(θ)")
+    distances = {
+        "distance": "GD to Bulk-GD",
+        "distance_average": "its mean to Bulk-GD",
+        "travelled": "Bulk-GD from the switch",
+    }
+    for column, colour, dashes in styles(distances):
+        bottom.plot(rows["step"], rows[column], color=colour, ls=dashes, label=distances[column])
+    bottom.set(xlabel="step", ylabel="distance ‖Δθ‖")
+    for axes in (top, bottom):
+        axes.legend(fontsize=9)
+    return Picture(figure, "GD, its averaged iterate and Bulk-GD: losses and distances")

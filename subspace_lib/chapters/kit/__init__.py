@@ -1,0 +1,1 @@
+"""What several chapters need: parameters and studies, page pieces, tables, figure style."""

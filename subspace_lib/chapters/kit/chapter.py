@@ -1,0 +1,37 @@
+"""A chapter: all that the ledger, the results command and the notebook ask of it, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from subspace_lib.evidence.verdicts import Claim, Verdict
+from subspace_lib.parameters import Description
+
+# A piece of work: a function, and the parameters to call it with in a process of its own.
+Task = tuple[Callable[[Any], object], Description]
+# Pieces that can be computed at the same time, stage after stage.
+Stages = Sequence[Sequence[Task]]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter of the book.
+
+    Attributes:
+        name: of its notebook, without the suffix; chapters come in the order of their names.
+        parameters: those that the book shows.
+        study: (parameters, store, compute=False or True) to what the figures and the judge need; it raises
+            MissingRun where it may not compute what is missing.
+        judge: that to verdicts, in the order of ``claims``; None where nothing is judged.
+        claims: what is judged.
+        tasks: parameters to the chapter's runs, in pieces.
+    """
+
+    name: str
+    parameters: Any
+    study: Callable[..., Any]
+    judge: Callable[[Any], list[Verdict]] | None = None
+    claims: tuple[Claim, ...] = ()
+    tasks: Callable[[Any], Stages] = lambda parameters: ()

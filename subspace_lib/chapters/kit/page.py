@@ -1,0 +1,178 @@
+"""What every page has: checked parameters, those in force, verdicts, and where its numbers are from."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from IPython.display import Markdown
+
+from subspace_lib.chapters.kit.chapter import Chapter
+from subspace_lib.chapters.kit.progress import duration
+from subspace_lib.chapters.kit.study import DryRun, Plan
+from subspace_lib.chapters.kit.table import Row, markdown, table
+from subspace_lib.evidence.verdicts import Claim, Verdict
+from subspace_lib.parameters import Description
+from subspace_lib.results.estimate import Estimator, steps_of
+from subspace_lib.results.store import Store
+from subspace_lib.trajectory import Trajectory
+
+VERDICT_COLUMNS = ("claim", "verdict", "judged by", "measured", "95% interval", "criterion")
+QUICK = (
+    "**A quick run.** It shows how the chapter works, on little data and few steps. The text around it was "
+    "written for the runs at the paper's size.\n\n"
+)
+PLAIN = (bool, int, float, str, list, tuple, type(None))
+
+
+def parameters(namespace: Mapping[str, Any], chapter: Chapter) -> Any:
+    """The parameters in force, from a notebook's names: what was given, and what the profile fills in.
+
+    Every plain value in the namespace is taken for a parameter. Given is what papermill has put in, and
+    what stands in the parameters cell with another value than the chapter's own. Papermill only warns of a
+    name that it does not know, and runs on; here it is an error.
+
+    Raises:
+        InvalidParameter: one sentence for the first name or value that is not allowed.
+    """
+    injected = injected_names(namespace.get("In", ()))
+    found = {
+        name: value
+        for name, value in namespace.items()
+        if name in injected
+        or (isinstance(value, PLAIN) and not name.startswith("_") and name != "In")
+    }
+    kind, own = type(chapter.parameters), chapter.parameters
+    whole = kind.parse(**{n: found[n] for n in sorted(found, key=lambda n: n not in injected)})
+    given = {
+        name: value
+        for name, value in found.items()
+        if name in injected or getattr(whole, name) != getattr(own, name)
+    }
+    return kind.parse(**given).resolved()
+
+
+def injected_names(cells: Iterable[str]) -> set[str]:
+    """Names that papermill's own cell assigns; it begins with a comment that says so."""
+    return {
+        target.id
+        for cell in cells
+        if cell.lstrip().startswith("# Parameters\n")
+        for node in ast.parse(cell).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def study(of: Chapter | Callable[..., Any], parameters: Any, store: Store | None = None) -> Any:
+    """A chapter's study, or another: its runs loaded, or computed and kept.
+
+    Before anything is computed it says which runs are missing, and about how long they take.
+
+    Raises:
+        DryRun: with ``dry_run``, where something is missing; nothing is computed.
+    """
+    run, plan = of.study if isinstance(of, Chapter) else of, Plan(store)
+    run(parameters, store, compute=plan)
+    if plan.missing:
+        says = to_be_done(plan)
+        if parameters.dry_run:
+            raise DryRun(f"{says} dry_run = True: nothing was computed.")
+        print(says, flush=True)
+    return run(parameters, store, compute=True)
+
+
+def to_be_done(plan: Plan) -> str:
+    """What is missing of a study: how many runs and steps, and about how long they take here."""
+    missing = {experiment.key: experiment for experiment in plan.missing}.values()
+    counts = Counter(experiment.method for experiment in missing)
+    runs = ", ".join(f"{method} ({count})" for method, count in counts.items())
+    steps = sum(steps_of(experiment) for experiment in missing)
+    seconds = Estimator().seconds(missing)
+    about = "" if math.isnan(seconds) else f", about {duration(seconds)} here on one thread"
+    return f"{len(missing)} runs are not stored: {runs}; {steps:,} steps{about}."
+
+
+def in_force(
+    parameters: Description, runs: Iterable[Trajectory], more: Iterable[Row] = ()
+) -> Markdown:
+    """The parameters in force, and which of the runs did not come to their end, as a table.
+
+    What the profile has filled in is marked; the page of a quick run says first that it is one.
+    """
+    filled = getattr(parameters, "filled", ())
+    rows: list[Row] = [
+        {
+            "parameter": name,
+            "in force": _show(value) + (" (filled in by quick)" if name in filled else ""),
+        }
+        for name, value in parameters.model_dump().items()
+        if name != "dry_run"
+    ]
+    rows += [
+        {
+            "parameter": f"{run.experiment.method}, seed {run.experiment.seed}, η = "
+            f"{run.experiment.learning_rate:g}",
+            "in force": f"**{run.status}**",
+        }
+        for run in runs
+        if not run.complete
+    ]
+    quick = QUICK if getattr(parameters, "profile", "paper") == "quick" else ""
+    return Markdown(quick + markdown([*rows, *more]))
+
+
+def verdict(chapter: Chapter, study: Any) -> Markdown:
+    """The chapter's verdicts on a study: criterion, measured value, interval; a row for each part."""
+    verdicts = chapter.judge(study) if chapter.judge is not None else []
+    return table(verdict_rows(verdicts, chapter.claims), VERDICT_COLUMNS)
+
+
+def verdict_rows(verdicts: Iterable[Verdict], claims: Iterable[Claim]) -> list[Row]:
+    """A row for each quantity that a claim is judged by, or for a claim without results."""
+    says = {claim.id: f"**{claim.id}** {claim.says}" for claim in claims}
+    rows: list[Row] = []
+    for v in verdicts:
+        head = {"claim": says[v.claim], "verdict": f"**{v.verdict}**"}
+        if not v.parts:
+            rows.append({**head, "criterion": v.criterion, "verdict": v.verdict})
+        for i, p in enumerate(v.parts):
+            own = "" if len(v.parts) == 1 else f" ({p.verdict})"
+            span = "" if p.interval is None else f"{p.interval[0]:z.3f} … {p.interval[1]:z.3f}"
+            rows.append(
+                {
+                    **(head if i == 0 else {}),
+                    "judged by": f"{p.says}{own}",
+                    "measured": "undefined" if p.measured is None else f"{p.measured:z.3f}",
+                    "95% interval": span,
+                    "criterion": p.criterion,
+                }
+            )
+    return rows
+
+
+def provenance(trajectories: Iterable[Trajectory]) -> Markdown:
+    """Which run made which curve: key in the store, commit, versions, machine, time, date."""
+    rows = []
+    for trajectory in trajectories:
+        p = trajectory.provenance
+        commit = p["commit"]
+        rows.append(
+            {
+                "run": f"`{trajectory.experiment.key}`",
+                "commit": f"`{commit[:10]}{commit[40:]}`",
+                "torch": p["versions"]["torch"],
+                "machine": f"{p['machine']['processor']}, {p['machine']['threads']} threads",
+                "minutes": f"{p['wall_seconds'] / 60:.1f}",
+                "date": p["date"][:10],
+            }
+        )
+    return table(rows)
+
+
+def _show(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,227 @@
+"""What every study shares: validated parameters over seeds, runs that are loaded or computed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+import pandas as pd
+from pydantic import Field, PrivateAttr, field_validator
+
+from subspace_lib import data
+from subspace_lib.chapters.kit.progress import Progress
+from subspace_lib.errors import Told
+from subspace_lib.experiment import (
+    Angle,
+    DatasetName,
+    Device,
+    Dimension,
+    Every,
+    Experiment,
+    LossName,
+    ModelName,
+    Period,
+    Preprocessing,
+    Rate,
+    RefreshEvery,
+    RunDescription,
+    Seed,
+    Steps,
+)
+from subspace_lib.parameters import Description, InvalidParameter
+from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.trajectory import Trajectory
+
+P = TypeVar("P", bound="StudyParameters")
+SHARED = (
+    "dataset",
+    "preprocessing",
+    "model",
+    "loss",
+    "k",
+    "learning_rate",
+    "batch_size",
+    "steps",
+    "refresh_every",
+    "target_angle",
+    "period",
+    "record_every",
+    "spectrum_every",
+    "device",
+)
+
+
+class DryRun(Told):
+    """Stops before anything is computed; the message says what would be."""
+
+
+class Profiled(Description):
+    """Parameters with a profile. "quick" fills in what was not given: ``QUICK``, for a run of seconds."""
+
+    QUICK: ClassVar[dict[str, Any]] = {}
+
+    profile: Literal["paper", "quick"] = "paper"
+    dry_run: bool = False
+    _filled: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """Names of the parameters that the profile has filled in."""
+        return self._filled
+
+    def resolved(self) -> Self:
+        """The parameters in force: what was given stays, the profile fills in the rest."""
+        if self.profile == "paper":
+            return self
+        quick = {n: v for n, v in self.QUICK.items() if n not in self.model_fields_set}
+        if not quick:
+            return self
+        found = type(self).parse(**{**self.model_dump(), **quick})
+        found._filled = tuple(quick)
+        return found
+
+
+class StudyParameters(Profiled):
+    """Parameters that all studies have. ``batch_size="full"`` is full-batch training."""
+
+    dataset: DatasetName = "mnist5k"
+    preprocessing: Preprocessing = "standardized"
+    model: ModelName = "mlp"
+    loss: LossName = "mse"
+    k: Dimension = 10
+    learning_rate: Rate = 0.01
+    batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = 50
+    steps: Steps = 20_000
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
+    refresh_every: RefreshEvery = "adaptive"
+    target_angle: Angle = 0.05
+    period: Period = 1
+    record_every: Every | None = 90
+    spectrum_every: Every | None = 900
+    device: Device = "cpu"
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _number_or_full(cls, size: Any) -> Any:
+        if isinstance(size, str) and size != "full" and not size.isdecimal():
+            raise ValueError(f"batch_size = {size!r} must be a number of samples, or 'full'")
+        return size
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _from_text(cls, seeds: Any) -> Any:
+        """Papermill's ``-p seeds 0,1`` and ``-p seeds "[0, 1]"`` are text, ``-p seeds 0`` a number."""
+        return numbers(seeds)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return distinct(seeds)
+
+    @property
+    def samples(self) -> int:
+        """Size of the training set."""
+        return data.samples(self.dataset)
+
+    def experiment(self, seed: int, **fields: Any) -> Experiment:
+        """One run of the study: its shared parameters, changed by ``fields``.
+
+        Raises:
+            InvalidParameter: a value is out of bounds.
+        """
+        return Experiment.parse(**self.fields(seed, **fields))
+
+    def fields(self, seed: int, **fields: Any) -> dict[str, Any]:
+        """The parameters of a run by name."""
+        merged = {name: getattr(self, name) for name in SHARED} | {"seed": seed} | fields
+        if merged["batch_size"] == "full":
+            merged["batch_size"] = self.samples
+        return merged
+
+
+def numbers(value: Any) -> Any:
+    """A tuple parameter as papermill may give it: text, a single number, or a list.
+
+    Text is "0,1", or a list as the parameters cell writes it: "[0, 1]", '["nesterov", "adamw"]'.
+    """
+    if isinstance(value, str):
+        return [part for part in re.split(r"[\s,\[\]()\"']+", value) if part]
+    return [value] if isinstance(value, (int, float)) else value
+
+
+def distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds; raises ValueError where two are the same."""
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds = {list(seeds)} must differ from each other")
+    return seeds
+
+
+def by_seed(parameters: P, **changes: Any) -> list[P]:
+    """The parameters, once for each seed alone; with ``changes``."""
+    return [
+        parameters.model_copy(update={"seeds": (seed,), **changes}) for seed in parameters.seeds
+    ]
+
+
+def check_switch(switch_step: int, steps: int) -> None:
+    """Raises InvalidParameter where the switch lies beyond the end."""
+    if switch_step >= steps:
+        raise InvalidParameter(f"switch_step = {switch_step} must be below steps = {steps}.")
+
+
+def compute(experiment: RunDescription) -> Trajectory:
+    """One run: loaded from the results, or computed and kept there."""
+    return source(None, True)(experiment)
+
+
+Source = Callable[[RunDescription], Trajectory]
+
+
+class Plan:
+    """Where a study has its runs from while it is only asked what it would compute.
+
+    Attributes:
+        missing: descriptions of the runs that are not stored, in the order in which they are asked for. A
+            run that depends on a missing one, as on the step of its switch, is described as it may be.
+    """
+
+    def __init__(self, store: Store | None = None):
+        self.store = store or Store()
+        self.missing: list[RunDescription] = []
+
+    def __call__(self, experiment: RunDescription) -> Trajectory:
+        """The stored run, or one without rows."""
+        if not self.store.holds(experiment):
+            self.missing.append(experiment)
+            return Trajectory(experiment, pd.DataFrame(), "planned", None, {})
+        return self.store.load(experiment) or self(experiment)
+
+
+def source(store: Store | None, compute: bool | Plan) -> Source:
+    """Where a study has its runs from: loaded, or computed where that is allowed.
+
+    It raises MissingRun with ``compute=False`` when a run is not stored, and Corrupted when a stored
+    file is incomplete or altered. A ``Plan`` notes what is missing.
+    """
+    if isinstance(compute, Plan):
+        return compute
+    results = store or Store()
+
+    def load(experiment: RunDescription) -> Trajectory:
+        trajectory = results.load(experiment)
+        if trajectory is None:
+            raise MissingRun(
+                f"{experiment.key} is not in {results.root.name}/; run `make results`."
+            )
+        return trajectory
+
+    def run(experiment: RunDescription) -> Trajectory:
+        progress = Progress(f"{experiment.method}, seed {experiment.seed}")
+        stored = results.holds(experiment)
+        trajectory = results.run(experiment, progress)
+        if not stored:
+            progress.close(trajectory.status)
+        return trajectory
+
+    return run if compute else load

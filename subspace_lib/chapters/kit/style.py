@@ -1,0 +1,185 @@
+"""One style for all figures: colour-blind safe, readable on light and dark pages."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
+Label = TypeVar("Label")
+Arguments = ParamSpec("Arguments")
+LineStyle = str | tuple[float, tuple[float, ...]]
+# Okabe and Ito's palette: told apart with every common colour blindness, on white and on black.
+COLOURS = {"none": "#0072B2", "dominant": "#D55E00", "bulk": "#009E73"}
+LINES = {"none": "-", "dominant": "--", "bulk": "-."}
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+DASHES: tuple[LineStyle, ...] = (
+    "-",
+    "--",
+    "-.",
+    ":",
+    (0, (5, 1, 1, 1, 1, 1)),
+    (0, (1, 1)),
+    (0, (7, 2)),
+)
+INK = "#333333"  # becomes the page's own text colour in the book
+STYLE: dict[RcKeyType, Any] = {
+    "font.size": 11,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#888888",
+    "grid.alpha": 0.25,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "svg.fonttype": "path",
+}
+
+
+class Picture:
+    """A matplotlib figure that a notebook shows once: as SVG in the page's own text colour, and PNG.
+
+    Attributes:
+        figure: the matplotlib ``Figure``, to save or to change.
+        says: a description for readers who do not see it.
+    """
+
+    def __init__(self, figure: Figure, says: str):
+        self.figure, self.says = figure, says
+
+    def png(self, dpi: int = 100) -> bytes:
+        """The picture on a white ground."""
+        sink = io.BytesIO()
+        self.figure.savefig(sink, format="png", dpi=dpi, facecolor="white")
+        return sink.getvalue()
+
+    def svg(self) -> str:
+        """An ``<svg>`` element without ground, its ink the surrounding text's colour."""
+        sink = io.StringIO()
+        # Several pictures share a page: their ids must differ, and be the same in every build.
+        with mpl.rc_context({"svg.hashsalt": self.says}):
+            self.figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None})
+        text = sink.getvalue()
+        text = text[text.index("<svg") :].replace(INK, "currentColor")
+        # A tenth of a point is enough for coordinates; scales, below 10, keep their digits.
+        text = re.sub(r"(\d\d\.\d)\d+", r"\1", text)
+        label = self.says.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+        style = "width:100%;height:auto;max-width:44rem"
+        return text.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1)
+
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, object]:
+        return {"text/html": self.svg(), "image/png": self.png(dpi=60), "text/plain": self.says}
+
+
+def styled(draw: Callable[Arguments, Picture]) -> Callable[Arguments, Picture]:
+    """Draw with this module's style, and leave matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def inside(*arguments: Arguments.args, **options: Arguments.kwargs) -> Picture:
+        with mpl.rc_context(STYLE):
+            return draw(*arguments, **options)
+
+    return inside
+
+
+def panels(count: int, height: float, *, share: bool = True) -> tuple[Figure, list[Axes]]:
+    """A figure as wide as the text, with panels below each other."""
+    figure = Figure(figsize=(5.6, height), layout="constrained")
+    return figure, list(figure.subplots(count, 1, sharex=share, squeeze=False)[:, 0])
+
+
+def methods(
+    axes: Axes, study: SwitchStudy, column: str, *, smooth: int = 1, scale: float = 1
+) -> None:
+    """A column for X, Dom-X and Bulk-X: mean over seeds with their range."""
+    end = study.parameters.steps
+    for projection, colour in COLOURS.items():
+        curves = [
+            scale * t.table.set_index("step")[column].rolling(smooth, min_periods=1).mean()
+            for t in study.of(projection)
+        ]
+        band(axes, curves, colour, LINES[projection], study.name(projection), end)
+
+
+def series(runs: Iterable[Trajectory], column: str, smooth: int = 1) -> list[pd.Series]:
+    """A column of each run by step, without rows that lack it, smoothed over so many rows."""
+    curves = [run.table.set_index("step")[column].dropna() for run in runs]
+    return [curve.rolling(smooth, min_periods=1).mean() for curve in curves]
+
+
+def styles(labels: Iterable[Label]) -> Iterable[tuple[Label, str, LineStyle]]:
+    """Labels with a colour and a line style each."""
+    return zip(labels, CYCLE, DASHES, strict=False)
+
+
+def band(
+    axes: Axes,
+    curves: list[pd.Series],
+    colour: str,
+    style: LineStyle,
+    label: str | None,
+    end: int = 0,
+) -> None:
+    """Mean of the curves, with their range, at the steps that all of them have.
+
+    Curves that end before the step ``end``, of runs that diverged, stand alone, with a cross at their end.
+    """
+    for curve in (curve for curve in curves if curve.index[-1] < end):
+        axes.plot(
+            curve.index, curve, "x", color=colour, ls=style, lw=0.8, markevery=[-1], label=label
+        )
+        label = None
+    curves = [curve for curve in curves if curve.index[-1] >= end]
+    if not curves:
+        return
+    joined = pd.concat(curves, axis=1, join="inner").dropna()
+    axes.plot(joined.index, joined.mean(axis=1), color=colour, ls=style, label=label)
+    if len(curves) > 1:
+        axes.fill_between(
+            joined.index, joined.min(axis=1), joined.max(axis=1), color=colour, alpha=0.25, lw=0
+        )
+
+
+def mark_switch(axes: Axes, study: SwitchStudy) -> None:
+    """Dotted lines at the switches."""
+    for step in study.switch_steps.values():
+        axes.axvline(step, color=INK, lw=0.6, ls=":")
+
+
+def log_ticks(axes: Axes, axis: str = "y") -> None:
+    """Plain numbers on a log axis that spans about a decade."""
+    formatter: Callable[[float, float], str] = lambda value, _: f"{value:g}"  # noqa: E731
+    ticks = axes.yaxis if axis == "y" else axes.xaxis
+    ticks.set_major_formatter(formatter)
+    low, high = axes.get_ylim() if axis == "y" else axes.get_xlim()
+    if low > 0 and np.log10(high / low) < 2:
+        ticks.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
+
+
+def setting(study: SwitchStudy) -> str:
+    """What the curves belong to, for a description."""
+    p = study.parameters
+    return f"{p.model} on {p.dataset}, η = {p.learning_rate:g}, {len(p.seeds)} seeds"

@@ -1,0 +1,96 @@
+"""The switch: train with X, then go on with X, Dom-X and Bulk-X (C2, C3; C6 and C7 for other X)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from subspace_lib.chapters.kit.study import StudyParameters, check_switch, source
+from subspace_lib.experiment import Experiment, OptimizerName
+from subspace_lib.results.store import Store
+from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.trajectory import Trajectory
+
+
+class SwitchParameters(StudyParameters):
+    """Parameters of a switch study; X is the optimizer. ρ is SAM's, β momentum's and Adam's."""
+
+    QUICK: ClassVar[dict[str, Any]] = {
+        "dataset": "digits",
+        "learning_rate": 0.02,
+        "steps": 500,
+        "switch_alignment": None,
+        "switch_step": 300,
+        "seeds": (0, 1, 2),
+        "target_angle": 0.5,
+        "record_every": 100,
+        "spectrum_every": 800,
+    }
+
+    optimizer: OptimizerName = "sgd"
+    rho: float = 0.05
+    beta: float = 0.9
+    switch_alignment: float | None = Field(0.95, gt=0, lt=1)
+    switch_step: int = Field(3000, ge=1)
+
+    def run(self, seed: int, projection: str, switch_step: int = 0) -> Experiment:
+        """X from beginning to end, or Dom-X or Bulk-X from the switch on."""
+        fields: dict[str, Any] = {"optimizer": self.optimizer, "rho": self.rho, "beta": self.beta}
+        if projection != "none":
+            return self.experiment(seed, projection=projection, switch_step=switch_step, **fields)
+        return self.experiment(seed, watch_alignment=self.switch_alignment, **fields)
+
+
+@dataclass(frozen=True)
+class SwitchStudy:
+    """The trajectories of a switch study.
+
+    Attributes:
+        parameters: those in force; trajectories: by projection ("none", "dominant", "bulk") and seed.
+        switch_steps: by seed; triggered: whether the alignment reached its threshold, by seed.
+    """
+
+    parameters: SwitchParameters
+    trajectories: dict[tuple[str, int], Trajectory]
+    switch_steps: dict[int, int]
+    triggered: dict[int, bool]
+
+    def of(self, projection: str) -> list[Trajectory]:
+        """The trajectories of one projection, in the order of the seeds."""
+        return [self.trajectories[projection, seed] for seed in self.parameters.seeds]
+
+    def name(self, projection: str) -> str:
+        """X, Dom-X or Bulk-X."""
+        return self.of(projection)[0].experiment.method
+
+
+def switch_step(parameters: SwitchParameters, plain: Trajectory) -> tuple[int, bool]:
+    """Where to switch, and whether the alignment's moving average asked for it there."""
+    if parameters.switch_alignment is not None and plain.trigger_step is not None:
+        return plain.trigger_step, True
+    return parameters.switch_step, False
+
+
+def switch_study(
+    parameters: SwitchParameters, store: Store | None = None, *, compute: bool = True
+) -> SwitchStudy:
+    """Load a switch study, or compute what is missing of it.
+
+    Raises:
+        InvalidParameter: a parameter is out of bounds, before anything runs.
+        MissingRun: with ``compute=False``, when a run is not stored.
+        Corrupted: with ``compute=False``, when a stored file is incomplete or altered.
+    """
+    parameters, get = parameters.resolved(), source(store, compute)
+    check_switch(parameters.switch_step, parameters.steps)
+    plain = {seed: parameters.run(seed, "none") for seed in parameters.seeds}
+    trajectories, switch_steps, triggered = {}, {}, {}
+    for seed, experiment in plain.items():
+        trajectory = trajectories["none", seed] = get(experiment)
+        switch_steps[seed], triggered[seed] = switch_step(parameters, trajectory)
+        for projection in PROJECTIONS[1:]:
+            branch = parameters.run(seed, projection, switch_steps[seed])
+            trajectories[projection, seed] = get(branch)
+    return SwitchStudy(parameters, trajectories, switch_steps, triggered)

@@ -1,0 +1,76 @@
+"""Tables of a switch study."""
+
+from __future__ import annotations
+
+import pandas as pd
+from IPython.display import Markdown
+
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.table import table
+from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.trajectory import progress, tail_loss
+
+
+def protocol(study: SwitchStudy) -> Markdown:
+    """The parameters in force, the switch, and the outcome of each run, as a table."""
+    p, rows = study.parameters, []
+    for seed in p.seeds:
+        if study.triggered[seed]:
+            why = f"alignment's moving average above {p.switch_alignment}"
+        elif p.switch_alignment is not None:
+            why = (
+                f"**the moving average never exceeded {p.switch_alignment} in {p.steps} steps**; "
+                "switched at switch_step instead"
+            )
+        else:
+            why = "fixed by switch_step"
+        step = f"step {study.switch_steps[seed]}: {why}"
+        rows.append({"parameter": f"switch, seed {seed}", "in force": step})
+    return page.in_force(p, study.trajectories.values(), rows)
+
+
+def cost(study: SwitchStudy) -> Markdown:
+    """What following the subspace cost, per method, as means over seeds."""
+    rows = []
+    for projection in PROJECTIONS:
+        runs = study.of(projection)
+        ends = pd.DataFrame([t.table.iloc[-1] for t in runs]).reset_index()
+        starts = pd.DataFrame([t.table.iloc[0] for t in runs]).reset_index()
+        steps = (ends["step"] - starts["step"]).mean()
+        refreshes = ends["refreshes"].mean()
+        rows.append(
+            {
+                "method": study.name(projection),
+                "measured steps": f"{steps:.0f}",
+                "refreshes": f"{refreshes:.0f}",
+                "steps per refresh": f"{steps / refreshes:.0f}",
+                "Hessian products": f"{ends['products'].mean():.0f}",
+                "gradients per step": f"{ends['gradient_equivalents'].mean() / steps:.2f}",
+                "minutes": f"{ends['seconds'].mean() / 60:.1f}",
+            }
+        )
+    return table(rows)
+
+
+def settling(study: SwitchStudy) -> Markdown:
+    """Dom-X at the switch, up to 250 steps after it and at the end; its progress counted from either."""
+    p, dom = study.parameters, study.name("dominant")
+    after = min(250, (p.steps - max(study.switch_steps.values())) // 4)
+    rows = []
+    for seed, plain, run in zip(p.seeds, study.of("none"), study.of("dominant"), strict=True):
+        losses = run.table.set_index("step")["train_loss"]
+        end = tail_loss(run)
+        settled = losses[losses.index >= study.switch_steps[seed] + after].iloc[0]
+        later = (settled - end) / (settled - tail_loss(plain))
+        rows.append(
+            {
+                "seed": seed,
+                "L at the switch": f"{losses.iloc[0]:.4f}",
+                f"L({dom}) {after} steps later": f"{settled:.4f}",
+                "at the end": f"{end:.4f}",
+                f"progress({dom})": f"{progress(plain, run):.3f}",
+                f"the same, counted from {after} steps after the switch": f"{later:.3f}",
+            }
+        )
+    return table(rows)

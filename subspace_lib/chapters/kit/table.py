@@ -1,0 +1,42 @@
+"""Markdown tables, of rows that are dictionaries of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from IPython.display import Markdown
+from tabulate import tabulate
+
+Row = Mapping[str, object]
+
+
+def markdown(rows: Iterable[Row], columns: Sequence[str] | None = None) -> str:
+    """Rows as a Markdown table; ``columns`` name those of a table that may have no row.
+
+    A row that lacks a column leaves its cell empty.
+    """
+    rows = list(rows)
+    names = (
+        list(columns) if columns is not None else list(dict.fromkeys(n for r in rows for n in r))
+    )
+    cells = [[row.get(name, "") for name in names] for row in rows]
+    return tabulate(cells, headers=names, tablefmt="pipe", disable_numparse=True)
+
+
+def table(rows: Iterable[Row], columns: Sequence[str] | None = None, *, note: str = "") -> Markdown:
+    """A table for a page, with a note below it."""
+    text = markdown(rows, columns)
+    return Markdown(f"{text}\n\n{note}" if note else text)
+
+
+def percent(share: float) -> str:
+    """A share in per cent, empty where it is not known."""
+    return "" if math.isnan(share) else f"{share:.0%}"
+
+
+def span(values: Iterable[float], digits: str) -> str:
+    """The smallest and the largest as text, once where they read the same."""
+    values = list(values)
+    low, high = (f"{bound:{digits}}" for bound in (min(values), max(values)))
+    return low if low == high else f"{low} … {high}"

@@ -1,0 +1,92 @@
+"""Figures of the SAM study (chapter 06)."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from subspace_lib.chapters.kit.style import (
+    CYCLE,
+    INK,
+    Picture,
+    band,
+    log_ticks,
+    mark_switch,
+    panels,
+    series,
+    styled,
+    styles,
+)
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.sam.study import SamStudy
+from subspace_lib.theory.edges import sam_edge
+
+
+@styled
+def edges(study: SamStudy) -> Picture:
+    """Sharpness of SAM with SAM's own edge for the gradient that it uses, and with 2/η."""
+    figure, parts = panels(2, height=6, share=False)
+    for axes, part, title in zip(
+        parts, (study.minibatch, study.edge), ("minibatches", "full batch"), strict=True
+    ):
+        _edge(axes, part)
+        axes.set(title=title, yscale="log", ylabel="sharpness λ$_1$")
+        log_ticks(axes)
+        axes.legend(fontsize=9, ncols=2)
+    parts[-1].set_xlabel("step")
+    return Picture(figure, "Sharpness of SAM and its edge of stability, minibatches and full batch")
+
+
+def _edge(axes: Axes, study: SwitchStudy) -> None:
+    p, runs = study.parameters, study.of("none")
+    band(axes, series(study.of("bulk"), "eigenvalue_01"), CYCLE[2], "-.", study.name("bulk"))
+    band(axes, series(runs, "eigenvalue_01"), CYCLE[0], "-", study.name("none"))
+    norms = series(runs, "batch_gradient_norm", smooth=5)
+    edge = [sam_edge(norm, p.learning_rate, p.rho) for norm in norms]
+    band(axes, edge, CYCLE[1], "--", "SAM's edge")
+    axes.axhline(2 / p.learning_rate, color=INK, lw=0.8, ls=":", label="2/η")
+    mark_switch(axes, study)
+
+
+@styled
+def ascents(study: SamStudy) -> Picture:
+    """Alignment of SAM's ascent direction, of its update and of the full-batch gradient."""
+    figure, parts = panels(2, height=6, share=False)
+    columns = {
+        "alignment": "full-batch gradient",
+        "batch_alignment": "ascent direction",
+        "update_alignment": "update",
+    }
+    for axes, part, title in zip(
+        parts, (study.minibatch, study.edge), ("minibatches", "full batch"), strict=True
+    ):
+        for column, colour, dashes in styles(columns):
+            band(axes, series(part.of("none"), column, smooth=5), colour, dashes, columns[column])
+        axes.set(title=title, ylim=(0, 1.02), ylabel=f"alignment χ$_{{{part.parameters.k}}}$")
+    parts[0].legend(fontsize=9)
+    parts[-1].set_xlabel("step")
+    return Picture(figure, "Alignment of the gradient, of SAM's ascent and of its update")
+
+
+@styled
+def rhos(study: SamStudy) -> Picture:
+    """Sharpness, alignment and loss of plain minibatch SAM for several ρ."""
+    figure, parts = panels(3, height=7)
+    columns = {
+        "eigenvalue_01": "sharpness λ$_1$",
+        "alignment": "alignment of ∇L",
+        "train_loss": "loss L(θ)",
+    }
+    for axes, (column, label) in zip(parts, columns.items(), strict=True):
+        for rho, colour, dashes in styles(study.rhos):
+            run = study.rhos[rho]
+            # The alignment alone is noisy from row to row.
+            (curve,) = series([run], column, smooth=5 if column == "alignment" else 1)
+            axes.plot(curve.index, curve, color=colour, ls=dashes, label=f"ρ = {rho:g}")
+        axes.set_ylabel(label)
+    for axes in (parts[0], parts[2]):
+        axes.set_yscale("log")
+        log_ticks(axes)
+    parts[1].set_ylim(0, 1.02)
+    parts[0].legend(ncols=2, fontsize=9)
+    parts[-1].set_xlabel("step")
+    return Picture(figure, "Sharpness, alignment and loss of SAM for several radii")

@@ -1,0 +1,54 @@
+"""C5: stationary variances against closed forms, then C2, C3 and C4, in both problems."""
+
+from __future__ import annotations
+
+from subspace_lib.chapters.kit.noise import alignment_parts
+from subspace_lib.chapters.kit.switch.judge import BOUNDS, part_of_pairs
+from subspace_lib.chapters.valley.study import PROBLEMS, ValleyStudy
+from subspace_lib.evidence import criteria
+from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
+from subspace_lib.trajectory import tail
+
+(C5,) = CLAIMS = (
+    Claim(
+        "C5",
+        "A quadratic valley with noise shows the same",
+        f"valley and regression: stationary variances within {criteria.CLOSED_FORM.at_most:.0%} of their "
+        "closed form; C2, C3, C4 hold",
+        name="the valley",
+        plain=(
+            "A quadratic valley with noise, and a linear regression, show all of this without any "
+            "network."
+        ),
+        seen="a quadratic valley with noise shows the same",
+    ),
+)
+ERRORS = {
+    "valley": "largest relative error of Var x, valley",
+    "dominant": "largest relative error along a dominant eigenvector, regression",
+    "bulk": "relative error of the bulk's mean, regression",
+}
+
+
+def judge(study: ValleyStudy) -> list[Verdict]:
+    """C5 on the simulations of both problems."""
+    p = study.parameters
+    parts = [
+        part(says, [study.error(seed, of) for seed in p.seeds], criteria.CLOSED_FORM)
+        for of, says in ERRORS.items()
+    ]
+    for problem in PROBLEMS:
+        parts += _of_problem(study, problem)
+    return [verdict(C5, parts, p, study.runs.values())]
+
+
+def _of_problem(study: ValleyStudy, problem: str) -> list[Part]:
+    where, parts = f", {problem}", []
+    sgd, gd, back = (study.of(problem, case) for case in ("SGD", "GD", "back"))
+    for name, criterion in (("Dom-SGD", BOUNDS["dominant"]), ("Bulk-SGD", BOUNDS["bulk"])):
+        pairs = list(zip(sgd, study.of(problem, name), strict=True))
+        parts.append(part_of_pairs(f"progress({name}){where}", pairs, criterion, ("SGD", name)))
+    cases = [study.of(problem, case) for case in study.by_batch_size(problem).values()]
+    sizes = [[tail(run, "alignment") for run in runs] for runs in zip(*cases, strict=True)]
+    switch = study.first(problem).switch_step
+    return parts + alignment_parts(sgd, gd, back, switch, sizes, where)

@@ -1,0 +1,52 @@
+"""A data set in memory, whatever its samples are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from subspace_lib.errors import Told
+
+
+class DataUnavailable(Told, RuntimeError):
+    """The data set is neither on this machine nor downloadable, or it is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in memory.
+
+    Attributes:
+        train_inputs: (N, ...), preprocessed; images are float32, (N, channels, height, width).
+        train_labels: (N,) int64; the same for test.
+        classes: number of classes C.
+        sha256: digest of the raw arrays.
+    """
+
+    name: str
+    train_inputs: Tensor
+    train_labels: Tensor
+    test_inputs: Tensor
+    test_labels: Tensor
+    classes: int
+    sha256: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input: (channels, height, width) of an image."""
+        return tuple(self.train_inputs.shape[1:])
+
+    def first_classes(self, count: int) -> Dataset:
+        """Only the samples whose label is below ``count``, which must be at least 2."""
+        if count >= self.classes:
+            return self
+        train, test = self.train_labels < count, self.test_labels < count
+        return replace(
+            self,
+            train_inputs=self.train_inputs[train],
+            train_labels=self.train_labels[train],
+            test_inputs=self.test_inputs[test],
+            test_labels=self.test_labels[test],
+            classes=count,
+        )

@@ -1,0 +1,201 @@
+"""Images: small subsets of real data, the same for everyone, checked by their SHA-256.
+
+Looked for in ``$SUBSPACE_DATA``, then in the user's cache, then downloaded with torchvision and cut to
+the same subset. ``digits`` comes with scikit-learn and always works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+
+from subspace_lib.data.dataset import Dataset, DataUnavailable
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set of images comes from, and what its pixels are.
+
+    Attributes:
+        file: its name in ``$SUBSPACE_DATA``; torchvision: the name of its class there.
+        samples, test_samples: how many there are.
+        mean, std: of a channel, of pixels over ``scale``.
+        sha256: digest of the raw arrays.
+    """
+
+    file: str
+    torchvision: str
+    samples: int
+    test_samples: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sha256: str
+    scale: float = 255.0
+    classes: int = 10
+
+
+SOURCES = {
+    "mnist5k": Source(
+        "mnist5k.npz",
+        "MNIST",
+        5000,
+        10000,
+        (0.1307,),
+        (0.3081,),
+        "5a478a69dac1fbcdf9b5a820e0a73c02499e96472b6ce2669cbc7bac8ace0ed9",
+    ),
+    "fashion_mnist5k": Source(
+        "fashion_mnist5k.npz",
+        "FashionMNIST",
+        5000,
+        2000,
+        (0.2860,),
+        (0.3530,),
+        "284a8b3910fbdb6fe74712ea6129d3e93650eb16b6bfe8431f241babcb343c80",
+    ),
+    "cifar10_5k": Source(
+        "cifar10_5k.npz",
+        "CIFAR10",
+        5000,
+        1000,
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
+        "df7c879758402d1dd2ac11c0b33ad540489f1d8b1395286861b7cfde349a53e2",
+    ),
+    "digits": Source(
+        "",
+        "",
+        1500,
+        297,
+        (0.3053,),
+        (0.3761,),
+        "f095f3b627c09679b6c5ae6c10573e3db887acc4ba88b0d6fcab5ed841737ea3",
+        scale=16.0,
+    ),
+}
+Arrays = dict[str, np.ndarray]
+
+
+def _unit(pixels: Tensor, source: Source) -> Tensor:
+    """x/scale: pixels in 0 … 1."""
+    return pixels
+
+
+def _standardized(pixels: Tensor, source: Source) -> Tensor:
+    """(x/scale − mean)/std by channel, mean and std over the whole original training set."""
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (source.mean, source.std))
+    return (pixels - mean) / std
+
+
+PREPROCESSING = {"standardized": _standardized, "unit": _unit}
+
+
+def load(name: str, preprocessing: str) -> Dataset:
+    """Load images by the name of their set, from the first place that has them.
+
+    Raises:
+        DataUnavailable: nowhere to be had, or the SHA-256 is not the expected one.
+    """
+    source = SOURCES[name]
+    arrays, origin = _digits(source) if name == "digits" else _find(name, source)
+    digest = sha256(arrays)
+    if digest != source.sha256:
+        raise DataUnavailable(
+            f"{origin} is not the {name} that the results were computed with (SHA-256 {digest[:12]}…, "
+            f"expected {source.sha256[:12]}…); delete it or point SUBSPACE_DATA to an intact copy."
+        )
+    prepare = PREPROCESSING[preprocessing]
+    return Dataset(
+        name,
+        prepare(_pixels(arrays["x_train"], source), source).contiguous(),
+        torch.from_numpy(arrays["y_train"]),
+        prepare(_pixels(arrays["x_test"], source), source).contiguous(),
+        torch.from_numpy(arrays["y_test"]),
+        source.classes,
+        digest,
+    )
+
+
+def sha256(arrays: Arrays) -> str:
+    """Digest of the four raw arrays (dtype, shape and bytes), in a fixed order."""
+    digest = hashlib.sha256()
+    for key in ("x_train", "y_train", "x_test", "y_test"):
+        array = np.ascontiguousarray(arrays[key])
+        digest.update(f"{key}:{array.dtype}:{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _pixels(pixels: np.ndarray, source: Source) -> Tensor:
+    """Channels first, over ``scale``."""
+    x = torch.from_numpy(pixels).float() / source.scale
+    return x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
+
+
+def _digits(source: Source) -> tuple[Arrays, str]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x, y = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
+    return _cut(x, y, x[source.samples :], y[source.samples :], source), "scikit-learn's digits"
+
+
+def _find(name: str, source: Source) -> tuple[Arrays, str]:
+    cache = platformdirs.user_cache_path("subspace_lib")
+    places = [Path(p) for p in [os.environ.get("SUBSPACE_DATA", "")] if p] + [cache]
+    for place in places:
+        path = place / source.file
+        if path.exists():
+            return _read(path), str(path)
+    return _download(name, source, cache), f"torchvision's {source.torchvision}"
+
+
+def _read(path: Path) -> Arrays:
+    try:
+        with np.load(path) as archive:
+            return {key: archive[key] for key in ("x_train", "y_train", "x_test", "y_test")}
+    except Exception as error:
+        raise DataUnavailable(
+            f"{path} cannot be read ({type(error).__name__}); delete it or replace it by an intact copy."
+        ) from error
+
+
+def _download(name: str, source: Source, cache: Path) -> Arrays:
+    import torchvision
+
+    dataset = getattr(torchvision.datasets, source.torchvision)
+    try:
+        train, test = (dataset(cache / "download", train=t, download=True) for t in (True, False))
+    except Exception as error:
+        raise DataUnavailable(
+            f"{name} is not on this machine and could not be downloaded ({type(error).__name__}): set "
+            f"SUBSPACE_DATA to a folder that holds {source.file}, or choose dataset = 'digits', which "
+            "needs no download."
+        ) from error
+    x, y, x_test, y_test = (
+        np.asarray(a) for a in (train.data, train.targets, test.data, test.targets)
+    )
+    arrays = _cut(x, y, x_test, y_test, source)
+    if sha256(arrays) == source.sha256:
+        temporary = cache / f"{os.getpid()}-{source.file}"
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        os.replace(temporary, cache / source.file)
+    return arrays
+
+
+def _cut(
+    x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, source: Source
+) -> Arrays:
+    return {
+        "x_train": x[: source.samples],
+        "y_train": y[: source.samples].astype(np.int64),
+        "x_test": x_test[: source.test_samples],
+        "y_test": y_test[: source.test_samples].astype(np.int64),
+    }

@@ -1,0 +1,1 @@
+"""How numbers become verdicts: criteria, each with date and source, and how they are applied."""

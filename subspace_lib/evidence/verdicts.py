@@ -1,0 +1,156 @@
+"""How one number per seed becomes a verdict, and the parts of a claim its verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from subspace_lib.evidence.criteria import CONFIDENCE, MINIMUM_SEEDS
+from subspace_lib.evidence.criterion import Criterion
+from subspace_lib.trajectory import Trajectory
+
+REPRODUCED, INCONCLUSIVE, NOT_REPRODUCED = "reproduced", "inconclusive", "not reproduced"
+MISSING = "missing"
+WORST_FIRST = (NOT_REPRODUCED, INCONCLUSIVE, REPRODUCED)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper.
+
+    Attributes:
+        id: its name in this book; says: the claim; criterion: what must be seen, in a line.
+        name, plain, seen: for the front page: in a few words; a plain sentence; what was seen where it is
+            reproduced, {n} standing for the number. Without them ``says`` does.
+    """
+
+    id: str
+    says: str
+    criterion: str
+    name: str = ""
+    plain: str = ""
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One quantity that a claim is judged by, with one value per seed.
+
+    Attributes:
+        verdict: "reproduced": the whole interval is on the criterion's side; "not reproduced": none
+            of it is; "inconclusive": otherwise, or fewer than three seeds, or an undefined value.
+        measured: mean over seeds; interval: its 95% Student-t interval over seeds.
+        source, date: of its criterion: whose demand it is ("paper: …" or "own: …"), when it was fixed.
+        note: why there is no number or no verdict, where that is so.
+    """
+
+    says: str
+    verdict: str
+    criterion: str
+    measured: float | None
+    interval: tuple[float, float] | None
+    values: tuple[float, ...]
+    source: str = ""
+    date: str = ""
+    note: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a demand of ours, beyond what the paper states."""
+        return self.source.startswith("own")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged.
+
+    Attributes:
+        verdict: the worst of its parts', in the order "not reproduced", "inconclusive", "reproduced";
+            "missing" where there are no results.
+        measured, interval: those of the part that decides, the first with that verdict.
+        parts: every quantity that the claim is judged by.
+        results: keys of the runs in the store.
+    """
+
+    claim: str
+    verdict: str
+    criterion: str
+    measured: float | None = None
+    interval: tuple[float, float] | None = None
+    seeds: tuple[int, ...] = ()
+    steps: int | None = None
+    dataset: str | None = None
+    model: str | None = None
+    results: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95% Student-t interval of the mean over seeds; (NaN, NaN) for fewer than two values."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    mean, error = np.mean(values), stats.sem(values)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
+    return float(mean) - half, float(mean) + half
+
+
+def judge(values: Sequence[float], criterion: Criterion) -> str:
+    """The verdict on one number per seed by a criterion."""
+    if len(values) < MINIMUM_SEEDS or not np.isfinite(values).all():
+        return INCONCLUSIVE
+    low, high = interval(values)
+    if criterion.at_least <= low and high <= criterion.at_most:
+        return REPRODUCED
+    outside = high < criterion.at_least or low > criterion.at_most
+    return NOT_REPRODUCED if outside else INCONCLUSIVE
+
+
+def part(says: str, values: Sequence[float], criterion: Criterion, note: str = "") -> Part:
+    """Judge one number per seed by a criterion; ``note`` says why a number is undefined."""
+    known = len(values) > 0 and bool(np.isfinite(values).all())
+    if not known and not note:
+        note = f"undefined in {len(values) - np.isfinite(values).sum()} of {len(values)} runs"
+    elif known and len(values) < MINIMUM_SEEDS:
+        note = f"{len(values)} of the {MINIMUM_SEEDS} seeds that a verdict needs"
+    return Part(
+        says,
+        judge(values, criterion),
+        str(criterion),
+        float(np.mean(values)) if known else None,
+        interval(values) if known and len(values) > 1 else None,
+        tuple(float(v) for v in values),
+        source=criterion.source,
+        date=criterion.date,
+        note="" if known and len(values) >= MINIMUM_SEEDS else note,
+    )
+
+
+def verdict(
+    claim: Claim, parts: Sequence[Part], parameters: Any, runs: Iterable[Trajectory]
+) -> Verdict:
+    """The verdict on a claim from its parts: that of the worst."""
+    deciding = min(parts, key=lambda p: WORST_FIRST.index(p.verdict))
+    dataset, model = (getattr(parameters, name, None) for name in ("dataset", "model"))
+    return Verdict(
+        claim=claim.id,
+        verdict=deciding.verdict,
+        criterion=claim.criterion,
+        measured=deciding.measured,
+        interval=deciding.interval,
+        seeds=parameters.seeds,
+        steps=parameters.steps,
+        dataset=dataset,
+        model=model,
+        results=tuple(run.experiment.key for run in runs),
+        parts=tuple(parts),
+    )
+
+
+def missing(claim: Claim) -> Verdict:
+    """The verdict on a claim for which there are no results."""
+    return Verdict(claim.id, MISSING, claim.criterion)

@@ -1,0 +1,64 @@
+"""Validated parameters: whatever is described by names and values says in one sentence what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from subspace_lib.errors import Told
+
+
+class InvalidParameter(Told, ValueError):
+    """A parameter is unknown or out of bounds; the message is one sentence that lists what is allowed."""
+
+
+class Description(BaseModel):
+    """Base of everything that is described by validated parameters: frozen, and no unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: Any) -> Any:
+        """``True`` would pass for 1."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and field.annotation is not bool:
+                raise ValueError(f"{name} = {value} is not allowed: it is no number and no name")
+        return values
+
+    @classmethod
+    def parse(cls, **parameters: Any) -> Self:
+        """Build one from keyword arguments.
+
+        Raises:
+            InvalidParameter: one sentence for the first thing that is wrong.
+        """
+        try:
+            return cls(**parameters)
+        except ValidationError as error:
+            raise InvalidParameter(_sentence(error, cls)) from None
+
+
+def ascending(steps: tuple[int, ...], name: str = "anchors") -> tuple[int, ...]:
+    """The steps, if they are different and in ascending order; ValueError otherwise."""
+    if list(steps) != sorted(set(steps)) or steps[0] < 0:
+        raise ValueError(f"{name} = {list(steps)} must be different steps in ascending order")
+    return steps
+
+
+def _sentence(error: ValidationError, cls: type[BaseModel]) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, cls.model_fields, 1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        return (
+            f"{name} is not a parameter{meant}; the parameters are {', '.join(cls.model_fields)}."
+        )
+    message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    if first["type"] == "value_error":
+        return message + "."
+    return f"{name} = {first['input']!r} is not allowed: {message[0].lower()}{message[1:]}."

@@ -1,0 +1,1 @@
+"""Results on disk: stored, resumed, repeated, each with how it was made."""

@@ -1,0 +1,109 @@
+"""About how long runs will take here: from what stored runs have cost, and the speed of this machine."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from subspace_lib import data
+from subspace_lib.experiment import Experiment, RunDescription
+from subspace_lib.results.files import Corrupted
+from subspace_lib.results.store import COMMITTED, Store
+from subspace_lib.runs import described
+from subspace_lib.runs.trainer import Trainer
+from subspace_lib.trajectory import Trajectory
+
+
+class Estimator:
+    """Seconds that a run will take here, as far as stored runs tell.
+
+    A training run costs its own minibatches, and for every measured step what the median stored run has
+    spent on the subspace beyond those, both in gradients over all data. One such gradient, and one plain
+    step, are timed here. A run of another kind takes what stored ones of its kind have taken, by steps.
+    """
+
+    def __init__(self) -> None:
+        self._speeds: dict[tuple[object, ...], tuple[float, float]] = {}
+
+    @cached_property
+    def stored(self) -> Sequence[Trajectory]:
+        """The runs that the repository holds."""
+        store, found = Store(COMMITTED), []
+        for path in sorted(COMMITTED.glob("*/description.json")):
+            try:
+                run = store.load(described(json.loads(path.read_text())))
+            except (Corrupted, ValueError):
+                continue
+            if run is not None:
+                found.append(run)
+        return found
+
+    def seconds(self, experiments: Iterable[RunDescription]) -> float:
+        """The sum over runs; NaN where there is nothing to go by."""
+        return sum(self._of(experiment) for experiment in experiments)
+
+    def _of(self, e: RunDescription) -> float:
+        if not isinstance(e, Experiment) or e.kind != Experiment.kind:
+            return self._by_kind(e)
+        alike = [
+            overhead(run)
+            for run in self.stored
+            if run.experiment.kind == e.kind and similar(run.experiment, e)
+        ]
+        if not alike:
+            return math.nan
+        step, gradient = self._speed(e)
+        own = e.steps * e.batch_size / data.samples(e.dataset)
+        measured = e.steps - e.switch_step
+        return e.steps * step + (own + statistics.median(alike) * measured) * gradient
+
+    def _by_kind(self, e: RunDescription) -> float:
+        rates = [
+            run.provenance["wall_seconds"] / steps_of(run.experiment)
+            for run in self.stored
+            if run.experiment.kind == e.kind
+        ]
+        return statistics.median(rates) * steps_of(e) if rates else math.nan
+
+    def _speed(self, e: Experiment) -> tuple[float, float]:
+        """Seconds of a plain step beyond its gradient, and of a gradient over all data, timed here."""
+        kind = (e.dataset, e.model, e.loss, e.batch_size, e.optimizer)
+        if kind not in self._speeds:
+            trainer = Trainer(e)
+            trainer.advance()
+            times = []
+            for call in (trainer.advance, lambda: trainer.objective.gradient(trainer.theta)):
+                call()
+                begun = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - begun)
+            step, gradient = times
+            share = e.batch_size / data.samples(e.dataset)
+            self._speeds[kind] = (max(0.0, step - share * gradient), gradient)
+        return self._speeds[kind]
+
+
+def overhead(run: Trajectory) -> float:
+    """Gradients over all data that a stored run spent per measured step beyond its own minibatches."""
+    e, last = run.experiment, run.table.iloc[-1]
+    own = e.steps * e.batch_size / data.samples(e.dataset)
+    return max(0.0, float(last["gradient_equivalents"]) - own) / (e.steps - e.switch_step)
+
+
+def similar(one: Experiment, other: Experiment) -> bool:
+    """Whether both follow the subspace between rows or both do not, with minibatches or without."""
+    return _traits(one) == _traits(other)
+
+
+def _traits(e: Experiment) -> tuple[bool, bool, bool]:
+    full = e.batch_size == data.samples(e.dataset)
+    return e.projection != "none", e.watch_alignment is not None, full
+
+
+def steps_of(e: RunDescription) -> int:
+    """The number of steps of any kind of run."""
+    return int(getattr(e, "steps", 1))

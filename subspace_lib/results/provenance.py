@@ -1,0 +1,89 @@
+"""How a run was made and how it ended: ``provenance.json``, sealed by a digest of itself."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from subspace_lib.results.files import Corrupted
+from subspace_lib.runs.protocol import RunInProgress
+
+SEAL = "seal"  # the SHA-256 of all else that is in the record
+
+
+def provenance(run: RunInProgress) -> dict[str, Any]:
+    """Commit, versions, machine, threads, wall time and date of a run."""
+    on_gpu = run.experiment.device == "cuda"
+    return {
+        "commit": commit(),
+        "command": Path(sys.argv[0]).name,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "subspace_lib")},
+        },
+        "machine": {
+            "device": run.experiment.device,
+            "processor": torch.cuda.get_device_name() if on_gpu else processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "system": platform.system(),
+        },
+        "wall_seconds": round(run.seconds, 1),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def seal(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with the SHA-256 of all else that is in it, so that no value can change unnoticed."""
+    content = json.dumps(record, sort_keys=True)
+    return record | {SEAL: hashlib.sha256(content.encode()).hexdigest()}
+
+
+def read_sealed(folder: Path) -> dict[str, Any]:
+    """What the folder's provenance.json says, without its seal."""
+    damaged = f"{folder.name}/provenance.json is incomplete or altered."
+    try:
+        record = json.loads((folder / "provenance.json").read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise Corrupted(damaged) from error
+    if not isinstance(record, dict):
+        raise Corrupted(damaged)
+    rest = {name: value for name, value in record.items() if name != SEAL}
+    if seal(rest) != record:
+        raise Corrupted(damaged)
+    return rest
+
+
+def commit() -> str:
+    """The commit of the code, with "+changes" where subspace_lib differs from it."""
+    here = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(("git", *words), cwd=here, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", ".")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def processor() -> str:
+    """The name of the CPU."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

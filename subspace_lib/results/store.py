@@ -1,0 +1,162 @@
+"""Results on disk: one folder a run, found by the hash of its description.
+
+``results/<key>/description.json`` what was run, ``measurements.parquet`` what was measured,
+``provenance.json`` how it was made and ended, with the SHA-256 of the other two and of itself. The last is
+written last: a folder without it, or whose files do not match it, does not count. Unfinished runs keep a
+checkpoint in ``results/.checkpoints`` and go on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from subspace_lib import runs
+from subspace_lib.errors import Told
+from subspace_lib.experiment import RunDescription
+from subspace_lib.results.checkpoint import read_checkpoint, write_checkpoint
+from subspace_lib.results.files import Corrupted, digest, replace
+from subspace_lib.results.provenance import provenance, read_sealed, seal
+from subspace_lib.runs.protocol import RUNNING, RunInProgress
+from subspace_lib.trajectory import Trajectory
+
+CHECKPOINT_SECONDS = 20.0
+FILES = ("description.json", "measurements.parquet")
+Watch = Callable[[RunInProgress], object]
+
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+COMMITTED = REPOSITORY / "results"  # what the book shows
+
+
+def default_roots() -> tuple[Path, ...]:
+    """Folders of results: the first is written to, all are read.
+
+    ``$SUBSPACE_RESULTS`` alone where it is set. Else ``my-results``, which is the reader's own and no part
+    of the repository, in the repository or where you are; and then the results that the repository holds.
+    """
+    if os.environ.get("SUBSPACE_RESULTS"):
+        return (Path(os.environ["SUBSPACE_RESULTS"]),)
+    here = REPOSITORY if (REPOSITORY / "_toc.yml").exists() else Path.cwd()
+    return (here / "my-results", COMMITTED) if COMMITTED.exists() else (here / "my-results",)
+
+
+class MissingRun(Told, LookupError):
+    """A run is not in the store, and was not to be computed."""
+
+
+class Store:
+    """A folder of results, and others that are only read.
+
+    Args:
+        root: the folder; ``default_roots()`` if None.
+    """
+
+    def __init__(self, root: Path | str | None = None):
+        self.roots = default_roots() if root is None else (Path(root),)
+        self.root = self.roots[0]
+        self.checkpoints = self.root / ".checkpoints"
+
+    def folder(self, experiment: RunDescription) -> Path:
+        """Where the experiment's results are, or will be."""
+        folders = [root / experiment.key for root in self.roots]
+        return next((f for f in folders if (f / "provenance.json").exists()), folders[0])
+
+    def holds(self, experiment: RunDescription) -> bool:
+        """Whether there are results of the experiment; they may turn out to be damaged."""
+        return (self.folder(experiment) / "provenance.json").exists()
+
+    def load(self, experiment: RunDescription) -> Trajectory | None:
+        """The stored trajectory, or None where there is none.
+
+        Raises:
+            Corrupted: a file of the folder is missing, incomplete or altered.
+        """
+        return _read(self.folder(experiment), experiment) if self.holds(experiment) else None
+
+    def run(self, experiment: RunDescription, watch: Watch = lambda run: None) -> Trajectory:
+        """The trajectory of the experiment: loaded if stored, else computed, from its last
+        checkpoint on, and stored. ``watch`` is called after every step, for progress.
+
+        A second process that asks for the same run waits for the first.
+        """
+        found = self._load_or_warn(experiment)
+        if found is not None:
+            return found
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.checkpoints / f"{experiment.key}.lock"):
+            found = self._load_or_warn(experiment)
+            return found if found is not None else self._compute(experiment, watch)
+
+    def _load_or_warn(self, experiment: RunDescription) -> Trajectory | None:
+        try:
+            return self.load(experiment)
+        except Corrupted as error:
+            warnings.warn(f"{error} The run is computed anew.", stacklevel=3)
+            return None
+
+    def _compute(self, experiment: RunDescription, watch: Watch) -> Trajectory:
+        path = self.checkpoints / f"{experiment.key}.safetensors"
+        run = runs.start(experiment)
+        if path.exists():
+            try:
+                run.load_state(read_checkpoint(path, experiment))
+            except (Corrupted, KeyError) as error:  # KeyError: it lacks what this version wants
+                reason = (
+                    error if isinstance(error, Corrupted) else f"{path.name} is of another version."
+                )
+                warnings.warn(f"{reason} The run starts from the beginning.", stacklevel=4)
+                run = runs.start(experiment)
+        saved = time.monotonic()
+
+        def pause(run: RunInProgress) -> None:
+            nonlocal saved
+            # A run that has ended is stored as results, not as a checkpoint.
+            if run.status == RUNNING and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                write_checkpoint(path, run)
+                saved = time.monotonic()
+            watch(run)
+
+        run.train(pause)
+        self._write(run)
+        path.unlink(missing_ok=True)
+        return _read(self.root / experiment.key, experiment)
+
+    def _write(self, run: RunInProgress) -> None:
+        folder = self.root / run.experiment.key
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "provenance.json").unlink(missing_ok=True)
+        description = json.dumps(run.experiment.describe(), indent=1, sort_keys=True) + "\n"
+        replace(folder / "description.json", description.encode())
+        table = run.table()
+        narrow = table.select_dtypes("float64").columns.difference(["seconds"])
+        sink = folder / "measurements.parquet.tmp"
+        table.astype(dict.fromkeys(narrow, "float32")).to_parquet(
+            sink, index=False, compression="zstd"
+        )
+        os.replace(sink, folder / "measurements.parquet")
+        digests = {name: digest(folder / name) for name in FILES}
+        outcome = {"status": run.status, "trigger_step": run.trigger_step, "sha256": digests}
+        record = seal({**outcome, **provenance(run)})
+        content = json.dumps(record, indent=1, sort_keys=True) + "\n"
+        replace(folder / "provenance.json", content.encode())
+
+
+def _read(folder: Path, experiment: RunDescription) -> Trajectory:
+    record = read_sealed(folder)
+    digests = record.pop("sha256")
+    status, trigger = record.pop("status"), record.pop("trigger_step")
+    for name in FILES:
+        if not (folder / name).exists() or digest(folder / name) != digests.get(name):
+            raise Corrupted(f"{folder.name}/{name} is missing, incomplete or altered.")
+    if json.loads((folder / "description.json").read_text()) != experiment.describe():
+        raise Corrupted(f"{folder.name}/description.json describes another run.")
+    table = pd.read_parquet(folder / "measurements.parquet")
+    return Trajectory(experiment, table, status, trigger, record)

@@ -1,0 +1,51 @@
+"""Kinds of run, behind one protocol (``runs.protocol``): what is described, and what computes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from subspace_lib.experiment import Experiment, RunDescription
+from subspace_lib.parameters import InvalidParameter
+from subspace_lib.runs.amplification import Amplification, AmplificationRun
+from subspace_lib.runs.pair import Pair, PairRun
+from subspace_lib.runs.protocol import RunInProgress
+from subspace_lib.runs.simulation import RegressionSimulation, SimulationRun, ValleySimulation
+from subspace_lib.runs.survey import Survey, SurveyRun
+from subspace_lib.runs.training import Run
+
+__all__ = ["KINDS", "described", "start"]
+
+# By ``kind``: the description, and the run in progress that it starts.
+KINDS: dict[str, tuple[type[RunDescription], type[RunInProgress]]] = {
+    description.kind: (description, run)
+    for description, run in (
+        (Experiment, Run),
+        (Survey, SurveyRun),
+        (Pair, PairRun),
+        (Amplification, AmplificationRun),
+        (ValleySimulation, SimulationRun),
+        (RegressionSimulation, SimulationRun),
+    )
+}
+
+
+def start(experiment: RunDescription) -> RunInProgress:
+    """The run that the description describes, at its beginning."""
+    return KINDS[experiment.kind][1](experiment)
+
+
+def described(description: dict[str, Any]) -> RunDescription:
+    """What a ``description.json`` describes.
+
+    Raises:
+        InvalidParameter: it names no kind of run, or has other parameters than that kind.
+    """
+    fields = dict(description)
+    for name in ("data_sha256", "numerics"):
+        fields.pop(name, None)
+    kind = fields.pop("kind", None)
+    if kind not in KINDS:
+        raise InvalidParameter(
+            f"kind = {kind!r} is not a kind of run; the kinds are {', '.join(KINDS)}."
+        )
+    return KINDS[kind][0].parse(**fields)

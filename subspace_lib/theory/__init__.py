@@ -1,0 +1,1 @@
+"""Predictions: closed forms, and small problems for which there are some."""

@@ -1,0 +1,178 @@
+"""What a rule with momentum does to one eigendirection of a quadratic with noise: predictions (Q3).
+
+Along an eigenvector of eigenvalue λ the gradient is g = λx, a step uses g + ξ with noise ξ, and
+
+    m ← β m + g + ξ,    x ← x − η (a (g + ξ) + b m).
+
+Heavy ball has (a, b) = (0, 1), Nesterov's momentum (1, β), SGD β = 0. Adam with frozen second moments is
+heavy ball with η (1 − β) in the coordinates θ̃ = √(√v̂ + ε) θ, RMSProp is SGD there; their Hessian is
+√M H √M, with the preconditioner M = diag(1/(√v̂ + ε)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_discrete_lyapunov
+
+from subspace_lib import optimizers
+
+
+@dataclass(frozen=True)
+class LinearRule:
+    """m ← β m + g + ξ, x ← x − η (a (g + ξ) + b m); ``direct`` is a, ``carried`` is b."""
+
+    learning_rate: float
+    beta: float = 0.0
+    direct: float = 0.0
+    carried: float = 1.0
+
+    def matrix(self, value: float) -> np.ndarray:
+        """A (2, 2) with (x, m) ← A (x, m) + b ξ at λ = value."""
+        eta, both = self.learning_rate, self.direct + self.carried
+        return np.array([
+            [1 - eta * both * value, -eta * self.carried * self.beta],
+            [value, self.beta],
+        ])  # fmt: skip
+
+    def kick(self) -> np.ndarray:
+        """b (2,): what a unit of noise adds to (x, m)."""
+        return np.array([-self.learning_rate * (self.direct + self.carried), 1.0])
+
+    @property
+    def edge(self) -> float:
+        """λ above which the rule is unstable: 2 (1 + β)/(η (a + b + aβ)).
+
+        There an eigenvalue of A passes −1. 2 (1 + β)/η for heavy ball, 2/η for SGD.
+        """
+        push = self.direct + self.carried + self.direct * self.beta
+        return 2 * (1 + self.beta) / (self.learning_rate * push)
+
+    @property
+    def slow_rate(self) -> float:
+        """−u/g where the gradient hardly changes: η (a + b/(1 − β)); η/(1 − β) for all with momentum."""
+        return self.learning_rate * (self.direct + self.carried / (1 - self.beta))
+
+
+class NoTheory(ValueError):
+    """What the update rule does to an eigendirection of a quadratic is not among the forms known here."""
+
+
+def linear(rule: optimizers.SGD) -> LinearRule:
+    """The rule as it acts on an eigendirection, for Adam and RMSProp in preconditioned coordinates.
+
+    AdamW is Adam here: what its decay takes off θ in a step, η w of it, is left out.
+
+    Raises:
+        NoTheory: the rule is none of ``FORMS``, such as SAM or Muon.
+    """
+    form = FORMS.get(type(rule))  # a subclass may do otherwise than its parent
+    if form is None:
+        raise NoTheory(
+            f"{type(rule).__name__} has no theory on the quadratic; "
+            f"{', '.join(known.__name__ for known in FORMS)} have one."
+        )
+    return form(rule)
+
+
+FORMS: dict[type[optimizers.SGD], Callable[[Any], LinearRule]] = {
+    optimizers.SGD: lambda rule: LinearRule(rule.learning_rate),
+    optimizers.Momentum: lambda rule: LinearRule(rule.learning_rate, rule.beta),
+    optimizers.Nesterov: lambda rule: LinearRule(rule.learning_rate, rule.beta, 1.0, rule.beta),
+    optimizers.RMSProp: lambda rule: LinearRule(rule.learning_rate),
+    optimizers.Adam: lambda rule: LinearRule(rule.learning_rate * (1 - rule.beta), rule.beta),
+    optimizers.AdamW: lambda rule: LinearRule(rule.learning_rate * (1 - rule.beta), rule.beta),
+}
+
+
+def damping(rule: LinearRule, value: float) -> float:
+    """−ln |z| a step, z the larger eigenvalue of A at λ = value: how fast a deviation dies out.
+
+    About ``slow_rate`` · λ where that is small. Heavy ball swings from ηλ = (1 − √β)² on: −ln √β there,
+    whatever λ. Below 0 beyond the edge.
+    """
+    return float(-np.log(np.abs(np.linalg.eigvals(rule.matrix(value))).max()))
+
+
+def stationary_variance(rule: LinearRule, value: float) -> float:
+    """Var x at λ = value for white noise of variance 1; infinite beyond the rule's edge.
+
+    Solves P = A P Aᵀ + b bᵀ. For heavy ball η (1 + β)/(λ (1 − β)(2 (1 + β) − ηλ)).
+    """
+    if not 0 < value < rule.edge:
+        return np.inf
+    return rule.learning_rate**2 * float(_stationary(rule, value)[1][0, 0])
+
+
+def stationary_rate(rule: LinearRule, value: float) -> float:
+    """−E[u g]/E[g²] of pure fluctuation at λ = value, whatever the noise: the rule only damps it.
+
+    As E x² stays, 2 E[xu] = −E[u²], so the rate is E[u²]/(2λ E[x²]). For heavy ball it is η/(1 + β) at
+    every λ, against η/(1 − β) for a gradient that persists. NaN beyond the rule's edge.
+    """
+    if not 0 < value < rule.edge:
+        return np.nan
+    a, covariance = _stationary(rule, value)
+    step = a[0] - np.array([1.0, 0.0])  # u = step · (x, ηm) + noise
+    return float(-(step @ covariance[:, 0]) / (value * covariance[0, 0]))
+
+
+def _stationary(rule: LinearRule, value: float) -> tuple[np.ndarray, np.ndarray]:
+    """A in the coordinates (x, ηm), where its entries are near 1, and the covariance there over η²."""
+    scale = np.array([1.0, rule.learning_rate])
+    a, kick = rule.matrix(value) * np.outer(scale, 1 / scale), rule.kick() * scale
+    return a, solve_discrete_lyapunov(a, np.outer(kick, kick) / rule.learning_rate**2)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Expected sums over a window of T steps: −Σ u g, Σ g², Σ u², and −(Σu)(Σg), (Σg)²."""
+
+    product: float
+    square: float
+    update_square: float
+    displacement: float
+    gradient_square: float
+
+
+def window(rule: LinearRule, value: float, noise: np.ndarray, x: float, m: float) -> Sums:
+    """Expected sums over a window that starts at (x, m), for noise of covariance (T, T).
+
+    Exact for the quadratic: the mean path from (x, m), and the covariance of the linear response.
+    """
+    count = len(noise)
+    a, response = rule.matrix(value), np.empty(count)
+    mean, pulse, state = np.empty(count + 1), rule.kick(), np.array([x, m])
+    for t in range(count):
+        mean[t], response[t] = state[0], pulse[0]
+        state, pulse = a @ state, a @ pulse
+    mean[count] = state[0]
+    lag = np.subtract.outer(np.arange(count + 1), np.arange(count)) - 1
+    positions = np.where(lag >= 0, response[lag], 0.0)  # x_t = mean_t + Σ_j positions_tj ξ_j
+    g, gradients = value * mean[:-1], value * positions[:-1]
+    u, updates = np.diff(mean), np.diff(positions, axis=0)
+    moved, felt = updates @ noise, gradients @ noise
+    return Sums(
+        -float(u @ g + (moved * gradients).sum()),
+        float(g @ g + (felt * gradients).sum()),
+        float(u @ u + (moved * updates).sum()),
+        -float(u.sum() * g.sum() + (moved.sum(0) @ gradients.sum(0))),
+        float(g.sum() ** 2 + felt.sum(0) @ gradients.sum(0)),
+    )
+
+
+def batch_noise(samples: int, size: int, start: int, count: int) -> np.ndarray:
+    """Covariance (count, count) of minibatch noise from step ``start`` on, in units of a sample's.
+
+    Without replacement: (N − B)/((N − 1) B) on the diagonal, and within an epoch of n batches −1/(n − 1)
+    of that between steps, so that the noise of an epoch adds up to nothing.
+    """
+    variance = (samples - size) / ((samples - 1) * size)
+    per_epoch = -(-samples // size)
+    epoch = np.arange(start, start + count) // per_epoch
+    same = (epoch[:, None] == epoch[None, :]).astype(float)
+    np.fill_diagonal(same, 0)
+    return variance * (np.eye(count) - same / max(1, per_epoch - 1))

@@ -1,0 +1,210 @@
+"""A chapter run again: what was typed wins, what is to be computed is said first, errors are a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from subspace_lib.chapters import registered
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.progress import Progress, duration
+from subspace_lib.chapters.kit.study import Plan
+from subspace_lib.parameters import InvalidParameter
+from subspace_lib.results import store
+from subspace_lib.results.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = registered()
+
+
+def papermills(**given):
+    """The cells of a kernel in which papermill has put parameters."""
+    return ["", "a = 1\n", "# Parameters\n" + "".join(f"{n} = {v!r}\n" for n, v in given.items())]
+
+
+def every_parameter():
+    """Chapter and name of every parameter, those that a profile fills in and the others."""
+    return [
+        pytest.param(chapter, name, id=f"{chapter.name}-{name}")
+        for chapter in CHAPTERS.values()
+        for name in type(chapter.parameters).model_fields
+        if name != "profile"
+    ]
+
+
+@pytest.mark.parametrize(("chapter", "name"), every_parameter())
+def test_a_typed_value_wins_over_the_profile_even_where_it_is_the_default(chapter, name):
+    default = getattr(chapter.parameters, name)
+    names = chapter.parameters.model_dump() | {"profile": "quick", name: default}
+    names["In"] = papermills(profile="quick", **{name: default})
+    found = page.parameters(names, chapter)
+    assert getattr(found, name) == default
+    assert name not in found.filled
+    others = {n: v for n, v in type(chapter.parameters).QUICK.items() if n != name}
+    assert set(found.filled) == set(others)
+    for other, value in others.items():
+        assert getattr(found, other) == getattr(type(found).parse(**{other: value}), other)
+
+
+def test_a_value_edited_by_hand_wins_too():
+    chapter = CHAPTERS["02_dom_vs_bulk"]
+    names = chapter.parameters.model_dump() | {"profile": "quick", "steps": 300, "In": []}
+    found = page.parameters(names, chapter)
+    assert found.steps == 300 and found.dataset == "digits"
+
+
+def test_what_the_issue_asks_for_word_by_word():
+    """-p profile quick -p dataset mnist5k -p steps 300 runs MNIST for 300 steps."""
+    chapter = CHAPTERS["02_dom_vs_bulk"]
+    given = {"profile": "quick", "dataset": "mnist5k", "steps": 300}
+    found = page.parameters(
+        chapter.parameters.model_dump() | given | {"In": papermills(**given)}, chapter
+    )
+    assert (found.dataset, found.steps, found.profile) == ("mnist5k", 300, "quick")
+    text = page.in_force(found, []).data
+    assert text.startswith("**A quick run.**")
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    assert "filled in by quick" in lines["switch_step"]
+    assert "filled in by quick" not in lines["dataset"] + lines["steps"] + lines["loss"]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"steps": -5}, "steps = -5 is not allowed: input should be greater than or equal to 1."),
+        (
+            {"lerning_rate": 0.1},
+            "lerning_rate is not a parameter (did you mean learning_rate?); the",
+        ),
+        ({"k": True}, "k = True is not allowed: it is no number and no name."),
+        ({"k": {"a": 1}}, "k = {'a': 1} is not allowed: input should be a valid integer."),
+        ({"seeds": "0;1"}, "seeds = '0;1' is not allowed"),
+    ],
+)
+def test_a_mistake_is_one_sentence_about_what_was_typed(given, sentence):
+    chapter = CHAPTERS["02_dom_vs_bulk"]
+    names = chapter.parameters.model_dump() | given | {"In": papermills(**given)}
+    with pytest.raises(InvalidParameter) as error:
+        page.parameters(names, chapter)
+    assert str(error.value).startswith(sentence)
+    assert error.value._render_traceback_() == [f"InvalidParameter: {error.value}"]
+
+
+@pytest.mark.parametrize("text", ["[0, 2]", "0,2", "(0, 2)", "0 2"])
+def test_lists_are_read_as_the_parameters_cell_writes_them(text):
+    kind = type(CHAPTERS["07_momentum_adam"].parameters)
+    assert kind.parse(seeds=text).seeds == (0, 2)
+    assert kind.parse(others='["nesterov", "adamw"]').others == ("nesterov", "adamw")
+    assert kind.parse(others="['nesterov']").others == ("nesterov",)
+
+
+def test_before_a_run_it_is_said_what_is_missing_and_a_dry_run_stops_there(tmp_path, capsys):
+    chapter, results = CHAPTERS["02_dom_vs_bulk"], Store(tmp_path)
+    kind = type(chapter.parameters)
+    tiny = {
+        "dataset": "digits",
+        "steps": 4,
+        "switch_step": 2,
+        "k": 2,
+        "seeds": (3,),
+        "record_every": 4,
+    }
+    tiny |= {"spectrum_every": None, "switch_alignment": None}
+    with pytest.raises(page.DryRun) as stopped:
+        page.study(chapter, kind.parse(**tiny, dry_run=True), results)
+    says = str(stopped.value)
+    assert says.startswith(
+        "3 runs are not stored: SGD (1), Dom-SGD (1), Bulk-SGD (1); 12 steps, about "
+    )
+    assert says.endswith("dry_run = True: nothing was computed.")
+    assert list(tmp_path.iterdir()) == []
+    page.study(chapter, kind.parse(**tiny), results)
+    assert "3 runs are not stored" in capsys.readouterr().out
+    plan = Plan(results)
+    chapter.study(kind.parse(**tiny), results, compute=plan)
+    assert plan.missing == []
+    page.study(chapter, kind.parse(**tiny, dry_run=True), results)  # nothing is missing: no stop
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", [n for n, c in CHAPTERS.items() if c.judge is not None])
+def test_every_chapter_can_say_what_it_would_compute(name, tmp_path):
+    chapter, plan = CHAPTERS[name], Plan(Store(tmp_path))
+    chapter.study(chapter.parameters, Store(tmp_path), compute=plan)
+    assert plan.missing
+    stored = Plan(Store(ROOT / "results"))
+    chapter.study(chapter.parameters, Store(ROOT / "results"), compute=stored)
+    assert stored.missing == []
+
+
+def test_a_reruns_results_are_the_readers_own(monkeypatch, tmp_path):
+    monkeypatch.delenv("SUBSPACE_RESULTS", raising=False)
+    own, committed = Store().roots
+    assert (own.name, committed) == ("my-results", ROOT / "results")
+    ignored = subprocess.run(["git", "check-ignore", "-q", str(own / "x")], cwd=ROOT)
+    assert ignored.returncode == 0
+    monkeypatch.setenv("SUBSPACE_RESULTS", str(tmp_path))
+    assert Store().roots == (tmp_path,)
+
+
+def test_what_is_stored_in_either_folder_is_loaded_and_written_to_the_first(monkeypatch, tmp_path):
+    first, second = tmp_path / "own", tmp_path / "committed"
+    monkeypatch.setattr(store, "default_roots", lambda: (first, second))
+    chapter = CHAPTERS["02_dom_vs_bulk"]
+    fields = {"dataset": "digits", "steps": 2, "k": 2, "record_every": None, "spectrum_every": None}
+    one, two = (chapter.parameters.experiment(seed, **fields) for seed in (0, 1))
+    Store(second).run(one)
+    assert Store().holds(one) and not Store().holds(two)
+    assert Store().load(one).status == "complete"
+    assert not first.exists()
+    Store().run(two)
+    assert (first / two.key).exists() and not (second / two.key).exists()
+
+
+def test_progress_says_step_rate_and_time_left_in_one_line(monkeypatch, capsys):
+    class Run:
+        step = 0
+
+        class experiment:
+            steps = 1000
+
+    now = iter([0.0, 0.0, 61.0, 62.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    progress, run = Progress("SGD, seed 0"), Run()
+    progress(run)
+    run.step = 250
+    progress(run)
+    progress.close("complete")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "SGD, seed 0: step 250 of 1,000, 4.1 steps a second, 3 min left",
+        "SGD, seed 0: complete, 62 s",
+    ]
+    assert [duration(s) for s in (5, 600, 7200)] == ["5 s", "10 min", "2.0 h"]
+
+
+@pytest.mark.parametrize("given", [["-p", "steps", "-5"], ["-p", "lerning_rate", "0.1"]])
+def test_papermill_ends_with_the_sentence_and_no_stack_of_the_library(tmp_path, given):
+    out = tmp_path / "out.ipynb"
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "--no-progress-bar",
+        str(ROOT / "notebooks" / "02_dom_vs_bulk.ipynb"),
+        str(out),
+        *given,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"InvalidParameter: {given[1]} ") and last.endswith(".")
+    errors = [
+        output
+        for cell in nbformat.read(out, 4).cells
+        for output in cell.get("outputs", ())
+        if output.output_type == "error"
+    ]
+    assert [len(error.traceback) for error in errors] == [1]
