@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # The dominant subspace
+# # 01 · The dominant subspace
 #
 # **Claim** ({cite:t}`song2025`, section 2; {cite:t}`gurari2018`; {cite:t}`sagun2017`). The Hessian of the
 # training loss has about as many large eigenvalues as there are classes, and the gradient lies mostly in
@@ -33,6 +33,7 @@
 
 # %% tags=["parameters"]
 dataset = "mnist5k"  # mnist5k, fashion_mnist5k, cifar10_5k, or digits, which needs no download
+preprocessing = "standardized"  # or unit: pixels in 0 … 1
 model = "mlp"  # mlp or cnn
 loss = "mse"  # mse or cross_entropy
 k = 10  # dimension of the dominant subspace
@@ -46,24 +47,24 @@ lags = [1, 10, 100, 1000]  # steps after an anchor at which the subspace is comp
 window = 12  # steps after an anchor whose updates are taken apart
 classes = [2, 3, 5, 10]  # the data cut to so many classes ...
 class_steps = 3000  # ... and trained on for so many steps
-refresh = "adaptive"  # or a number of steps; the paper's is 1
+refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
 profile = "paper"  # or quick: seconds, on digits
+dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib import claims, figures, notebook
-from subspace_lib.studies.alignment import AlignmentParameters, alignment_study
+from subspace_lib.chapters.dominant_subspace import CHAPTER, figures, tables
+from subspace_lib.chapters.kit import page
 
-parameters = notebook.parameters(globals(), AlignmentParameters)
-study = alignment_study(parameters)  # loaded from results/, or computed and kept there
-notebook.in_force(study.parameters, study.plain.values())
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+page.in_force(study.parameters, study.plain.values())
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-notebook.verdict(claims.judge_alignment(study))
+page.verdict(CHAPTER, study)
 
 # %% [markdown]
 # Both quantities are taken at the end of training. The alignment was measured for chapter 02, before this
@@ -93,7 +94,7 @@ figures.gradients(study)
 figures.by_classes(study)
 
 # %%
-notebook.class_gaps(study)
+tables.class_gaps(study)
 
 # %% [markdown]
 # Were it the number of classes alone, the last column would be the first. With five and ten classes it is,
@@ -122,7 +123,7 @@ figures.turning(study)
 figures.changes(study)
 
 # %%
-notebook.loss_changes(study)
+tables.loss_changes(study)
 
 # %% [markdown]
 # The gradient's alignment says that the dominant term of first order is large. The term of second order, the
@@ -142,4 +143,4 @@ notebook.loss_changes(study)
 # ## Where the numbers are from
 
 # %%
-notebook.provenance([*study.plain.values(), *study.surveys.values(), *study.classes.values()])
+page.provenance([*study.plain.values(), *study.surveys.values(), *study.classes.values()])

@@ -14,19 +14,19 @@
 # ---
 
 # %% [markdown]
-# # Dom-SGD and Bulk-SGD
+# # 02 · Dom-SGD and Bulk-SGD
 #
 # **Claim** ({cite:t}`song2025`, section 3). When every update of SGD is projected onto the dominant
 # subspace, the training loss stops falling (C2), although the gradient lies mostly inside it. When
 # every update is projected *out* of it, training goes on as with SGD (C3).
 #
-# **Protocol.** Train with SGD until the {term}`alignment` of the full-batch gradient with the
-# {term}`dominant subspace`, in a moving average (factor 0.9 per step), exceeds `switch_alignment`. From
-# that point go on three times with the same minibatches: with SGD, with Dom-SGD ($u \to P_k u$) and
-# with Bulk-SGD ($u \to (I - P_k) u$), $P_k$ always that of the current point.
+# **Protocol.** Train with SGD until the {term}`alignment` of the full-batch gradient with the {term}`dominant subspace`, in a
+# moving average (factor 0.9 per step), exceeds `switch_alignment`. From that point go on three times with the same minibatches:
+# with SGD, with Dom-SGD ($u \to P_k u$) and with Bulk-SGD ($u \to (I - P_k) u$), $P_k$ always that of the current point.
 
 # %% tags=["parameters"]
 dataset = "mnist5k"  # mnist5k, fashion_mnist5k, cifar10_5k, or digits, which needs no download
+preprocessing = "standardized"  # or unit: pixels in 0 … 1
 model = "mlp"  # mlp or cnn
 loss = "mse"  # mse or cross_entropy
 k = 10  # dimension of the dominant subspace
@@ -36,18 +36,20 @@ steps = 20_000  # in all, the common part included
 switch_alignment = 0.95  # None: switch at switch_step
 switch_step = 3000  # also where to switch when the alignment never gets there
 seeds = [0, 1, 2]  # of initialisation and batch order
-refresh = "adaptive"  # or a number of steps; the paper's is 1
+refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
 profile = "paper"  # or quick: seconds, on digits
+dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib import claims, figures, notebook
-from subspace_lib.studies.switch import SwitchParameters, replication_study, switch_study
+from subspace_lib.chapters.dom_vs_bulk import CHAPTER, tables
+from subspace_lib.chapters.dom_vs_bulk.study import replication_study
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.switch import figures, tables as switch_tables
 
-parameters = notebook.parameters(globals(), SwitchParameters)
-study = switch_study(parameters)  # loaded from results/, or computed and kept there
-notebook.protocol(study)
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+switch_tables.protocol(study)
 
 # %% mystnb={"figure": {"caption": "Training loss (log scale), mean over seeds with their range; dotted: the switches. **What to see:** whether Dom-SGD goes on falling after the switch, and whether Bulk-SGD can be told from SGD.", "name": "fig-loss"}}
 figures.losses(study)
@@ -58,7 +60,7 @@ figures.losses(study)
 # {term}`Progress` compares what the projected run gained after the switch with what SGD gained.
 
 # %%
-notebook.verdict(claims.judge_switch(study))
+page.verdict(CHAPTER, study)
 
 # %% [markdown]
 # ## Where the gradient points
@@ -76,7 +78,7 @@ figures.alignments(study)
 # dominant part, so that ρ says little: what each part achieves shows in the runs above, not here.
 
 # %%
-notebook.descent(study)
+tables.descent(study)
 
 # %% [markdown]
 # ## The spectrum
@@ -103,16 +105,15 @@ figures.test_losses(study)
 # %% [markdown]
 # ## Does Dom-SGD's loss rise?
 #
-# In the one public replication {cite:p}`replication2026` the loss of Dom-SGD on MNIST-5k does not stay
-# flat: it rises over 16,000 steps. Its loss has no ½, so its learning rate is twice ours. At $2\eta$, with
-# the paper's parameters, the certified subspace gives no such rise, and sharpness falls slowly. A basis left
-# as it is for 500 steps gives none either: the subspace turns too little. So neither Dom-SGD itself nor an
-# old basis explains the rise. Not tested here: its solver, which by its code takes 40 Lanczos steps in
-# float32 from a single vector and uses the Ritz vectors without orthonormalization or a bound.
+# In the one public replication {cite:p}`replication2026` the loss of Dom-SGD on MNIST-5k does not stay flat: it rises over
+# 16,000 steps. Its loss has no ½, so its learning rate is twice ours. At $2\eta$, with the paper's parameters, the certified
+# subspace gives no such rise, and sharpness falls slowly. A basis left as it is for 500 steps gives none either: the subspace
+# turns too little. So neither Dom-SGD itself nor an old basis explains the rise. Not tested here: its solver, which by its
+# code takes 40 Lanczos steps in float32 from a single vector and uses the Ritz vectors without orthonormalization or a bound.
 
 # %%
-rise = replication_study(parameters)
-notebook.drift(rise)
+rise = page.study(replication_study, study.parameters)
+tables.drift(rise)
 
 # %% mystnb={"figure": {"caption": "Training loss of Dom-SGD at twice the learning rate, first seed. **What to see:** whether the certified run rises, and whether the stale basis makes a difference.", "name": "fig-rise"}}
 figures.compare(rise, "train_loss", "training loss L(θ)")
@@ -125,14 +126,14 @@ figures.compare(rise, "train_loss", "training loss L(θ)")
 # cores: the minutes are those of a busy machine.
 
 # %%
-notebook.cost(study)
+switch_tables.cost(study)
 
 # %% [markdown]
 # ## What differs from the paper
 #
 # - *Not checked against the paper's own text:* pixels standardised by MNIST's mean and deviation,
 #   PyTorch's default initialisation, the ½ in the loss, alignment as a ratio of norms, the threshold 0.95.
-# - *The subspace* is refreshed when the measured turn asks for it, not at every step. `refresh = 1` is the
+# - *The subspace* is refreshed when the measured turn asks for it, not at every step. `refresh_every = 1` is the
 #   paper's protocol; `make test-slow` compares the two over 500 steps after a switch.
 # - *Minibatches* run through a fresh permutation of the data each epoch, the same for all three runs;
 #   seeds change them and the initialisation. Rows, every 90 steps, fall on all places of an epoch of 100.
@@ -145,4 +146,4 @@ notebook.cost(study)
 # ## Where the numbers are from
 
 # %%
-notebook.provenance([*study.trajectories.values(), *rise.values()])
+page.provenance([*study.trajectories.values(), *rise.values()])

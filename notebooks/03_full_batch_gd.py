@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # Full-batch gradient descent
+# # 03 · Full-batch gradient descent
 #
 # **Claim** ({cite:t}`song2025`, section 4). While the {term}`sharpness` stays below $2/\eta$, it is minibatch
 # noise that makes the gradient lie in the dominant subspace (C4). Take the noise away and the alignment goes;
@@ -34,6 +34,7 @@
 
 # %% tags=["parameters"]
 dataset = "mnist5k"  # mnist5k, fashion_mnist5k, cifar10_5k, or digits, which needs no download
+preprocessing = "standardized"  # or unit: pixels in 0 … 1
 model = "mlp"  # mlp or cnn
 loss = "mse"  # mse or cross_entropy
 k = 10  # dimension of the dominant subspace
@@ -45,18 +46,18 @@ switch_step = 3000  # where all branches leave
 full_steps = 1000  # of GD after the branch, of SGD after GD, and of GD from the initialisation
 seeds = [0, 1, 2]  # of initialisation, batch order and noise
 switch_alignment = 0.95  # watched, as in chapter 02; None is cheaper
-refresh = "adaptive"  # or a number of steps; the paper's is 1
+refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
 profile = "paper"  # or quick: seconds, on digits
+dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib import claims, figures, notebook
-from subspace_lib.studies.batches import BatchParameters, batch_study
+from subspace_lib.chapters.full_batch_gd import CHAPTER, figures, tables
+from subspace_lib.chapters.kit import page
 
-parameters = notebook.parameters(globals(), BatchParameters)
-study = batch_study(parameters)  # loaded from results/, or computed and kept there
-notebook.in_force(study.parameters, [*study.runs.values(), *study.sizes.values()])
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+page.in_force(study.parameters, [*study.runs.values(), *study.sizes.values()])
 
 # %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient. Top: SGD throughout, and SGD changed to full-batch GD at the first dotted line and back at the second. Bottom: GD with Gaussian noise. Mean and range over seeds. **What to see:** how fast the alignment goes without noise and returns with it, and whether isotropic noise of the same size does the same.", "name": "fig-there-and-back"}}
 figures.there_and_back(study)
@@ -65,7 +66,7 @@ figures.there_and_back(study)
 # ## Verdict
 
 # %%
-notebook.verdict(claims.judge_batches(study))
+page.verdict(CHAPTER, study)
 
 # %% [markdown]
 # ## Is it noise, or noise that leans to the sharp directions?
@@ -75,7 +76,7 @@ notebook.verdict(claims.judge_batches(study))
 # proportional to the Hessian would put the share $\sum_{i \le k} \lambda_i / \operatorname{tr} H$ there.
 
 # %%
-notebook.noise_shares(study)
+tables.noise_shares(study)
 
 # %% mystnb={"figure": {"caption": "Variance of single-sample gradients along the 20 leading eigenvectors at the branch point, against the eigenvalue; filled: the first k; dotted: noise proportional to the Hessian, with the measured trace. **What to see:** that the noise grows with the curvature, and how closely it is proportional to it.", "name": "fig-noise"}}
 figures.single_sample_noise(study)
@@ -93,7 +94,7 @@ figures.single_sample_noise(study)
 figures.by_batch_size(study)
 
 # %%
-notebook.batch_sizes(study)
+tables.batch_sizes(study)
 
 # %% [markdown]
 # Why "falling with batch size" fails at the small end: noise fills the bulk too. Once it outweighs the mean
@@ -130,4 +131,4 @@ figures.from_the_start(study)
 # ## Where the numbers are from
 
 # %%
-notebook.provenance([*study.runs.values(), *study.surveys.values(), *study.sizes.values()])
+page.provenance([*study.runs.values(), *study.surveys.values(), *study.sizes.values()])

@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # A valley with noise
+# # 04 · A valley with noise
 #
 # **Claim** ({cite:t}`song2025`, section 4). None of this needs a network. On a quadratic that is steep in few directions,
 # minibatch noise gives the same picture: aligned gradients, Dom-SGD that stands still, Bulk-SGD that learns, an alignment
@@ -38,7 +38,7 @@
 # Bulk-SGD descends but keeps its $x_0$, so its loss levels off at $\kappa x_0^2/2$. Without noise, $c = 0$, SGD is GD.
 # Above $\eta\kappa = 2$ it diverges, and Bulk-SGD does not.
 #
-# ```{toy}
+# ```{valley}
 # ```
 #
 # **Protocol.** SGD to `switch_step`; then SGD, Dom-SGD, Bulk-SGD on the same batches, GD, GD for `full_steps` and SGD
@@ -62,17 +62,17 @@ regression_batch_sizes = [1, 40, 160]  # of further branches
 regression_steps = 2000
 seeds = [0, 1, 2]  # of the noise, and of the regression's data
 profile = "paper"  # or quick: fewer steps and paths
+dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib import claims, figures, notebook
-from subspace_lib.studies.toy import ToyParameters, toy_study
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.valley import CHAPTER, figures, tables
 
-parameters = notebook.parameters(globals(), ToyParameters)
-study = toy_study(parameters)  # loaded from results/, or computed and kept there
-notebook.in_force(study.parameters, study.runs.values())
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+page.in_force(study.parameters, study.runs.values())
 
 # %% mystnb={"figure": {"caption": "A single path of SGD up to the switch (dot), and four ways to go on; thin: level lines of the loss. The axes have different scales. **What to see:** that SGD, GD and Bulk-SGD come equally far along the valley, Dom-SGD not at all, and that Bulk-SGD keeps the height on the wall at which it was switched.", "name": "fig-plane"}}
-figures.valley_plane(study)
+figures.plane(study)
 
 # %% [markdown]
 # ## What noise does to the steep direction
@@ -84,13 +84,13 @@ figures.valley_plane(study)
 # the noise fades along with $y$, and $A$ stays; $s \ne 0$ keeps noise alive, and $A$ grows without bound as $y \to 0$.
 
 # %% mystnb={"figure": {"caption": "What x settles at over \u03b7\u03ba, c and y: the ratio A and the alignment, all seeds. The closed form speaks of mean squares, as a typical gradient does; the mean of \u03c7 is what the criterion judges. **What to see:** the typical gradient on the curves, the mean of \u03c7 below them, because x often crosses the floor, where the gradient points along it; not at \u03b7\u03ba = 1, where a step forgets x.", "name": "fig-settled"}}
-figures.valley_settled(study)
+figures.settled(study)
 
 # %%
-notebook.valley_times(study)
+tables.times(study)
 
 # %% mystnb={"figure": {"caption": "Second moments of SGD, all seeds, and the exact recursion X \u2190 (1 \u2212 \u03b7\u03ba)\u00b2X + \u03b7\u00b2(c\u00b2Y + 2cs E y + s\u00b2), Y \u2190 (1 \u2212 \u03b7)\u00b2Y + \u03b7\u00b2c\u00b2X. **What to see:** two time scales, about 1/\u03b7\u03ba steps for x to settle and 1/\u03b7 for y, which x follows. Towards \u03b7\u03ba = 2, where x settles slowly, it lags behind: the last ratios of the table are above 1.", "name": "fig-moments"}}
-figures.valley_moments(study)
+figures.moments(study)
 
 # %% [markdown]
 # ## Linear regression
@@ -115,20 +115,20 @@ figures.regression_settled(study)
 # Bulk-SGD keeps what noise has put into the dominant directions, and ends there: in the valley at about $A/\kappa$ of
 # the loss at the switch. Progress hardly sees it; on a log scale, many decades down, it is all that is left.
 
-# %% mystnb={"figure": {"caption": "Training loss, mean and range over seeds; dotted: the switch. **What to see:** Dom-SGD level, and where Bulk-SGD, which keeps its share along the dominant directions, leaves SGD.", "name": "fig-toy-loss"}}
-figures.toy_losses(study)
+# %% mystnb={"figure": {"caption": "Training loss, mean and range over seeds; dotted: the switch. **What to see:** Dom-SGD level, and where Bulk-SGD, which keeps its share along the dominant directions, leaves SGD.", "name": "fig-valley-loss"}}
+figures.losses(study)
 
-# %% mystnb={"figure": {"caption": "Alignment of the full gradient: SGD throughout, changed to the full batch at the first dotted line and back at the second; mean and range over seeds; every step for a while after a change, then fewer. **What to see:** that it vanishes at the pace of the least steep dominant direction, and returns faster than it went.", "name": "fig-toy-back"}}
-figures.toy_there_and_back(study)
+# %% mystnb={"figure": {"caption": "Alignment of the full gradient: SGD throughout, changed to the full batch at the first dotted line and back at the second; mean and range over seeds; every step for a while after a change, then fewer. **What to see:** that it vanishes at the pace of the least steep dominant direction, and returns faster than it went.", "name": "fig-valley-back"}}
+figures.there_and_back(study)
 
-# %% mystnb={"figure": {"caption": "Alignment over the last 2% of the steps by batch size: predicted and measured of a typical gradient, and the mean of \u03c7; range over seeds. **What to see:** the fall with batch size, where the closed form puts it.", "name": "fig-toy-batch"}}
-figures.toy_batch_sizes(study)
+# %% mystnb={"figure": {"caption": "Alignment over the last 2% of the steps by batch size: predicted and measured of a typical gradient, and the mean of \u03c7; range over seeds. **What to see:** the fall with batch size, where the closed form puts it.", "name": "fig-valley-batch"}}
+figures.batch_sizes(study)
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-notebook.verdict(claims.judge_toy(study))
+page.verdict(CHAPTER, study)
 
 # %% [markdown]
 # ## What differs from the paper
@@ -141,9 +141,9 @@ notebook.verdict(claims.judge_toy(study))
 # ## Rerun
 #
 # `papermill notebooks/04_valley.ipynb mine.ipynb -p cross 3 -p seeds 0`, and likewise for any parameter of the first
-# code cell, or of `ToyParameters`; `-p profile quick` takes seconds.
+# code cell, or of `ValleyParameters`; `-p profile quick` takes seconds.
 #
 # ## Where the numbers are from
 
 # %%
-notebook.provenance(study.runs.values())
+page.provenance(study.runs.values())

@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # The edge of stability
+# # 05 · The edge of stability
 #
 # **Claim** ({cite:t}`song2025`, section 5.1). Full-batch gradient descent sharpens until $\lambda_1$ hovers at
 # $2/\eta$, the {term}`edge of stability` {cite:p}`cohen2021`. There is no noise here, yet the gradient lies almost
@@ -29,6 +29,7 @@
 
 # %% tags=["parameters"]
 dataset = "mnist5k"  # mnist5k, fashion_mnist5k, cifar10_5k, or digits, which needs no download
+preprocessing = "standardized"  # or unit: pixels in 0 … 1
 model = "mlp"  # mlp or cnn
 loss = "mse"  # mse or cross_entropy
 k = 10  # dimension of the dominant subspace
@@ -39,27 +40,28 @@ switch_step = 400
 learning_rates = [0.02, 0.05, 0.12, 0.2]  # of further runs of GD, first seed
 window = 100  # steps after the switch that are recorded one by one, first seed
 seeds = [0, 1, 2]  # of initialisation
-refresh = "adaptive"  # or a number of steps; the paper's is 1
+refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
 profile = "paper"  # or quick: seconds, on digits
+dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib import claims, figures, notebook
-from subspace_lib.studies.edge import EdgeParameters, edge_study
+from subspace_lib.chapters.edge_of_stability import CHAPTER, figures, tables
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.switch import figures as switch_figures, tables as switch_tables
 
-parameters = notebook.parameters(globals(), EdgeParameters)
-study = edge_study(parameters)  # loaded from results/, or computed and kept there
-notebook.protocol(study.switch)
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+switch_tables.protocol(study.switch)
 
 # %% mystnb={"figure": {"caption": "Training loss (log scale), mean over seeds with their range; dotted: the switch. **What to see:** that Dom-GD loses the energy of the bounce in its first steps and then stands still, and that Bulk-GD runs below GD, without its wiggles.", "name": "fig-edge-loss"}}
-figures.losses(study.switch)
+switch_figures.losses(study.switch)
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-notebook.verdict(claims.judge_edge(study))
+page.verdict(CHAPTER, study)
 
 # %% [markdown]
 # Progress counts from the loss at the switch, and at the edge that loss contains the bounce: how much of it
@@ -68,7 +70,7 @@ notebook.verdict(claims.judge_edge(study))
 # criterion, which stays as it was.)
 
 # %%
-notebook.settling(study.switch)
+switch_tables.settling(study.switch)
 
 # %% [markdown]
 # ## Sharpness and alignment
@@ -95,11 +97,11 @@ figures.cycles(study)
 # If GD bounces between the walls while it drifts along the floor, the mean of its last iterates should lie
 # on the floor, and Bulk-GD should follow it.
 
-# %% mystnb={"figure": {"caption": "GD, the mean of its last 20 iterates, and Bulk-GD, from the switch on, first seed. Top: training loss. Bottom: distances. **What to see:** how much of GD's excess loss averaging removes, and how far its mean and Bulk-GD come apart compared with the way travelled.", "name": "fig-valley"}}
-figures.valley(study)
+# %% mystnb={"figure": {"caption": "GD, the mean of its last 20 iterates, and Bulk-GD, from the switch on, first seed. Top: training loss. Bottom: distances. **What to see:** how much of GD's excess loss averaging removes, and how far its mean and Bulk-GD come apart compared with the way travelled.", "name": "fig-pair"}}
+figures.pair(study)
 
 # %%
-notebook.valley(study.valley)
+tables.pair(study.pair)
 
 # %% [markdown]
 # Averaging takes away the bounce, and with it most of the excess loss, but hardly any of the distance: that lies
@@ -113,16 +115,16 @@ notebook.valley(study.valley)
 figures.rates(study)
 
 # %%
-notebook.rates(study.rates)
+tables.rates(study.rates)
 
 # %% [markdown]
 # ## Is it the right subspace?
 
 # %% mystnb={"figure": {"caption": "Sine of the largest principal angle between the basis and the dominant subspace, at its oldest: measured turn (coloured) and certified bound (grey), all seeds; dotted: the target. GD is followed at recorded rows only. **What to see:** the projected runs against the target: a turn above it is solved anew before the basis is used.", "name": "fig-edge-angle"}}
-figures.angles(study.switch)
+switch_figures.angles(study.switch)
 
 # %%
-notebook.cost(study.switch)
+switch_tables.cost(study.switch)
 
 # %% [markdown]
 # ## What differs from the paper
@@ -138,6 +140,6 @@ notebook.cost(study.switch)
 # ## Where the numbers are from
 
 # %%
-notebook.provenance(
-    [*study.switch.trajectories.values(), study.window, study.valley, *study.rates.values()]
+page.provenance(
+    [*study.switch.trajectories.values(), study.window, study.pair, *study.rates.values()]
 )

@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # Sharpness-aware minimization
+# # 06 · Sharpness-aware minimization
 #
 # **Claim** ({cite:t}`song2025`, section 5.2). With SAM in place of SGD or GD nothing changes: the gradient aligns
 # with the dominant subspace, Dom-SAM fails, Bulk-SAM does as well as SAM, below SAM's edge of stability and
@@ -39,6 +39,7 @@
 
 # %% tags=["parameters"]
 dataset = "mnist5k"  # mnist5k, fashion_mnist5k, cifar10_5k, or digits, which needs no download
+preprocessing = "standardized"  # or unit: pixels in 0 … 1
 model = "mlp"  # mlp or cnn
 loss = "mse"  # mse or cross_entropy
 k = 10  # dimension of the dominant subspace
@@ -56,31 +57,31 @@ edge_target_angle = 0.05
 edge_period = 2  # steps after which the subspace comes back
 edge_seeds = [0, 1, 2]  # of the full-batch runs
 seeds = [0, 1, 2]  # of initialisation and batch order
-refresh = "adaptive"  # or a number of steps; the paper's is 1
+refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 device = "cpu"  # or cuda
 profile = "paper"  # or quick: seconds, on digits
+dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib import claims, figures, notebook
-from subspace_lib.studies.sam import SamParameters, sam_study
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.switch import figures as switch_figures, tables as switch_tables
+from subspace_lib.chapters.sam import CHAPTER, figures
 
-parameters = notebook.parameters(globals(), SamParameters)
-study = sam_study(parameters)  # loaded from results/, or computed and kept there
-everything = [*study.minibatch.trajectories.values(), *study.edge.trajectories.values()]
-everything += study.rhos.values()
-notebook.in_force(study.minibatch.parameters, everything)
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+groups = study.minibatch.trajectories, study.edge.trajectories, study.rhos
+page.in_force(study.minibatch.parameters, [run for group in groups for run in group.values()])
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-notebook.verdict(claims.judge_sam(study))
+page.verdict(CHAPTER, study)
 
 # %% mystnb={"figure": {"caption": "Minibatch SAM: training loss (log scale), mean over seeds with their range; dotted: the switch. **What to see:** whether Dom-SAM stands still, and whether Bulk-SAM can be told from SAM.", "name": "fig-sam-loss"}}
-figures.losses(study.minibatch)
+switch_figures.losses(study.minibatch)
 
 # %% mystnb={"figure": {"caption": "Full-batch SAM at its edge of stability: training loss. **What to see:** the same, without minibatch noise.", "name": "fig-sam-edge-loss"}}
-figures.losses(study.edge)
+switch_figures.losses(study.edge)
 
 # %% [markdown]
 # ## SAM's own stability threshold
@@ -104,13 +105,13 @@ figures.ascents(study)
 figures.rhos(study)
 
 # %% mystnb={"figure": {"caption": "Minibatch runs: sine of the largest principal angle between the basis and the dominant subspace, at its oldest: measured turn (coloured) and certified bound (grey), all seeds; dotted: the target. SAM itself is followed at recorded rows only. **What to see:** the projected runs against the target.", "name": "fig-sam-angle"}}
-figures.angles(study.minibatch)
+switch_figures.angles(study.minibatch)
 
 # %% mystnb={"figure": {"caption": "Full-batch runs: the same. **What to see:** Dom-SAM near its target; where Bulk-SAM stands above it.", "name": "fig-sam-edge-angle"}}
-figures.angles(study.edge)
+switch_figures.angles(study.edge)
 
 # %%
-notebook.cost(study.minibatch)
+switch_tables.cost(study.minibatch)
 
 # %% [markdown]
 # ## What differs from the paper
@@ -128,4 +129,4 @@ notebook.cost(study.minibatch)
 # ## Where the numbers are from
 
 # %%
-notebook.provenance(everything)
+page.provenance(run for group in groups for run in group.values())

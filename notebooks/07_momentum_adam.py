@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # Momentum and Adam
+# # 07 · Momentum and Adam
 #
 # **Claim** ({cite:t}`song2025`, section 6). Momentum and Adam move relatively more in the bulk than SGD does: they
 # amplify the part of the update that learns. Projected, they behave as SGD does: Dom- versions stop learning,
@@ -35,6 +35,7 @@
 
 # %% tags=["parameters"]
 dataset = "mnist5k"  # mnist5k, fashion_mnist5k, cifar10_5k, or digits, which needs no download
+preprocessing = "standardized"  # or unit: pixels in 0 … 1
 model = "mlp"  # mlp or cnn
 loss = "mse"  # mse or cross_entropy
 k = 10  # dimension of the dominant subspace
@@ -47,30 +48,30 @@ switch_step = 3000  # first step of the Dom- and Bulk- versions
 steps = 20_000  # in all
 anchors = [1700, 3000, 6000, 12_000, 19_800]  # first steps of windows
 window = 200  # steps in a window
-directions = 50  # leading eigendirections that are measured one by one
 betas = [0.5, 0.99]  # further β of heavy ball, first seed
-others = ["nesterov", "rmsprop", "adamw"]  # further rules, first seed
-project = "update"  # what Dom- and Bulk- versions project: update, gradient or both
+others = ["nesterov", "rmsprop", "adamw"]  # further rules, first seed; also sam, muon
+projected = "update"  # what Dom- and Bulk- versions project: update, gradient or both
 alternative_steps = 2000  # after the switch, in the other ways; Bulk-Adam goes to the end
 seeds = [0, 1, 2]  # of initialisation and batch order
-refresh = "adaptive"  # or a number of steps; the paper's is 1
+refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.15  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
 profile = "paper"  # or quick: seconds, on digits
+dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib import claims, figures, notebook
-from subspace_lib.studies.momentum import MomentumParameters, momentum_study
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.switch import figures as switch_figures
+from subspace_lib.chapters.momentum_adam import CHAPTER, figures, tables
 
-parameters = notebook.parameters(globals(), MomentumParameters)
-study = momentum_study(parameters)  # loaded from results/, or computed and kept there
-notebook.in_force(study.parameters, study.runs.values())
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+page.in_force(study.parameters, study.runs.values())
 
 # %% [markdown]
 # ## Verdict
 
 # %%
-notebook.verdict(claims.judge_momentum(study))
+page.verdict(CHAPTER, study)
 
 # %% [markdown]
 # ## Effective learning rates
@@ -79,7 +80,7 @@ notebook.verdict(claims.judge_momentum(study))
 figures.ratios(study)
 
 # %%
-notebook.effective_rates(study)
+tables.effective_rates(study)
 
 # %% [markdown]
 # Slope and mean see what a rule does at each step. Where the gradient only fluctuates about a minimum, momentum
@@ -98,16 +99,16 @@ notebook.effective_rates(study)
 # of gradients alone. Bulk-LR/Dom-LR of each, by slope: at first it is the momentum, in the end the preconditioner.
 
 # %%
-notebook.ingredients(study)
+tables.ingredients(study)
 
 # %% [markdown]
 # ## Dom- and Bulk- versions
 
 # %% mystnb={"figure": {"caption": "Heavy ball: training loss (log scale), mean over seeds with their range; dotted: the switch. **What to see:** whether the Dom- version stands still, and whether the Bulk- version can be told from the whole rule.", "name": "fig-momentum-loss"}}
-figures.losses(study.switch("momentum"))
+switch_figures.losses(study.switch("momentum"))
 
 # %% mystnb={"figure": {"caption": "Adam: the same; a run that ends alone, at a cross, has diverged: its loss was above that of the untrained network. **What to see:** Dom-Adam stands still; Bulk-Adam rises at first, then learns, but not to the end.", "name": "fig-adam-loss"}}
-figures.losses(study.switch("adam"))
+switch_figures.losses(study.switch("adam"))
 
 # %% [markdown]
 # ## Project the update, the gradient, or both?
@@ -122,10 +123,10 @@ figures.losses(study.switch("adam"))
 figures.bulk_adam(study)
 
 # %%
-notebook.bulk_adam(study)
+tables.bulk_adam(study)
 
 # %%
-notebook.projections(study)
+tables.projections(study)
 
 # %% [markdown]
 # ## What differs from the paper
@@ -142,4 +143,4 @@ notebook.projections(study)
 # ## Where the numbers are from
 
 # %%
-notebook.provenance(study.runs.values())
+page.provenance(study.runs.values())

@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # What momentum does to one eigendirection
+# # 07b · What momentum does to one eigendirection
 #
 # Why is the bulk amplified? {doc}`07_momentum_adam` measures it; this chapter derives it for a quadratic with noise,
 # one eigendirection at a time, and puts the network's fifty leading eigendirections on the predicted curves.
@@ -68,14 +68,14 @@ window = 200  # steps in a window
 directions = 50  # leading eigendirections
 seeds = [0, 1, 2]  # of initialisation and batch order
 profile = "paper"  # or quick: seconds, on digits
+dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib import figures, notebook
-from subspace_lib.studies.momentum import MomentumParameters, momentum_study
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.momentum_adam import CHAPTER, figures, tables
 
-parameters = notebook.parameters(globals(), MomentumParameters)
-study = momentum_study(parameters)  # the runs of chapter 07, loaded or computed
-notebook.in_force(study.parameters, study.runs.values())
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+page.in_force(study.parameters, study.runs.values())
 
 # %% mystnb={"figure": {"caption": "Theory. Top: how fast a deviation dies out, by \u03b7\u03bb, for SGD and heavy ball. Bottom: the stationary variance, in units of \u03b7\u03c3\u00b2/\u03bb; SGD's is \u00bd for small \u03b7\u03bb. **What to see:** the slow directions at the left, damped faster by 1/(1\u2212\u03b2); the plateau on which momentum damps all steep directions alike; and the variance that it costs.", "name": "fig-transfer"}}
 figures.transfer(study)
@@ -95,7 +95,7 @@ figures.amplified(study)
 figures.amplified_adaptive(study)
 
 # %%
-notebook.predictions(study)
+tables.predictions(study)
 
 # %% [markdown]
 # The table has the median relative error over directions. The last column puts the noise that the batches really
@@ -119,4 +119,4 @@ notebook.predictions(study)
 # ## Where the numbers are from
 
 # %%
-notebook.provenance(run for (_, kind, _), run in study.runs.items() if kind == "window")
+page.provenance(run for (_, kind, _), run in study.runs.items() if kind == "window")

@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # What it costs
+# # 12 · What it costs
 #
 # Every experiment of this book needs the {term}`dominant subspace` along a whole training run. The paper
 # computes it anew at every step. Here a refresh multiplies the vectors of the last step by the Hessian
@@ -37,30 +37,30 @@ after = 500  # SGD steps before the first point
 points = 5  # consecutive points
 device = "cpu"  # or cuda: measured now, not stored
 profile = "paper"  # or quick: seconds, on digits
+dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib import notebook
-from subspace_lib.benchmark import report
+from subspace_lib.chapters.cost import CHAPTER, figures, tables
+from subspace_lib.chapters.cost.study import book_runs, stored
+from subspace_lib.chapters.kit import page
 
-parameters = notebook.parameters(globals(), report.CostParameters)
-found = report.stored()  # written by `make benchmark`
-case = report.comparison(parameters)  # one of the stored cases, or measured now
-report.table(case)
+found = stored()  # written by `make benchmark`
+case = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # a stored case, or measured now
+tables.solvers(case)
 
 # %% mystnb={"figure": {"caption": "Cost against accuracy on the problem above, each solver at its largest true angle; filled: warm start, open: cold, pale: target missed. Dotted: the target's angle. **What to see:** how far to the left of the others the tracker lies, and which solvers stay above the line.", "name": "fig-accuracy"}}
-report.accuracy(case)
+figures.accuracy(case)
 
 # %% [markdown]
 # ## All cases
 #
-# Each peer's cheapest setting that reached the target at every point, over our tracker's at every step.
-# *Near the edge* is η = 0.03, where the subspace turns so far in a step that one pass is not enough:
-# a second pass is, and so is a second power step on a fixed subset of the data. *Small gap* is
-# Fashion-MNIST-5k after 3,000 steps, where the tenth and the eleventh eigenvalue nearly meet, and guard
-# vectors take part. *CNN* is CIFAR10-5k, at one point.
+# Each peer's cheapest setting that reached the target at every point, over our tracker's at every step. *Near the
+# edge* is η = 0.03, where the subspace turns so far in a step that one pass is not enough: a second pass is, and so
+# is a second power step on a fixed subset of the data. *Small gap* is Fashion-MNIST-5k after 3,000 steps, where the
+# tenth and the eleventh eigenvalue nearly meet, and guard vectors take part. *CNN* is CIFAR10-5k, at one point.
 
 # %%
-report.ratios(found)
+tables.ratios(found)
 
 # %% [markdown]
 # These aims were set before the tracker was written. Once two solvers multiply by the same code, their
@@ -70,7 +70,7 @@ report.ratios(found)
 # have, the ratio is the one in brackets. PyHessian brings its own.
 
 # %%
-report.verdict(found)
+tables.verdict(found)
 
 # %% [markdown]
 # ## Which method fails where
@@ -93,10 +93,10 @@ report.verdict(found)
 # one. At random steps it is compared with the exact subspace.
 
 # %%
-report.along_runs(found)
+tables.along_runs(found)
 
 # %% mystnb={"figure": {"caption": "Gradient equivalents per training step over the runs of chapter 02, everything included: minibatches, refreshes, the spectra, and for SGD the full gradient of the watched alignment until the switch. Mean over seeds with their range. **What to see:** how dear the first steps are, while the subspace turns fast, and how cheap the rest.", "name": "fig-over-training"}}
-report.over_training(report.book_runs())
+figures.over_training(book_runs())
 
 # %% [markdown]
 # ## Growth
@@ -104,7 +104,7 @@ report.over_training(report.book_runs())
 # A refresh at every step, of an MLP after 300 steps of SGD, one thing varied at a time.
 
 # %% mystnb={"figure": {"caption": "Seconds of a refresh and of a full-data gradient against k, the number of samples, the width of the hidden layers, and the samples per autograd graph. **What to see:** that a refresh grows with the samples as a gradient does, that the chunk matters little, and what k and width cost.", "name": "fig-growth"}}
-report.growth(found)
+figures.growth(found)
 
 # %% [markdown]
 # ## The floor
@@ -116,18 +116,18 @@ report.growth(found)
 # over the block; a solver cannot take fewer than k products, since it has to look at k vectors.
 
 # %%
-report.per_product(found)
+tables.per_product(found)
 
 # %% [markdown]
 # What is left is how fast the machine multiplies. PyTorch has two libraries for float32 matrices on a CPU;
-# ours takes the second where it is as exact as the first (`subspace_lib.matmul`, which tries it).
+# ours takes the second where it is as exact as the first (`subspace_lib.linalg.matmul`, which tries it).
 # Multiplying all vectors at once, or compiling the product with `torch.compile`, does not pay here.
 
 # %%
-report.ways(found)
+tables.ways(found)
 
 # %%
-report.memory(found)
+tables.memory(found)
 
 # %% [markdown]
 # ## What differs from the paper
@@ -146,4 +146,4 @@ report.memory(found)
 # All but the MNIST case ran two at a time, on two cores.
 
 # %%
-report.where_from(found)
+tables.where_from(found)

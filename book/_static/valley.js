@@ -1,4 +1,4 @@
-/* The valley of subspace_lib/toy.py as an interactive figure; the rules are those of optimizers.py. */
+/* The valley of subspace_lib/theory/valley.py as an interactive figure; the rules are those of optimizers.py. */
 (function () {
   "use strict";
 
@@ -14,7 +14,7 @@
     "SAM": { rule: "sam", part: "none", noisy: true },
   };
 
-  /** A function that returns the next sign, ±1, of the seed: mulberry32, as toy.signs. */
+  /** A function that returns the next sign, ±1, of the seed: mulberry32, as valley.signs. */
   function signSource(seed) {
     let state = seed | 0;
     return () => {
@@ -29,18 +29,18 @@
     return Array.from({ length: count }, signSource(seed));
   }
 
-  function loss(toy, x, y) {
-    return (toy.condition * (x * x) + y * y) / 2;
+  function loss(valley, x, y) {
+    return (valley.condition * (x * x) + y * y) / 2;
   }
 
   /** χ₁ = |κx|/‖∇L‖; NaN at the minimum. */
-  function alignment(toy, x, y) {
-    return Math.abs(toy.condition * x) / Math.hypot(toy.condition * x, y);
+  function alignment(valley, x, y) {
+    return Math.abs(valley.condition * x) / Math.hypot(valley.condition * x, y);
   }
 
   /** Gradient of the sample loss of a sign; sign 0: of L itself. */
-  function gradient(toy, x, y, sign) {
-    return [toy.condition * x + sign * (toy.cross * y + toy.shift), y + sign * toy.cross * x];
+  function gradient(valley, x, y, sign) {
+    return [valley.condition * x + sign * (valley.cross * y + valley.shift), y + sign * valley.cross * x];
   }
 
   function sgd(rate) {
@@ -79,17 +79,17 @@
   }
 
   /** A function that takes one step and returns the new point [x, y]. */
-  function walker(toy, method, rate, start, seed, { beta = 0.9, rho = 0.05 } = {}) {
+  function walker(valley, method, rate, start, seed, { beta = 0.9, rho = 0.05 } = {}) {
     const { rule, part, noisy } = METHODS[method];
     const update = RULES[rule](rate, beta);
     const draw = noisy ? signSource(seed) : () => 0;
     let [x, y] = start;
     return () => {
       const sign = draw();
-      let g = gradient(toy, x, y, sign);
+      let g = gradient(valley, x, y, sign);
       if (rule === "sam") {
         const [dx, dy] = ascent(g, rho);
-        g = gradient(toy, x + dx, y + dy, sign);
+        g = gradient(valley, x + dx, y + dy, sign);
       }
       const [ux, uy] = update(g);
       if (part !== "bulk") x += ux;
@@ -99,15 +99,15 @@
   }
 
   /** Points [x, y] before and after each of the steps. */
-  function path(toy, method, rate, start, steps, seed = 0, options = {}) {
-    const step = walker(toy, method, rate, start, seed, options);
+  function path(valley, method, rate, start, steps, seed = 0, options = {}) {
+    const step = walker(valley, method, rate, start, seed, options);
     return [start, ...Array.from({ length: steps }, step)];
   }
 
   const model = { METHODS, signs, loss, alignment, path };
   if (typeof module !== "undefined") module.exports = model;
   if (typeof window === "undefined") return;
-  window.SubspaceToy = model;
+  window.SubspaceValley = model;
 
   // ---- A run: the walker's points and what is shown of them -----------------------------------------
 
@@ -119,13 +119,13 @@
   /** A run of settings that has taken no step yet; start is [√κ x, y], so that L does not depend on κ. */
   function newRun(settings, start) {
     const condition = settings.condition;
-    const toy = { condition, cross: settings.cross, shift: settings.shift };
+    const valley = { condition, cross: settings.cross, shift: settings.shift };
     const first = [start[0] / Math.sqrt(condition), start[1]];
     const rate = settings.sharp / condition;
-    const step = walker(toy, settings.method, rate, first, settings.seed, { rho: settings.rho });
+    const step = walker(valley, settings.method, rate, first, settings.seed, { rho: settings.rho });
     const series = () => new Float64Array(STEPS + 1);
     const run = {
-      toy, step, method: settings.method, label: label(settings), count: 0, diverged: false,
+      valley, step, method: settings.method, label: label(settings), count: 0, diverged: false,
       x: series(), y: series(), loss: series(), chi: series(), recent: series(), low: Infinity, high: 0,
     };
     record(run, 0, first);
@@ -135,8 +135,8 @@
   function record(run, index, [x, y]) {
     run.x[index] = x;
     run.y[index] = y;
-    run.loss[index] = loss(run.toy, x, y);
-    run.chi[index] = alignment(run.toy, x, y);
+    run.loss[index] = loss(run.valley, x, y);
+    run.chi[index] = alignment(run.valley, x, y);
     run.recent[index] = recentAlignment(run, index);
     run.low = Math.min(run.low, run.loss[index]);
     run.high = Math.max(run.high, run.loss[index]);
@@ -198,7 +198,7 @@
   function surface(name, attributes) {
     const [back, live] = [element("canvas"), element("canvas")];
     for (const canvas of [back, live]) canvas.setAttribute("aria-hidden", "true");
-    const box = element("div", { class: `toy-surface toy-${name}`, ...attributes }, back, live);
+    const box = element("div", { class: `valley-surface valley-${name}`, ...attributes }, back, live);
     return { box, back: back.getContext("2d"), live: live.getContext("2d"), drawn: 0, map: null };
   }
 
@@ -217,7 +217,7 @@
   /** The page's colours of today: read whenever something is drawn anew, for the theme may change. */
   function palette(box) {
     const style = getComputedStyle(box);
-    const ofMethod = (method) => style.getPropertyValue(`--toy-${method.toLowerCase()}`).trim();
+    const ofMethod = (method) => style.getPropertyValue(`--valley-${method.toLowerCase()}`).trim();
     return { ink: style.color, font: `12px ${style.fontFamily}`, ofMethod };
   }
 
@@ -309,10 +309,10 @@
   const VIEW = { y: [-0.3, 1.3], u: 1.5 }; // u = √κ x; in these units the picture is the same for every κ
 
   function drawContours(area, run, colours, kept) {
-    const half = VIEW.u / Math.sqrt(run.toy.condition);
+    const half = VIEW.u / Math.sqrt(run.valley.condition);
     area.map = mapping(area, VIEW.y, [-half, half]);
     clear(area.back, area);
-    ellipses(area, run.toy.condition, colours);
+    ellipses(area, run.valley.condition, colours);
     const tick = Number((half / 1.5).toPrecision(1));
     const stretch = (area.map.scaleY / area.map.scaleX).toPrecision(2);
     axes(area, colours, {
@@ -454,12 +454,12 @@
     });
     input.value = spec.at(spec.first);
     const output = element("output");
-    const node = element("label", { class: "toy-slider" }, element("span", {}, spec.words), output, input);
+    const node = element("label", { class: "valley-slider" }, element("span", {}, spec.words), output, input);
     return { spec, input, output, node };
   }
 
   function button(words) {
-    return element("button", { type: "button", class: "toy-button" }, words);
+    return element("button", { type: "button", class: "valley-button" }, words);
   }
 
   function controls() {
@@ -469,11 +469,11 @@
     const keep = element("input", { type: "checkbox", name: "keep" });
     const [play, step, reset] = [button("Play"), button("Step"), button("Reset")];
     const sliders = SLIDERS.map(slider);
-    const field = (words, input) => element("label", { class: "toy-field" }, words, input);
-    const row = element("div", { class: "toy-row" }, play, step, reset,
+    const field = (words, input) => element("label", { class: "valley-field" }, words, input);
+    const row = element("div", { class: "valley-row" }, play, step, reset,
       field("method ", method), field("seed ", seed),
-      element("label", { class: "toy-field" }, keep, " keep curves"));
-    const panel = element("div", { class: "toy-sliders" }, ...sliders.map((s) => s.node));
+      element("label", { class: "valley-field" }, keep, " keep curves"));
+    const panel = element("div", { class: "valley-sliders" }, ...sliders.map((s) => s.node));
     return { method, seed, keep, play, step, reset, sliders, row, panel };
   }
 
@@ -497,7 +497,7 @@
 
   function newHandle() {
     return element("div", {
-      class: "toy-handle", role: "slider", tabindex: 0, "aria-label": "Starting point",
+      class: "valley-handle", role: "slider", tabindex: 0, "aria-label": "Starting point",
       "aria-roledescription": "two-dimensional slider", "aria-valuemin": VIEW.y[0], "aria-valuemax": VIEW.y[1],
     });
   }
@@ -541,7 +541,7 @@
   /** A list of the numbers as text; returns it with a function that writes them. */
   function numbers() {
     const cells = {};
-    const list = element("div", { class: "toy-numbers" });
+    const list = element("div", { class: "valley-numbers" });
     for (const [name, words] of Object.entries(NUMBERS)) {
       cells[name] = element("output", { "data-number": name, "aria-live": "off" });
       list.append(element("div", {}, element("span", {}, words), cells[name]));
@@ -566,7 +566,7 @@
   }
 
   function legendEntry(run, colours, faint) {
-    const swatch = element("span", { class: "toy-swatch" });
+    const swatch = element("span", { class: "valley-swatch" });
     swatch.style.background = colours.ofMethod(run.method);
     swatch.style.opacity = faint ? FAINT : 1;
     return element("li", {}, swatch, run.label);
@@ -577,15 +577,15 @@
     const plane = surface("plane", { role: "group", "aria-label": "Contour plot of the loss L(x, y)" });
     const charts = Object.fromEntries(Object.entries(CHARTS).map(([name, chart]) =>
       [name, surface("chart", { role: "img", "aria-label": `${chart.title}; over steps` })]));
-    const [handle, dot] = [newHandle(), element("div", { class: "toy-dot" })];
-    const [shown, legend] = [numbers(), element("ul", { class: "toy-legend" })];
-    const status = element("p", { class: "toy-status", role: "status" });
+    const [handle, dot] = [newHandle(), element("div", { class: "valley-dot" })];
+    const [shown, legend] = [numbers(), element("ul", { class: "valley-legend" })];
+    const status = element("p", { class: "valley-status", role: "status" });
     const areas = [plane, charts.loss, charts.chi];
     plane.box.append(dot, handle);
-    const pair = element("div", { class: "toy-charts" }, charts.loss.box, charts.chi.box);
-    box.append(element("div", { class: "toy-app" },
+    const pair = element("div", { class: "valley-charts" }, charts.loss.box, charts.chi.box);
+    box.append(element("div", { class: "valley-app" },
       plane.box, ui.row, status, shown.list, pair, legend, ui.panel));
-    box.classList.add("toy-live");
+    box.classList.add("valley-live");
 
     let settings = readSettings(ui);
     let start = [0.2, 1];
@@ -697,7 +697,7 @@
     say();
   }
 
-  const mountAll = () => document.querySelectorAll(".toy").forEach(mount);
+  const mountAll = () => document.querySelectorAll(".valley").forEach(mount);
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", mountAll);
   else mountAll();
 })();

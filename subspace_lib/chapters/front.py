@@ -1,0 +1,287 @@
+"""The front page, made from verdicts: the answer, a card a claim, the main picture, the links; as HTML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from itertools import groupby
+
+from subspace_lib.chapters import chapter, registered
+from subspace_lib.chapters.kit.switch.figures import losses
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.evidence.criteria import CONFIDENCE, MINIMUM_SEEDS
+from subspace_lib.evidence.verdicts import (
+    INCONCLUSIVE,
+    MISSING,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    WORST_FIRST,
+    Claim,
+    Part,
+    Verdict,
+)
+from subspace_lib.results.files import Corrupted
+from subspace_lib.results.store import MissingRun, Store
+
+Link = Callable[[str], str | None]  # a chapter's name to the address of its page, if it has one
+Setting = tuple[str, str, str]  # model, data set, preprocessing
+
+MAIN = "02_dom_vs_bulk"
+NO_RESULTS = "<code>make results</code> computes what is missing."
+HEADLINES = 2  # parts of a reproduced claim whose numbers stand on its card
+
+
+# What the runs are made with, and the paper's own settings (arXiv 2405.16002, section 3). Of the last two,
+# the preprocessing is not compared: the paper's has no name here yet.
+NAMES = {
+    "mlp": "MLP",
+    "cnn": "CNN",
+    "transformer": "Transformer",
+    "mnist5k": "MNIST-5k",
+    "fashion_mnist5k": "Fashion-MNIST-5k",
+    "cifar10_5k": "CIFAR10-5k",
+    "sst2_1k": "SST2-1k",
+    "standardized": "standardised pixels",
+    "unit": "pixels x/255",
+}
+PAPER_MLP: Setting = ("mlp", "mnist5k", "unit")
+PAPER_OTHERS = (("cnn", "cifar10_5k"), ("transformer", "sst2_1k"))
+ICONS = {
+    REPRODUCED: "M3 8.5 6.5 12 13 4.5",
+    NOT_REPRODUCED: "M4 4 12 12 M12 4 4 12",
+    INCONCLUSIVE: "M2 9.5C4 5 6 5 8 8S12 11 14 6.5",
+    MISSING: "M3 8H13",
+}
+KINDS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, MISSING)
+
+
+def answer(
+    verdicts: Sequence[Verdict], claims: Mapping[str, Claim], settings: Sequence[Setting]
+) -> str:
+    """What was reproduced, what was not and why, what is still missing: an item each."""
+    of = {kind: [v for v in verdicts if v.verdict == kind] for kind in KINDS}
+    if len(of[MISSING]) == len(verdicts):
+        return f'<p class="answer">This book holds no results yet; {NO_RESULTS}</p>'
+    items = []
+    for kind in KINDS[:-1]:
+        if of[kind]:
+            lead = (
+                f"<strong>{_first_up(kind)}, {len(of[kind])} of {len(verdicts)} claims</strong>: "
+            )
+            if kind == REPRODUCED:
+                told = _seen(of[kind], claims)
+            else:
+                told = _items(_decided(v, claims[v.claim]) for v in of[kind])
+            items.append(lead + told)
+    items.append(f"<strong>Still missing</strong>: {still_missing(of[MISSING], settings)}")
+    return _items(items, "answer")
+
+
+def _items(items: Iterable[str], name: str = "reasons") -> str:
+    return f'<ul class="{name}">' + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
+
+
+def _seen(reproduced: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
+    told = []
+    for v in reproduced:
+        seen = claims[v.claim].seen.format(n=_number(v.parts[0]))
+        told.append(f"{seen} ({_anchor(v)})" if seen else _anchor(v))
+    return "; ".join(told) + "."
+
+
+def _decided(v: Verdict, claim: Claim) -> str:
+    deciding = headlines(v)[0]
+    name = f" ({claim.name})" if claim.name else ""
+    others = {part.verdict for part in v.parts if part != deciding}
+    rest = " All else in it is reproduced." if others == {REPRODUCED} else ""
+    return (
+        f"{_anchor(v)}{name}: <em>{escape(deciding.says)}</em> is {_number(deciding)}; "
+        f"{_needed(deciding)} is needed. That is {escape(whose_demand(deciding))}.{rest}"
+    )
+
+
+def _anchor(v: Verdict) -> str:
+    return f'<a href="#claim-{escape(v.claim)}">{escape(v.claim)}</a>'
+
+
+def still_missing(missing: Sequence[Verdict], settings: Sequence[Setting]) -> str:
+    """What the runs were made with, and what of the paper's settings and claims has no run."""
+    lacks = []
+    if PAPER_MLP not in settings:
+        lacks.append("pixels as they are (x/255, by the code that is very probably the paper's)")
+    for model, dataset in PAPER_OTHERS:
+        if (model, dataset) not in [setting[:2] for setting in settings]:
+            lacks.append(f"the {_name(model)} on {_name(dataset)}")
+    have = [f"the {_name(m)} on {_name(d)} with {_name(p)}" for m, d, p in settings]
+    lead = "every network judged here is" if len(have) == 1 else "the networks judged here are"
+    told = [f"{lead} {_list(have)}"] if have else []
+    if lacks:
+        told.append(f"not yet run: {_list(lacks)}")
+    if missing:
+        told.append(f"no results yet for {_list([_anchor(v) for v in missing])}")
+    return "; ".join(told) + "."
+
+
+def settings(verdicts: Iterable[Verdict], store: Store | None = None) -> list[Setting]:
+    """Model, data set and preprocessing of the networks that were judged, from the runs' descriptions."""
+    roots, found = (store or Store()).roots, set()
+    for key in {key for v in verdicts for key in v.results}:
+        paths = [path for root in roots if (path := root / key / "description.json").exists()]
+        described = json.loads(paths[0].read_text(encoding="utf-8")) if paths else {}
+        if "model" in described:
+            found.add((described["model"], described["dataset"], described["preprocessing"]))
+    return sorted(found)
+
+
+def how_to_read() -> str:
+    """How a number becomes a verdict, in one sentence."""
+    return (
+        '<p class="ledger-key"><strong>How to read a verdict.</strong> '
+        f"A part is {badge(REPRODUCED)} when the whole {CONFIDENCE:.0%} interval of its mean over "
+        f"seeds meets the criterion, {badge(NOT_REPRODUCED)} when all of it fails, and "
+        f"{badge(INCONCLUSIVE)} when the interval lies on both sides or there are fewer than "
+        f"{MINIMUM_SEEDS} seeds; a claim gets its worst part's verdict.</p>"
+    )
+
+
+def ledger(
+    verdicts: Sequence[Verdict], claims: Mapping[str, Claim], link: Link = lambda name: None
+) -> str:
+    """A card a claim: sentence, number, verdict, link; who decides; folded, all parts."""
+    where = {claim.id: c.name for c in registered().values() for claim in c.claims}
+    cards = [_card(v, claims[v.claim], where.get(v.claim, ""), link) for v in verdicts]
+    return '<ul class="ledger">' + "".join(cards) + "</ul>"
+
+
+def _card(v: Verdict, claim: Claim, name: str, link: Link) -> str:
+    says = escape(claim.plain or f"{claim.says}.")
+    address, number = link(name), name.partition("_")[0]
+    to = f'<a href="{escape(address)}">Chapter {escape(number)}</a>' if address else ""
+    head = f'<span class="claim-id">{escape(v.claim)}</span>{badge(v.verdict)}{to}'
+    body = f'<p class="claim-head">{head}</p><p class="claim-says">{says}</p>'
+    body += _numbers(v) if v.parts else f"<p>Needed: {escape(v.criterion)}. {NO_RESULTS}</p>"
+    return f'<li class="claim" id="claim-{escape(v.claim)}">{body}{_fold(v)}</li>'
+
+
+def headlines(v: Verdict) -> list[Part]:
+    """The parts that decide; where all are reproduced, the first of those that the paper states."""
+    if v.verdict != REPRODUCED:
+        return [part for part in v.parts if part.verdict == v.verdict]
+    return ([part for part in v.parts if not part.own] or list(v.parts))[:HEADLINES]
+
+
+def _numbers(v: Verdict) -> str:
+    shown = headlines(v)
+    lines = "".join(
+        f"<li>{escape(part.says)}: <strong>{_number(part)}</strong>, needed: {_needed(part)}</li>"
+        for part in shown
+    )
+    text = f'<ul class="claim-numbers">{lines}</ul>'
+    if v.verdict == REPRODUCED:
+        return text
+    decides = "This decides" if len(shown) == 1 else "These decide"
+    whose = "; ".join(whose_demand(part) for part in _once(shown))
+    text += f'<p class="claim-why"><strong>{decides}</strong>: {escape(whose)}.'
+    if v.verdict == INCONCLUSIVE and any(part.interval and not part.note for part in shown):
+        text += " The interval lies on both sides of what is needed."
+    for verdict in WORST_FIRST[1:]:
+        others = [escape(p.says) for p in v.parts if p.verdict == verdict != v.verdict]
+        text += f" {_first_up(verdict)}: {'; '.join(others)}." if others else ""
+    return text + "</p>"
+
+
+def whose_demand(part: Part) -> str:
+    """Whether a part is the paper's statement or a demand of ours, and what it says."""
+    _, _, why = part.source.partition(": ")
+    if part.own:
+        return f"a demand of ours, not the paper's: that {why}"
+    return f"the paper's statement, that {why}; the bound is our reading"
+
+
+def _once(parts: Iterable[Part]) -> list[Part]:
+    return [next(same) for _, same in groupby(parts, key=lambda part: part.source)]
+
+
+def _fold(v: Verdict) -> str:
+    if not v.parts:
+        return ""
+    count = "1 part" if len(v.parts) == 1 else f"{len(v.parts)} parts"
+    rows = []
+    for part in v.parts:
+        fixed = f", fixed on {escape(part.date)}" if part.date else ""
+        rows.append(
+            f'<li class="part"><p class="part-head"><span>{escape(part.says)}</span>{badge(part.verdict)}'
+            f"</p><p>measured <strong>{_number(part)}</strong>, needed: {_needed(part)}</p>"
+            f'<p class="part-source">{escape(_first_up(whose_demand(part)))}{fixed}</p></li>'
+        )
+    summary = f"<summary>Judged by {count}</summary>"
+    return f'<details>{summary}<ul class="parts">{"".join(rows)}</ul></details>'
+
+
+def badge(verdict: str) -> str:
+    """A verdict as icon, word and colour."""
+    icon = f'<svg viewBox="0 0 16 16" aria-hidden="true"><path d="{ICONS[verdict]}"/></svg>'
+    return f'<span class="verdict {verdict.replace(" ", "-")}">{icon}{verdict}</span>'
+
+
+def main_study(store: Store | None = None) -> SwitchStudy | None:
+    """The study of the main picture, or None where a run of it is missing or damaged."""
+    found = chapter(MAIN)
+    try:
+        return found.study(found.parameters, store or Store(), compute=False)
+    except (MissingRun, Corrupted):
+        return None
+
+
+def main_figure(study: SwitchStudy | None) -> str:
+    """The main picture, in the page's own ink, with what to see in it."""
+    if study is None:
+        return f'<p class="main-figure">The main picture has no runs yet; {NO_RESULTS}</p>'
+    p, (x, dom, bulk) = study.parameters, map(study.name, ("none", "dominant", "bulk"))
+    net, data = (NAMES.get(name, name) for name in (p.model, p.dataset))
+    caption = (
+        f"Training loss of the {net} on {data}: one line for each of {len(p.seeds)} seeds, the first bold. "
+        f"Dots mark the switch, where {x}, {dom} and {bulk} start from the same point. From there on {dom} "
+        f"applies only the part of each update that lies in the dominant subspace, {bulk} only the rest."
+    )
+    picture = losses(study).svg()
+    below = f"<figcaption>{escape(caption)}</figcaption>"
+    return f'<figure class="main-figure">{picture}{below}</figure>'
+
+
+def links(addresses: Mapping[str, str | None]) -> str:
+    """Links by their label; those without an address are left out."""
+    found = [
+        f'<a href="{escape(address)}">{escape(label)}</a>'
+        for label, address in addresses.items()
+        if address
+    ]
+    return f'<p class="book-links">{" · ".join(found)}</p>' if found else ""
+
+
+def _number(part: Part) -> str:
+    """Mean and interval; what is undefined says why."""
+    if part.measured is None:
+        return escape(f"undefined ({part.note})" if part.note else "undefined")
+    mean = f"{part.measured:z.3f}"
+    if part.interval is not None:
+        mean += f" ({part.interval[0]:z.3f} … {part.interval[1]:z.3f})"
+    return mean.replace("-", "−") + (f" ({escape(part.note)})" if part.note else "")
+
+
+def _needed(part: Part) -> str:
+    """The criterion, on one line."""
+    return escape(part.criterion).replace(" ", "&nbsp;")
+
+
+def _name(name: str) -> str:
+    return escape(NAMES.get(name, name))
+
+
+def _list(items: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def _first_up(text: str) -> str:
+    return text[:1].upper() + text[1:]

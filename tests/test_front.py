@@ -1,0 +1,344 @@
+"""The front page: its texts on made-up verdicts, and the page itself, built and in a headless browser."""
+
+import math
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pandas as pd
+import pytest
+import yaml
+from jupyter_book.sphinx import build_sphinx
+from playwright.sync_api import Error, sync_playwright
+
+from subspace_lib import book
+from subspace_lib.chapters import front, ledger
+from subspace_lib.chapters.kit.switch.judge import part_of_pairs
+from subspace_lib.chapters.kit.switch.study import SwitchParameters
+from subspace_lib.evidence import criteria
+from subspace_lib.evidence.criterion import Criterion
+from subspace_lib.evidence.verdicts import Claim, missing, part, verdict
+from subspace_lib.results.store import COMMITTED, Store
+from subspace_lib.trajectory import Trajectory
+
+# of Jupyter Book's own extensions
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+INSTALLED = ("chromium", "chromium-browser", "google-chrome")
+PHONE = {"width": 390, "height": 844}
+THEMES = ("light", "dark")
+PAPERS = Criterion("2026-11-22", "paper: the loss stands still", at_most=0.1)
+OURS = Criterion("2026-11-23", "own: it falls at every step", at_least=0.5)
+CLAIMS = {name: Claim(name, f"{name} is so", "≤ 0.1") for name in ("C2", "C8", "X1")}
+
+
+def judged(name, *parts):
+    return verdict(CLAIMS[name], parts, SwitchParameters(), [])
+
+
+GOOD = part("progress(Dom-SGD)", [0.01, 0.02, 0.03], PAPERS)
+OPEN = part("progress(Dom-GD)", [0.0, 0.1, 0.2], PAPERS)
+BAD = part("smallest <fall>", [-0.1, -0.2, -0.3], OURS)
+NONE = part("progress(Bulk-Adam)", [math.nan] * 3, OURS, "3 of 3 runs of Bulk-Adam diverged")
+
+
+def plain(html):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html).replace("&nbsp;", " ")).strip()
+
+
+def card(*parts):
+    """The card of a claim with these parts: all that is seen at once, and what is folded."""
+    seen, _, folded = front.ledger([judged("X1", *parts)], CLAIMS).partition("<details>")
+    return plain(seen), plain(folded)
+
+
+def test_a_card_says_number_interval_and_verdict():
+    seen, folded = card(GOOD)
+    assert "X1 reproduced X1 is so." in seen
+    assert "progress(Dom-SGD): 0.020 (−0.005 … 0.045) , needed: ≤ 0.1" in seen
+    assert "decide" not in seen
+    assert folded.startswith("Judged by 1 part progress(Dom-SGD) reproduced measured 0.020")
+    assert "fixed on 2026-11-22" in folded and "The paper's statement" in folded.replace(
+        "&#x27;", "'"
+    )
+
+
+def test_a_card_says_which_part_decides_and_whose_demand_it_is():
+    seen, folded = card(GOOD, BAD)
+    assert "not reproduced" in seen and "smallest &lt;fall&gt;: −0.200" in seen
+    assert (
+        "This decides : a demand of ours, not the paper&#x27;s: that it falls at every step."
+        in seen
+    )
+    assert seen.endswith("Reproduced: progress(Dom-SGD).")
+    assert "fixed on 2026-11-23" in folded and "Judged by 2 parts" in folded
+    seen, _ = card(OPEN, GOOD)
+    assert "inconclusive" in seen and "lies on both sides" in seen
+    assert (
+        "the paper&#x27;s statement, that the loss stands still; the bound is our reading" in seen
+    )
+
+
+def test_what_is_undefined_is_explained_where_it_stands():
+    for text in (*card(NONE), card(GOOD, BAD, NONE)[1]):
+        assert "undefined (3 of 3 runs of Bulk-Adam diverged)" in text
+    assert part("x", [math.nan, 1.0, 2.0], PAPERS).note == "undefined in 1 of 3 runs"
+    assert "2 of the 3 seeds" in card(part("x", [0.0, 0.01], PAPERS))[0]
+    assert GOOD.note == ""
+
+
+def test_a_part_of_runs_says_which_of_them_diverged():
+    def run(end, status="complete"):
+        table = pd.DataFrame({"step": [500, 1000], "train_loss": [1.0, end]})
+        return Trajectory(SwitchParameters(steps=1000).experiment(0), table, status, None, {})
+
+    pairs = [(run(0.5), run(0.5, "diverged at step 7")), (run(1.2), run(1.0)), (run(0.5), run(0.5))]
+    found = part_of_pairs("x", pairs, criteria.BULK_RULES, ("Adam", "Bulk-Adam"))
+    assert found.note == (
+        "1 of 3 runs of Bulk-Adam diverged; Adam gained nothing after the switch in 1 of 3 runs"
+    )
+    assert found.own and found.measured is None
+    assert criteria.BULK_RULES.at_least == criteria.BULK_PROGRESS.at_least
+
+
+def test_the_answer_has_every_kind_of_verdict_with_its_reason():
+    rows = [judged("C2", GOOD), judged("C8", GOOD, BAD), judged("X1", OPEN)]
+    text = plain(
+        front.answer(rows, CLAIMS | ledger.claims(), [("mlp", "mnist5k", "standardized")])
+    ).replace("&#x27;", "'")
+    assert "Reproduced, 1 of 3 claims : Dom-SGD made 0.020 (−0.005 … 0.045) of SGD's" in text
+    assert (
+        "Not reproduced, 1 of 3 claims : C8 (momentum and Adam): smallest &lt;fall&gt; is" in text
+    )
+    assert "needed. That is a demand of ours, not the paper's: that it falls at every step." in text
+    assert "All else in it is reproduced." in text
+    assert "Inconclusive, 1 of 3 claims : X1 : progress(Dom-GD) is 0.100 (" in text
+    assert "every network judged here is the MLP on MNIST-5k with standardised pixels" in text
+    assert "x/255" in text and "the CNN on CIFAR10-5k and the Transformer on SST2-1k." in text
+
+
+def test_what_is_still_missing_follows_from_the_runs():
+    every = [("cnn", "cifar10_5k", "unit"), ("mlp", "mnist5k", "unit")]
+    text = plain(front.still_missing([], [*every, ("transformer", "sst2_1k", "unit")]))
+    assert "not yet run" not in text
+    text = plain(front.still_missing([missing(CLAIMS["X1"])], every))
+    assert "not yet run: the Transformer on SST2-1k; no results yet for X1 ." in text
+    assert "the CNN on CIFAR10-5k with pixels x/255 and the MLP" in text
+    stored = front.settings(ledger.verdicts(Store(COMMITTED)), Store(COMMITTED))
+    assert ("mlp", "mnist5k", "standardized") in stored
+
+
+def test_without_results_the_texts_say_so(tmp_path):
+    rows = ledger.verdicts(Store(tmp_path))
+    assert "holds no results yet" in front.answer(rows, ledger.claims(), [])
+    cards = front.ledger(rows, ledger.claims())
+    assert cards.count("make results") == len(rows) and "<details" not in cards
+    assert "has no runs yet" in front.main_figure(front.main_study(Store(tmp_path)))
+
+
+def test_every_claim_of_the_book_has_its_words_and_every_criterion_its_source():
+    assert all(c.name and c.plain and c.seen for c in ledger.claims().values())
+    sources = [c.source for c in vars(criteria).values() if isinstance(c, Criterion)]
+    assert all(re.fullmatch(r"(paper|own): \S.*[^.]", source) for source in sources)
+
+
+def test_a_link_without_an_address_is_left_out():
+    assert front.links({"paper": "https://a.b/?c=1&d", "repository": ""}) == (
+        '<p class="book-links"><a href="https://a.b/?c=1&amp;d">paper</a></p>'
+    )
+    assert front.links({"repository": None}) == ""
+
+
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_chapters_title_begins_with_its_number(chapter):
+    title = re.search(r"^# # (.*)$", chapter.read_text(encoding="utf-8"), re.M)[1]
+    assert title.startswith(f"{chapter.stem.partition('_')[0]} · ")
+
+
+def build(folder, monkeypatch, results):
+    """The book with its front page, glossary and references as they are; a chapter is a title.
+
+    The page of chapter 07 has a table of verdicts, as chapters have.
+    """
+    source, out = folder / "book", folder / "html"
+    shutil.copytree(
+        ROOT / "book", source, ignore=lambda *_: ["notebooks", "_build"], symlinks=False
+    )
+    monkeypatch.setenv("SUBSPACE_RESULTS", str(results))
+    book.judged.cache_clear()
+    (source / "notebooks").mkdir()
+    for chapter in NOTEBOOKS:
+        (title,) = re.findall(r"^# (# .*)$", chapter.read_text(encoding="utf-8"), re.M)[:1]
+        table = ledger.table(book.judged()) if chapter.stem == "07_momentum_adam" else ""
+        page = source / "notebooks" / f"{chapter.stem}.md"
+        page.write_text(f"{title}\n\n{table}\n", encoding="utf-8")
+    code = build_sphinx(
+        source,
+        out,
+        noconfig=True,
+        path_config=source / "_config.yml",
+        confoverrides={"latex_individualpages": False, "nitpicky": True},
+        warningiserror=True,
+        keep_going=True,
+        quiet=True,
+    )
+    book.judged.cache_clear()
+    assert code == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The built pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        return build(tmp_path_factory.mktemp("front"), patch, COMMITTED)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One headless Chromium: the system's, or playwright's own."""
+    found = next((where for name in INSTALLED if (where := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        try:
+            instance = playwright.chromium.launch(executable_path=found)
+        except Error:
+            pytest.skip(
+                "No browser: install Chromium, or run .venv/bin/playwright install chromium."
+            )
+        yield instance
+        instance.close()
+
+
+@pytest.fixture(scope="module")
+def opened(browser, built):
+    """A function that opens a page with a context's options."""
+
+    def open_page(name="index", **options):
+        page = browser.new_context(**options).new_page()
+        page.goto((built / f"{name}.html").as_uri())
+        return page
+
+    return open_page
+
+
+@pytest.fixture(scope="module")
+def desk(opened):
+    return opened(viewport={"width": 1280, "height": 900})
+
+
+def test_the_page_has_a_card_for_every_claim_and_the_picture(desk):
+    names = desk.locator("li.claim .claim-id").all_inner_texts()
+    assert names == list(ledger.claims())
+    assert desk.locator("li.claim .claim-head .verdict svg").count() == len(names)
+    assert desk.locator("figure.main-figure svg[role=img]").get_attribute("aria-label")
+    assert "start from the same point" in desk.locator("figure.main-figure figcaption").inner_text()
+    above = desk.locator(".ledger-key").bounding_box()["y"]
+    assert above < desk.locator("li.claim").first.bounding_box()["y"]
+
+
+def test_every_link_of_the_page_leads_somewhere(desk, built):
+    links = desk.locator("article a[href]").evaluate_all("all => all.map(a => a.href)")
+    chapters = {path.stem for path in NOTEBOOKS}
+    allowed = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]["book_links"]
+    allowed = {address for address in allowed.values() if address}
+    assert allowed <= set(links)
+    for link in links:
+        parts = urlparse(link)
+        if parts.scheme == "https":
+            assert link in allowed or parts.hostname.endswith("readthedocs.io")
+            continue
+        file = Path(unquote(parts.path))
+        assert file.is_file() and file.is_relative_to(built)
+        assert not parts.fragment or f'id="{unquote(parts.fragment)}"' in file.read_text()
+        chapters.discard(file.stem)
+    assert not chapters
+
+
+def test_chapter_numbers_are_in_the_side_bar(desk):
+    shown = desk.locator(".bd-sidebar-primary nav a").all_inner_texts()
+    for chapter in NOTEBOOKS:
+        assert any(text.startswith(f"{chapter.stem.partition('_')[0]} · ") for text in shown)
+
+
+def test_a_fold_opens_by_keyboard_and_without_javascript(desk, opened):
+    fold = desk.locator("#claim-C1 details")
+    assert not fold.locator(".part").first.is_visible()
+    desk.locator("#claim-C1 .claim-head a").focus()
+    desk.keyboard.press("Tab")
+    desk.keyboard.press("Enter")
+    assert fold.locator(".part").first.is_visible()
+    desk.keyboard.press("Space")
+    assert not fold.locator(".part").first.is_visible()
+    still = opened(java_script_enabled=False)
+    still.locator("#claim-C8 summary").click()
+    assert "3 of 3 runs of Bulk-Adam diverged" in still.locator("#claim-C8 .parts").inner_text()
+    assert still.locator("figure.main-figure svg").is_visible()
+
+
+def test_who_decides_is_seen_without_unfolding(desk):
+    for card in desk.locator("li.claim").all():
+        kind = card.locator(".claim-head .verdict").inner_text()
+        assert (card.locator(".claim-why").count() == 1) == (kind != "reproduced")
+        if kind != "reproduced":
+            assert card.locator(".claim-why").is_visible()
+            assert re.search("a demand of ours|the paper's statement", card.inner_text())
+
+
+@pytest.mark.parametrize("name", ["index", "notebooks/07_momentum_adam"])
+def test_on_a_phone_nothing_scrolls_sideways(opened, name):
+    page = opened(name, viewport=PHONE, is_mobile=True, has_touch=True)
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll("article *")].filter((e) =>
+             e.getBoundingClientRect().right > innerWidth + 1 ||
+             (["auto", "scroll"].includes(getComputedStyle(e).overflowX) &&
+              e.scrollWidth > e.clientWidth + 1)).map((e) => e.outerHTML.slice(0, 80))"""
+    )
+    assert wide == []
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert page.locator("article .verdict, table.verdicts").first.is_visible()
+    cells = page.locator("table.verdicts td:visible").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect().width)"
+    )
+    assert all(width > PHONE["width"] / 2 for width in cells) and bool(cells) == (name != "index")
+
+
+CONTRAST = """(selector) => {
+  const channel = (v) => ((v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const ground = (e) => {
+    const colour = numbers(getComputedStyle(e).backgroundColor);
+    return colour.length === 3 || !e.parentElement ? colour : ground(e.parentElement);
+  };
+  return [...document.querySelectorAll(selector)].map((e) => {
+    const pair = [light(numbers(getComputedStyle(e).color)), light(ground(e))].sort((a, b) => b - a);
+    return (pair[0] + 0.05) / (pair[1] + 0.05);
+  });
+}"""
+READ = ".verdict, .claim p, .claim li, .claim a, .claim summary, .answer, .ledger-key, figcaption"
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_words_stand_out_from_their_ground(desk, theme):
+    desk.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+    desk.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+    ratios = desk.evaluate(CONTRAST, READ)
+    assert len(ratios) > 100 and min(ratios) >= 4.5
+    grounds = desk.locator(".claim-head .verdict").evaluate_all(
+        "all => all.map(e => [e.innerText, getComputedStyle(e).backgroundColor])"
+    )
+    assert len({tuple(ground) for ground in grounds}) == len({word for word, _ in grounds})
+    assert all(badge.is_visible() for badge in desk.locator(".verdict").all())
+
+
+def test_without_results_the_page_is_built_and_says_so(tmp_path, monkeypatch):
+    page = (build(tmp_path, monkeypatch, tmp_path / "none") / "index.html").read_text()
+    assert "This book holds no results yet" in page and "has no runs yet" in page
+    assert page.count('class="claim"') == len(ledger.claims())
+    assert '<span class="verdict missing">' in page
