@@ -50,7 +50,7 @@ class_steps = 3000  # ... and trained on for so many steps
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
-profile = "paper"  # or quick: seconds, on digits
+profile = "paper"  # or quick: about a minute, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -138,7 +138,7 @@ tables.loss_changes(study)
 # ## Rerun
 #
 # `papermill notebooks/01_dominant_subspace.ipynb mine.ipynb -p dataset fashion_mnist5k -p seeds 0`, and
-# likewise for any parameter of the first code cell; `-p profile quick` takes seconds, on digits.
+# likewise for any parameter of the first code cell; `-p profile quick` takes about a minute, on digits.
 #
 # ## Where the numbers are from
 

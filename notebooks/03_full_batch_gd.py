@@ -49,7 +49,7 @@ switch_alignment = 0.95  # watched, as in chapter 02; None is cheaper
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
-profile = "paper"  # or quick: seconds, on digits
+profile = "paper"  # or quick: about a minute, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -126,7 +126,7 @@ figures.from_the_start(study)
 # ## Rerun
 #
 # `papermill notebooks/03_full_batch_gd.ipynb mine.ipynb -p learning_rate 0.02 -p seeds 0`, and likewise for
-# any parameter of the first code cell; `-p profile quick` takes seconds, on digits.
+# any parameter of the first code cell; `-p profile quick` takes about a minute, on digits.
 #
 # ## Where the numbers are from
 

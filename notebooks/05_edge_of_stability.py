@@ -43,7 +43,7 @@ seeds = [0, 1, 2]  # of initialisation
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
-profile = "paper"  # or quick: seconds, on digits
+profile = "paper"  # or quick: about a minute, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -135,7 +135,7 @@ switch_tables.cost(study.switch)
 # ## Rerun
 #
 # `papermill notebooks/05_edge_of_stability.ipynb mine.ipynb -p learning_rate 0.05 -p seeds 0`, and likewise
-# for any parameter of the first code cell; `-p profile quick` takes seconds, on digits.
+# for any parameter of the first code cell; `-p profile quick` takes about a minute, on digits.
 #
 # ## Where the numbers are from
 

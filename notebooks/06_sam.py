@@ -59,7 +59,7 @@ edge_seeds = [0, 1, 2]  # of the full-batch runs
 seeds = [0, 1, 2]  # of initialisation and batch order
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 device = "cpu"  # or cuda
-profile = "paper"  # or quick: seconds, on digits
+profile = "paper"  # or quick: about a minute, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -124,7 +124,7 @@ switch_tables.cost(study.minibatch)
 # ## Rerun
 #
 # `papermill notebooks/06_sam.ipynb mine.ipynb -p rho 0.05 -p seeds 0`, and likewise for any parameter of the
-# first code cell; `-p profile quick` takes seconds, on digits.
+# first code cell; `-p profile quick` takes about a minute, on digits.
 #
 # ## Where the numbers are from
 

@@ -56,7 +56,7 @@ seeds = [0, 1, 2]  # of initialisation and batch order
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.15  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
-profile = "paper"  # or quick: seconds, on digits
+profile = "paper"  # or quick: about a minute, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -138,7 +138,7 @@ tables.projections(study)
 # ## Rerun
 #
 # `papermill notebooks/07_momentum_adam.ipynb mine.ipynb -p beta 0.95 -p seeds 0`, and likewise for any parameter
-# of the first code cell; `-p profile quick` takes seconds, on digits.
+# of the first code cell; `-p profile quick` takes about a minute, on digits.
 #
 # ## Where the numbers are from
 

@@ -67,7 +67,7 @@ betas = [0.5, 0.99]  # further β of heavy ball, first seed
 window = 200  # steps in a window
 directions = 50  # leading eigendirections
 seeds = [0, 1, 2]  # of initialisation and batch order
-profile = "paper"  # or quick: seconds, on digits
+profile = "paper"  # or quick: about a minute, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -114,7 +114,7 @@ tables.predictions(study)
 # ## Rerun
 #
 # `papermill notebooks/07b_momentum_theory.ipynb mine.ipynb -p beta 0.8 -p seeds 0`, and likewise for any parameter
-# of {doc}`07_momentum_adam`; `-p profile quick` takes seconds, on digits.
+# of {doc}`07_momentum_adam`; `-p profile quick` takes about a minute, on digits.
 #
 # ## Where the numbers are from
 

@@ -36,7 +36,7 @@ learning_rate = 0.01  # η
 after = 500  # SGD steps before the first point
 points = 5  # consecutive points
 device = "cpu"  # or cuda: measured now, not stored
-profile = "paper"  # or quick: seconds, on digits
+profile = "paper"  # or quick: about a minute, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -139,7 +139,7 @@ tables.memory(found)
 #
 # `make benchmark` measures everything here anew, peers in an environment of their own;
 # `papermill notebooks/12_cost.ipynb mine.ipynb -p after 100 -p points 2` compares the solvers that are
-# installed at another point; `-p profile quick` takes seconds, on digits.
+# installed at another point; `-p profile quick` takes about a minute, on digits.
 #
 # ## Where the numbers are from
 #

@@ -143,11 +143,12 @@ def verdict_rows(verdicts: Iterable[Verdict], claims: Iterable[Claim]) -> list[R
         for i, p in enumerate(v.parts):
             own = "" if len(v.parts) == 1 else f" ({p.verdict})"
             span = "" if p.interval is None else f"{p.interval[0]:z.3f} … {p.interval[1]:z.3f}"
+            unknown = f"undefined: {p.note}" if p.note else "undefined"
             rows.append(
                 {
                     **(head if i == 0 else {}),
                     "judged by": f"{p.says}{own}",
-                    "measured": "undefined" if p.measured is None else f"{p.measured:z.3f}",
+                    "measured": unknown if p.measured is None else f"{p.measured:z.3f}",
                     "95% interval": span,
                     "criterion": p.criterion,
                 }
