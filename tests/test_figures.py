@@ -84,6 +84,7 @@ def test_every_axis_is_named_and_holds_finite_points(drawn):
                 assert np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any()
 
 
+@pytest.mark.slow  # the quick notebook of chapter 06, part of .ci/run, goes the same way
 def test_a_sam_study_from_parameters_to_figures(tmp_path):
     """All of it at the smallest size: SAM, Dom-SAM and Bulk-SAM in both regimes, another ρ, verdict."""
     parameters = SamParameters(
