@@ -18,9 +18,9 @@ K = 10  # the number of classes
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """The first 1,000 images of 8 × 8 pixels, in 0 … 1, and their labels."""
+    """The first 600 images of 8 × 8 pixels, in 0 … 1, and their labels."""
     images, labels = load_digits(return_X_y=True)
-    return torch.tensor(images[:1000], dtype=torch.float32) / 16, torch.tensor(labels[:1000])
+    return torch.tensor(images[:600], dtype=torch.float32) / 16, torch.tensor(labels[:600])
 
 
 def network() -> torch.nn.Module:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import reference
+from conftest import few_digits, reference
 from test_survey import failing
 
 from subspace_lib.chapters.momentum_adam import figures, tables
@@ -273,7 +273,8 @@ SMALL = {
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
-    return momentum_study(MomentumParameters(**SMALL), Store(root)), root
+    with few_digits():
+        yield momentum_study(MomentumParameters(**SMALL), Store(root)), root
 
 
 def test_a_study_from_parameters_to_figures_and_tables(small):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import few_digits
 
 from subspace_lib.chapters import registered
 from subspace_lib.chapters.kit import page
@@ -101,32 +102,35 @@ def test_lists_are_read_as_the_parameters_cell_writes_them(text):
 
 
 def test_before_a_run_it_is_said_what_is_missing_and_a_dry_run_stops_there(tmp_path, capsys):
-    chapter, results = CHAPTERS["02_dom_vs_bulk"], Store(tmp_path)
-    kind = type(chapter.parameters)
-    tiny = {
-        "dataset": "digits",
-        "steps": 4,
-        "switch_step": 2,
-        "k": 2,
-        "seeds": (3,),
-        "record_every": 4,
-    }
-    tiny |= {"spectrum_every": None, "switch_alignment": None}
-    with pytest.raises(page.DryRun) as stopped:
-        page.study(chapter, kind.parse(**tiny, dry_run=True), results)
-    says = str(stopped.value)
-    assert says.startswith(
-        "3 runs are not stored: SGD (1), Dom-SGD (1), Bulk-SGD (1); 12 steps, about "
-    )
-    assert says.endswith("dry_run = True: nothing was computed.")
-    assert list(tmp_path.iterdir()) == []
-    page.study(chapter, kind.parse(**tiny), results)
-    assert "3 runs are not stored" in capsys.readouterr().out
-    plan = Plan(results)
-    chapter.study(kind.parse(**tiny), results, compute=plan)
-    assert plan.missing == []
-    page.study(chapter, kind.parse(**tiny, dry_run=True), results)  # nothing is missing: no stop
-    assert capsys.readouterr().out == ""
+    with few_digits():
+        chapter, results = CHAPTERS["02_dom_vs_bulk"], Store(tmp_path)
+        kind = type(chapter.parameters)
+        tiny = {
+            "dataset": "digits",
+            "steps": 4,
+            "switch_step": 2,
+            "k": 2,
+            "seeds": (3,),
+            "record_every": 4,
+        }
+        tiny |= {"spectrum_every": None, "switch_alignment": None}
+        with pytest.raises(page.DryRun) as stopped:
+            page.study(chapter, kind.parse(**tiny, dry_run=True), results)
+        says = str(stopped.value)
+        assert says.startswith(
+            "3 runs are not stored: SGD (1), Dom-SGD (1), Bulk-SGD (1); 12 steps, about "
+        )
+        assert says.endswith("dry_run = True: nothing was computed.")
+        assert list(tmp_path.iterdir()) == []
+        page.study(chapter, kind.parse(**tiny), results)
+        assert "3 runs are not stored" in capsys.readouterr().out
+        plan = Plan(results)
+        chapter.study(kind.parse(**tiny), results, compute=plan)
+        assert plan.missing == []
+        page.study(
+            chapter, kind.parse(**tiny, dry_run=True), results
+        )  # nothing is missing: no stop
+        assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", [n for n, c in CHAPTERS.items() if c.judge is not None])
