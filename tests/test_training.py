@@ -17,7 +17,7 @@ from subspace_lib.linalg.eigensolver import (
 )
 from subspace_lib.objective import LOSSES
 from subspace_lib.runs.batches import Batches
-from subspace_lib.runs.training import COLUMNS, EMA, Run
+from subspace_lib.runs.training import COLUMNS, Run
 from subspace_lib.subspace import restrict
 from subspace_lib.trajectory import Trajectory
 
@@ -183,28 +183,56 @@ def test_descent_predicts_the_change_of_the_loss(digits):
     assert 0 < run.table()["descent_dominant"][0] < predicted
 
 
-def test_the_watched_average_triggers_where_it_first_exceeds_its_threshold():
-    run, seen = Run(Experiment(**FEW, steps=40, watch_alignment=0.35)), []
+EMA = 0.9  # of the paper's public replication
+WATCHED = {"watch_alignment": 0.999, "watch_from": 0, "switch_from": 0}
 
-    def pause(run):
-        seen.append(run.ema)
 
-    run.train(pause)
-    first = next(i for i, ema in enumerate(seen) if ema > 0.35)
-    assert run.trigger_step == first
-    watched = Run(Experiment(**FEW, steps=3, watch_alignment=0.999))
-    alignments, averages = [], []
+def test_the_watched_average_is_that_of_the_full_gradients_alignments():
+    watched, alignments, averages = Run(Experiment(**FEW, steps=3, **WATCHED)), [], []
+    watched.watch.sharpen(0)
 
     def note(run):
         _, full = run.objective.gradient(before.pop())
         alignments.append(run.subspace.alignment(full))
-        averages.append(run.ema)
+        averages.append(run.watch.average)
         before.append(run.theta)
 
     before = [watched.theta]
     watched.train(note)
     assert averages[0] == pytest.approx(alignments[0])
     assert averages[1] == pytest.approx(EMA * alignments[0] + (1 - EMA) * alignments[1])
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7])
+def test_coarse_watching_finds_the_step_that_watching_everywhere_finds(threshold):
+    """Also where it has gone back, and where it goes on from a checkpoint on its way."""
+    few = FEW | {"record_every": 100}
+    e = Experiment(**few, steps=400, **(WATCHED | {"watch_alignment": threshold, "watch_from": 20}))
+    coarse, states = Run(e), []
+    coarse.train(lambda run: run.step % 70 == 0 and states.append(run.state()))
+    dense, averages = Run(e), {}
+    dense.watch.sharpen(20)
+    dense.train(lambda run: averages.setdefault(run.step - 1, run.watch.average))
+    first = next((step for step in range(20, 400) if averages[step] > threshold), None)
+    assert dense.trigger_step == first
+    assert coarse.trigger_step == first
+    again = Run(e)
+    again.load_state(states[1])
+    again.train()
+    assert again.trigger_step == first
+    columns = list(set(COLUMNS) - {"seconds"})
+    pd.testing.assert_frame_equal(again.table()[columns], coarse.table()[columns])
+
+
+def test_the_switch_comes_not_before_its_first_step_and_at_its_last_in_any_case():
+    def trigger(**changes):
+        run = Run(Experiment(**FEW, steps=60, **(WATCHED | changes)))
+        run.train()
+        return run.trigger_step
+
+    assert trigger(watch_alignment=0.01, switch_from=20) == 20
+    assert trigger(switch_by=30) == 30
+    assert trigger() is None
 
 
 @pytest.mark.parametrize(
@@ -265,6 +293,7 @@ def test_gradient_descent_has_its_learning_rate_in_both_subspaces_and_keeps_the_
 
 
 EDGE = {
+    "preprocessing": "standardized",
     "dataset": "digits",
     "classes": 3,
     "k": 2,
@@ -299,10 +328,10 @@ def bouncing():
     return found
 
 
-def test_where_training_bounces_two_subspaces_need_fewer_refreshes_than_one(bouncing):
+def test_where_training_bounces_two_subspaces_turn_less_and_are_looked_at_less_often(bouncing):
     one, two = bouncing[1][0], bouncing[2][0]
     assert (one.table()["train_loss"] == two.table()["train_loss"]).all()  # only followed
-    assert two.refreshes < 0.7 * one.refreshes
+    assert min(s.interval for s in two.subspaces) > one.subspace.interval
     assert two.table()["turn"].iloc[-1] < one.table()["turn"].iloc[-1]
     assert max(bouncing[2][1]) <= two.experiment.target_angle
 

@@ -469,6 +469,12 @@ def poor_guard(values: Tensor, norms: Tensor, k: int) -> bool:
     return negative or float(norms[k]) > (last - guard) / 2
 
 
+def apart(values: Tensor, k: int) -> bool:
+    """Whether θ_k − θ_{k+1} is more than rounding, by the measure of ``angle_bound``."""
+    rounding = torch.finfo(values.dtype).eps * float(values.abs().max())
+    return float(values[k - 1]) - float(values[k]) > 1000 * rounding
+
+
 def comes(values: Tensor, times: int, tolerance: float) -> bool:
     """Whether one of these values (m,), descending, comes that many times, to tolerance · max |value|."""
     apart = values[: len(values) - times + 1] - values[times - 1 :]

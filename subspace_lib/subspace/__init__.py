@@ -1,7 +1,7 @@
 """The dominant subspace of the loss Hessian: followed, certified, projected on."""
 
 from subspace_lib.subspace.projection import PROJECTIONS, Projector, restrict
-from subspace_lib.subspace.refresh import Refresh
+from subspace_lib.subspace.refresh import Look, Refresh
 from subspace_lib.subspace.schedule import Adaptive, Every, Schedule
 from subspace_lib.subspace.tracker import DominantSubspace
 
@@ -10,6 +10,7 @@ __all__ = [
     "Adaptive",
     "DominantSubspace",
     "Every",
+    "Look",
     "Projector",
     "Refresh",
     "Schedule",

@@ -12,9 +12,7 @@ from subspace_lib.linalg.eigensolver import (
     nearest_orthonormal,
     power_step,
     rayleigh_ritz,
-    rotate_,
     stack,
-    top_eigenpairs,
 )
 from subspace_lib.objective import Hessian
 from subspace_lib.subspace.block import columnwise_copy
@@ -43,6 +41,10 @@ class Multiplied:
         """
         image = multiply(hessian, columns)
         return cls(columns, image, *rayleigh_ritz(columns, image))
+
+    def powerless(self, k: int) -> bool:
+        """Whether θ_k is too small or negative for a power step."""
+        return bool(self.values[k - 1] <= 1e-3 * self.values[0].clamp_min(0))
 
     def curvature(self, probe: Tensor, k: int) -> tuple[float, float]:
         """uᵀHu of a vector u (D,) within the block, and of its part among the first k Ritz vectors."""
@@ -96,23 +98,19 @@ class Correction:
 def advance(
     hessian: Hessian, multiplied: Multiplied, k: int, correction: Correction | None
 ) -> tuple[Tensor, bool]:
-    """The columns for θ, and whether they are known to be near enough without a further pass.
+    """The columns for θ by a power step, and whether they are known to be near enough without a further pass.
 
-    They come by a power step, or where θ_k ≤ 0 forbids that, by solving anew. Where a negative
-    curvature is larger than θ_k, a power step would feed it: there H is shifted by it.
+    θ_k must be positive. Where a negative curvature is larger, a power step would feed it: there H is
+    shifted by it.
 
     Returns:
-        Orthonormal columns (D, m or fewer), mostly in the memory of ``multiplied.image``; with
-        θ_k ≤ 0 they are k + 1 at least. Near enough is what the correction has found so.
+        Orthonormal columns (D, m or fewer), mostly in the memory of ``multiplied.image``. Near enough is
+        what the correction has found so.
 
     Source: ``power_step``; the correction is this project's.
     """
     columns, image = multiplied.columns, multiplied.image
     values, rotation = multiplied.values, multiplied.rotation
-    if values[k - 1] <= 1e-3 * values[0].clamp_min(0):
-        start = rotate_(columnwise_copy(columns), rotation)
-        # The first guard has to converge too, or it could hide an eigenvalue from the next certificate.
-        return top_eigenpairs(hessian, k + 1, start).vectors, False
     unshifted = columnwise_copy(image) if correction else image
     if negative_is_larger(values, k):
         shift = float(-values[-1])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from subspace_lib.linalg.eigensolver import (
     angle_bound,
+    apart,
     poor_guard,
     residual_gram,
     sin_largest_angle,
@@ -27,6 +28,8 @@ class Certificate:
         seen: upper bound on λ_{k+1} when a guard was last multiplied; ∞ where the next refresh should look.
         behind: upper bound on λ_{k+2} when all guards were last multiplied.
         ceiling: what the last certificate took λ_{k+1} to be at most.
+        unresolved: whether θ_k and θ_{k+1} stand apart, but not by as much as the guard's residual: what the
+            last certificate could not show may be there all the same.
 
     Source: Davis and Kahan 1970 (``angle_bound``).
     """
@@ -34,6 +37,7 @@ class Certificate:
     def __init__(self, k: int):
         self.k = k
         self.last, self.seen, self.behind, self.ceiling = 1.0, math.inf, 0.0, math.inf
+        self.unresolved = False
 
     def gap_clear(self, ratio: float) -> bool:
         """Whether λ_{k+1} < ratio · λ_k, as last seen."""
@@ -56,6 +60,7 @@ class Certificate:
         norms = gram.diagonal().clamp_min(0).sqrt()
         self._update_ceiling(values, norms)
         poor = len(values) > k and poor_guard(values, norms, k)
+        self.unresolved = poor and apart(values, k)
         bound = angle_bound(values[:k], gram[:k, :k], self.ceiling)
         if math.isnan(bound):
             self.seen = math.inf

@@ -11,10 +11,13 @@ from subspace_lib.linalg.eigensolver import (
     comes,
     exceeds,
     orthonormalize,
+    rotate_,
     stack,
     top_eigenpairs,
 )
 from subspace_lib.objective import Hessian
+from subspace_lib.subspace.advance import Multiplied
+from subspace_lib.subspace.block import columnwise_copy
 
 TOLERANCE = 1e-3  # residual over λ_1; eigenvalues closer than that can be merged
 
@@ -32,16 +35,40 @@ def cold_start(
         NonFiniteProduct: a product has NaN or inf.
     """
     pairs = _search(hessian, theta, k, guards, generator)
+    return completed(hessian, pairs, k, guards, generator).vectors
+
+
+def solved_anew(
+    hessian: Hessian, multiplied: Multiplied, k: int, guards: int, generator: torch.Generator
+) -> Tensor:
+    """The leading eigenvectors of H, k + 1 at least, from a block where θ_k ≤ 0 forbids a power step.
+
+    The first guard has to converge too, or it could hide an eigenvalue from the next certificate.
+    """
+    start = rotate_(columnwise_copy(multiplied.columns), multiplied.rotation)
+    pairs = top_eigenpairs(hessian, k + 1, start)
+    return completed(hessian, pairs, k, guards, generator, tolerance=1e-4).vectors
+
+
+def completed(
+    hessian: Hessian,
+    pairs: RitzPairs,
+    k: int,
+    guards: int,
+    generator: torch.Generator,
+    tolerance: float = TOLERANCE,
+) -> RitzPairs:
+    """These pairs, or with what they have missed: until nothing outside of them exceeds λ_{k+1}."""
     for _ in range(k if len(pairs.values) > k else 0):
-        missed = _missed(hessian, pairs, k, generator)
-        if missed is None:
+        found = missed(hessian, pairs.vectors, _ceiling(pairs, k), generator)
+        if found is None:
             break
-        start = stack(pairs.vectors, missed)
-        del pairs, missed  # memory
+        start = stack(pairs.vectors, found)
+        del pairs, found  # memory
         pairs = top_eigenpairs(
-            hessian, k + 1, start, tolerance=TOLERANCE, max_basis=start.shape[1] + guards
+            hessian, k + 1, start, tolerance=tolerance, max_basis=start.shape[1] + guards
         )
-    return pairs.vectors
+    return pairs
 
 
 def _search(
@@ -63,18 +90,28 @@ def _search(
     return pairs
 
 
-def _missed(
-    hessian: Hessian, pairs: RitzPairs, k: int, generator: torch.Generator
+def missed(
+    hessian: Hessian, vectors: Tensor, ceiling: float, generator: torch.Generator
 ) -> Tensor | None:
-    """A unit vector (D, 1) outside of these pairs where H exceeds λ_{k+1}; None if Lanczos finds none."""
-    vectors, values = pairs.vectors, pairs.values
-    # No certificate takes less than 0 for λ_{k+1}.
-    ceiling = max(0.0, float(values[k] + pairs.residuals[k]))
-    ceiling += 100 * torch.finfo(values.dtype).eps * float(values.abs().max())
+    """Orthonormal vectors (D, b) outside of a block where H exceeds a ceiling; None if Lanczos finds none.
+
+    Args:
+        vectors: the block (D, m), orthonormal columns.
+        ceiling: what nothing outside should exceed: λ_{k+1} at most, and more than rounding above it.
+
+    Raises:
+        NonFiniteProduct: a product has NaN or inf.
+    """
     start = torch.randn(len(vectors), 1, generator=generator).to(vectors)
     start = orthonormalize(start, vectors)
-    missed = exceeds(Deflated(hessian, vectors), ceiling, start, max_basis=vectors.shape[1])
-    if missed is None:
+    found = exceeds(Deflated(hessian, vectors), ceiling, start, max_basis=vectors.shape[1])
+    if found is None:
         return None
-    missed = orthonormalize(missed, vectors)
-    return missed if missed.shape[1] else None
+    found = orthonormalize(found, vectors)
+    return found if found.shape[1] else None
+
+
+def _ceiling(pairs: RitzPairs, k: int) -> float:
+    """λ_{k+1} at most, as these pairs show it, and some rounding more; no certificate takes less than 0."""
+    rounding = 100 * torch.finfo(pairs.values.dtype).eps * float(pairs.values.abs().max())
+    return max(0.0, float(pairs.values[k] + pairs.residuals[k])) + rounding

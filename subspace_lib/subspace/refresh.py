@@ -8,6 +8,7 @@ from enum import Enum
 
 from torch import Tensor
 
+from subspace_lib.linalg.eigensolver import apart, clearest_cut, sin_largest_angle
 from subspace_lib.objective import Hessian
 from subspace_lib.subspace.advance import negative_is_larger
 from subspace_lib.subspace.block import CLEAR, Kind
@@ -43,6 +44,47 @@ class Refresh:
     curvature: tuple[float, float] | None
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a look at a subset of the data has seen, or a refresh in its place.
+
+    Attributes:
+        step: the training step.
+        turn: sine of the largest angle by which the basis has turned since the last look, as far as seen.
+        angle: that of the basis in use from now on to the exact one, as far as known (``DominantSubspace``).
+        values: Ritz values at θ, descending: estimates, where ``refresh`` is None.
+        refresh: the refresh that the look has called for, or that has taken its place; None for a look alone.
+    """
+
+    step: int
+    turn: float
+    angle: float
+    values: Tensor
+    refresh: Refresh | None
+
+
+def turned(old: Tensor, new: Tensor, values: Tensor, k: int, probe: Tensor | None = None) -> float:
+    """Sine of the largest angle between a basis (D, k) and that in a new block (D, m).
+
+    Where θ_{k+1} comes within ``CLEAR`` of θ_k, vectors near the cut turn among each other, which nothing
+    can follow and little depends on. There it is the angle at the nearest clear cut of the block, and for
+    a probe u how much its projection has changed, ‖(P_new − P_old) u‖/‖u‖, where that is larger; never
+    more than the angle at k.
+    """
+    basis = new[:, :k]
+    plain = sin_largest_angle(old, basis)
+    if len(values) <= k or float(values[k]) < CLEAR * float(values[k - 1]):
+        return plain
+    cut = min(clearest_cut(values, k), new.shape[1])
+    around = (
+        sin_largest_angle(old, new[:, :cut]) if cut >= k else sin_largest_angle(new[:, :cut], old)
+    )
+    if probe is not None:
+        change = basis @ (basis.T @ probe) - old @ (old.T @ probe)
+        around = max(around, float(change.norm() / probe.norm().clamp_min(1e-30)))
+    return min(plain, around)
+
+
 def by_products(hessian: Hessian) -> tuple[float, Tensor]:
     """Loss and gradient (D,) of the full data at θ, which fell out of the products there."""
     loss, gradient = hessian.loss, hessian.gradient
@@ -67,6 +109,7 @@ def judge(
     bound: float,
     target: float,
     settled: bool,
+    unresolved: bool = False,
 ) -> Verdict:
     """What becomes of the first pass.
 
@@ -75,9 +118,12 @@ def judge(
         turn: sine of the angle from the old basis to the new one; bound: certified for the old one, NaN
             where the subspace is not determined; target: what either may be.
         settled: whether the correction has found the new columns near enough.
+        unresolved: whether a missing bound is the fault of residuals, not of the gap.
     """
     if math.isnan(bound):
         if kind is Kind.BARE:  # without a guard λ_{k+1} was but assumed
+            return Verdict.SECOND_PASS
+        if unresolved and turn > target:
             return Verdict.SECOND_PASS
         return Verdict.SEARCH_ANEW if _lost(values, k) else Verdict.ACCEPT
     # Where a negative curvature is larger, columns advance slowly: their turn does not show the error.
@@ -89,5 +135,6 @@ def judge(
 def _lost(values: Tensor, k: int) -> bool:
     """Whether a missing bound is the block's fault, not that of the gap, which looks clear."""
     last = float(values[k - 1])
-    hidden = len(values) == k  # by a block whose watcher has vanished
-    return last > 0 and (hidden or float(values[k]) < CLEAR * last)
+    if len(values) == k:  # hidden by a block whose watcher has vanished
+        return last > 0
+    return last > 0 and float(values[k]) < CLEAR * last and apart(values, k)

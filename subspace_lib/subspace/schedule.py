@@ -17,16 +17,18 @@ class Schedule(ABC):
     Attributes:
         interval: steps from the last refresh to the next as far as is known. It is there for the record (a
             run's ``refresh_interval``); only ``due`` is asked.
+        looks: whether a look at a subset of the data will do at a step that is due, as long as it shows
+            nothing that calls for a refresh.
     """
 
     interval: int = 1
+    looks: bool = False
 
     @abstractmethod
     def due(self, step: int) -> bool:
-        """Whether the basis is refreshed before it is used at this step.
+        """Whether the basis is refreshed, or looked at, before it is used at this step.
 
-        Not asked before the first refresh. A refresh can come although it is not due: where a row is
-        recorded.
+        Not asked before the first refresh. Either can come although it is not due.
         """
 
     # Not abstract: a schedule that depends on the step alone has nothing to note or to remember.
@@ -50,9 +52,9 @@ class Schedule(ABC):
 class Adaptive(Schedule):
     """An interval that follows the measured turn and aims at 0.6 of the target.
 
-    After e steps and a turn by t, the next interval is e · (0.6 target / t)², within e/2 … 2e and
-    1 … longest: the turn grows like the square root of the interval or slower. A refresh before its time
-    can shorten the interval, not lengthen it: that it went well says nothing.
+    At its end comes a look, or where there is nothing to look at, a refresh. After e steps and a turn by t, the next interval is e · (0.6 target / t)², within e/2 … 2e and
+    1 … longest: the turn grows like the square root of the interval or slower. One before its time can
+    shorten the interval, not lengthen it: that it went well says nothing.
 
     Args:
         target: sine of the largest angle that is aimed for, > 0; usually that of the ``DominantSubspace``.
@@ -61,6 +63,8 @@ class Adaptive(Schedule):
     Raises:
         ValueError: target ≤ 0, or longest < 1.
     """
+
+    looks = True
 
     def __init__(self, target: float, longest: int = 100):
         if not target > 0:
@@ -72,7 +76,7 @@ class Adaptive(Schedule):
         self._last_step = -1
 
     def due(self, step: int) -> bool:
-        """Whether ``interval`` steps have passed since the last refresh."""
+        """Whether ``interval`` steps have passed since the last."""
         return step - self._last_step >= self.interval
 
     def note(self, step: int, turn: float, cold: bool) -> None:

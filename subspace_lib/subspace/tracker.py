@@ -18,14 +18,17 @@ from subspace_lib.linalg.eigensolver import (
 from subspace_lib.objective import Hessian, Objective
 from subspace_lib.subspace.advance import Correction, Multiplied, advance
 from subspace_lib.subspace.block import CLEAR, GuardedBlock, Kind, columnwise_copy
+from subspace_lib.subspace.budget import Budget
 from subspace_lib.subspace.certificate import Certificate
-from subspace_lib.subspace.cold_start import cold_start
-from subspace_lib.subspace.refresh import Refresh, Verdict, by_products, judge
+from subspace_lib.subspace.cold_start import cold_start, completed, solved_anew
+from subspace_lib.subspace.drift import Drift, Seen
+from subspace_lib.subspace.refresh import Look, Refresh, Verdict, by_products, judge, turned
 from subspace_lib.subspace.schedule import Schedule, as_schedule
 
 LEAN = 20  # steps after a full refresh within which others may be lean
 WIDE = 0.6  # of λ_k: while λ_{k+1} is below, the watcher may stay away
 BUDGET = 6  # products per column of the block, for a refresh whose certificate fails
+REFRESHED = 1000  # steps within which a refresh comes, whatever the looks in between see
 PREFIX = "schedule."  # of what the schedule remembers, in a state
 
 
@@ -44,14 +47,21 @@ class DominantSubspace:
     ``WIDE`` λ_k, the watcher too takes part only every so many steps; the certificates in between assume
     that λ_{k+1} has risen half way to λ_k since it was last seen.
 
+    Between refreshes come looks (``Drift``): a subset of the data shows how H has changed since the last
+    product over all of them, and the basis moves on by that, at a thirtieth of the price. What the subset
+    does not see of the turn is measured at each refresh. The next one comes when that share of the turn
+    exceeds 0.6 of the target, when the gap seems to close, when something large shows outside of the block,
+    or after ``REFRESHED`` steps. ``angle`` is what is known about the basis in use: the last certificate and
+    the unseen share of the turn since.
+
     What no certificate can show is an eigenvalue above the guards that the block does not hold at all. A
     cold start can merge two that lie closer than its tolerance of 1e-3 λ_1; it looks for the other one by a
     few Lanczos steps outside of the block. Later ones have to be brought in by the probe, and that takes
     steps: one that rises by more than about a twentieth of λ_k a step, or with ``watch=4`` a fiftieth, can
     pass λ_k before it is seen.
 
-    With ``refresh_every="adaptive"`` the interval to the next refresh follows the measured turn: it grows,
-    by at most 2, while the turn stays below 0.6 of the target, and shrinks when it does not.
+    With ``refresh_every="adaptive"`` the interval to the next look follows the measured turn: it grows, by at
+    most 2, while the turn stays below 0.6 of the target, and shrinks when it does not.
     With ``refresh_every=n`` every n-th step is a refresh; the paper's protocol is n = 1.
 
     Args:
@@ -64,12 +74,20 @@ class DominantSubspace:
             step for what lies outside of the block: their Hessian sees only what the first step has moved.
             k more products at that size. Where they say that the first step was enough, a turn beyond
             the target costs no second pass. 0 for none.
+        subset: samples that looks see; None for a twentieth of the data, 50 to 250 of them; 0 for no looks:
+            every one is a refresh. Without looks less memory is needed: two blocks less.
+        allowance: gradient equivalents a step that looks and refreshes may take, the cold start apart;
+            None for no limit. ``angle`` says how exact the basis is at that price.
         watch: steps after which the watcher takes part again, ≥ 1.
         seed: of the cold start's random block.
         refresh: the former name of ``refresh_every``.
 
     Attributes:
-        schedule: says when the next refresh is due; last_step: of the last refresh, −1 before the first.
+        schedule: says when the next look or refresh is due; last_step: of the last refresh, −1 before the
+            first; last_look: of the last look or refresh.
+        angle: sine of the largest angle that the basis had to the exact one at ``last_look``, as far as known:
+            certified at a refresh, with the unseen share of the turn at a look; 1 where the subspace is not
+            determined at k.
 
     Raises:
         ValueError: k + guards ≥ D, watch < 1, or refresh_every is none of the three.
@@ -84,6 +102,8 @@ class DominantSubspace:
         refresh_every: str | int | Schedule = "adaptive",
         target: float = 0.05,
         correction: int = 0,
+        subset: int | None = None,
+        allowance: float | None = None,
         watch: int = 1,
         seed: int = 0,
         refresh: str | int | None = None,
@@ -98,7 +118,11 @@ class DominantSubspace:
         self.objective, self.k, self.guards = objective, k, guards
         self.schedule, self.target = as_schedule(refresh_every, target), target
         self.correction, self.watch = correction, watch
-        self.last_step = -1
+        self.last_step = self.last_look = -1
+        self.angle, self._certified, self._pace = 1.0, 1.0, 0.0
+        self.budget = Budget(math.inf if allowance is None else allowance)
+        self._drift = Drift(_subset(objective) if subset is None else subset)
+        self._start: Tensor | None = None  # the basis right after the last refresh
         self._generator = torch.Generator().manual_seed(seed)
         self._block = GuardedBlock(k, guards, objective.dim)
         self._certificate = Certificate(k)
@@ -134,11 +158,81 @@ class DominantSubspace:
         return float((self.basis.T @ v).norm()) / norm if norm > 0 else math.nan
 
     def due(self, step: int) -> bool:
-        """Whether the basis has to be refreshed before it is used at this step."""
-        return self._block.empty or self.schedule.due(step)
+        """Whether the basis has to be looked at, or refreshed, before it is used at this step."""
+        if self._block.empty:
+            return True
+        return self.schedule.due(step) and (
+            self.budget.may_look(step) if self._drift.known else self.budget.may_refresh(step)
+        )
+
+    def angle_at(self, step: int) -> float:
+        """Sine of the largest angle of the basis in use at this step, as far as known.
+
+        ``angle``, and for the steps since the last look the turn of the interval before it, in proportion.
+        """
+        behind = step - self.last_look
+        return min(1.0, self.angle + self._pace * max(1, behind)) if behind else self.angle
+
+    def look(self, theta: Tensor, step: int, probe: Tensor) -> Look:
+        """Bring the basis to θ by the cheapest means: what a subset shows, or a refresh where that is not enough.
+
+        Args:
+            theta: (D,); step: its number.
+            probe: (D,), a vector that may show an eigenvector missed so far: the minibatch gradient.
+
+        Raises:
+            NonFiniteProduct: the loss has diverged; the message names the step.
+        """
+        if self._block.empty or not (self.schedule.looks and self._drift.known):
+            return self._only_refreshed(self.refresh(theta, step, probe))
+        self._to(theta.device)
+        before = self._work()
+        try:
+            seen = self._drift.look(self.objective, self.objective.hessian(theta), self.k, probe)
+        except NonFiniteProduct as error:
+            raise NonFiniteProduct(f"Step {step}: {error}") from None
+        if seen is None:
+            return self._only_refreshed(self.refresh(theta, step, probe))
+        turn = self._take(seen, step, probe)
+        self.budget.note(self._work() - before, 0.0)
+        fresh = None
+        if self._stale(seen, step) and self.budget.may_refresh(step):
+            turned_by = self._drift.turn
+            fresh = self._refresh_at(theta, step, probe, measure=False, again=True)
+            self._drift.measured(fresh.turn, turned_by)
+            if float(fresh.values[self.k - 1]) > 2 * seen.outside:
+                self._drift.alarm = 1.2 * seen.outside
+        return Look(step, turn, self.angle, seen.values, fresh)
+
+    def _take(self, seen: Seen, step: int, probe: Tensor) -> float:
+        """Go on with the columns that a look has found; returns by how much the basis has turned."""
+        block, old = self._block, self.basis
+        new = seen.columns[:, : block.width]
+        turn = turned(old, new, seen.values, self.k, probe)
+        assert self._start is not None
+        self._drift.turn = turned(self._start, new, seen.values, self.k, probe)
+        block.columns = new
+        block.lay_columnwise()
+        elapsed = max(1, step - self.last_look)
+        self.schedule.note(step, turn, False)
+        self.last_look, self._pace = step, turn / elapsed
+        self.angle = min(1.0, self._certified + self._drift.unseen * self._drift.turn)
+        return turn
+
+    def _stale(self, seen: Seen, step: int) -> bool:
+        """Whether what a look has seen calls for a refresh."""
+        k, values, clear = self.k, seen.values, self._certificate.gap_clear(CLEAR)
+        last = float(values[k - 1])
+        closes = clear and len(values) > k and float(values[k]) > CLEAR * last
+        rises = clear and seen.outside > max(CLEAR * last, self._drift.alarm)
+        far = self._drift.unseen * self._drift.turn > 0.6 * self.target
+        return far or closes or rises or step - self.last_step >= REFRESHED
+
+    def _only_refreshed(self, fresh: Refresh) -> Look:
+        return Look(fresh.step, fresh.turn, self.angle, fresh.values, fresh)
 
     def refresh(self, theta: Tensor, step: int, probe: Tensor, *, measure: bool = False) -> Refresh:
-        """Bring the basis to θ and certify the one used so far.
+        """Bring the basis to θ by products over all data, and certify the one used so far.
 
         Args:
             theta: (D,); step: its number.
@@ -148,11 +242,29 @@ class DominantSubspace:
         Raises:
             NonFiniteProduct: the loss has diverged; the message names the step.
         """
-        self._block.to_(theta.device)
+        self._to(theta.device)
+        return self._refresh_at(theta, step, probe, measure=measure, again=False)
+
+    def _refresh_at(
+        self, theta: Tensor, step: int, probe: Tensor, *, measure: bool, again: bool
+    ) -> Refresh:
+        before, cold = self._work(), self._block.empty
         try:
-            return self._refresh(theta, step, probe, measure)
+            if not torch.isfinite(probe.sum()):
+                raise NonFiniteProduct("The probe has NaN or inf; give a finite vector, or zeros.")
+            seen = self._refresh(theta, step, probe, measure)
         except NonFiniteProduct as error:
             raise NonFiniteProduct(f"Step {step}: {error}") from None
+        if cold:
+            self.budget.begin(step)
+        else:
+            self.budget.note(0.0, self._work() - before)
+        if not again:
+            self._pace = 0.0 if cold else seen.turn / max(1, step - self.last_look)
+            self.schedule.note(step, seen.turn, cold)
+        self.last_step = self.last_look = step
+        self._start = self.basis
+        return seen
 
     def _refresh(self, theta: Tensor, step: int, probe: Tensor, measure: bool) -> Refresh:
         """Multiply, certify, advance; then accept that, certify it by a second pass, or search anew."""
@@ -167,28 +279,32 @@ class DominantSubspace:
         curvature = first.curvature(probe, k) if kind is Kind.FULL else None
         values, old = first.values, first.columns[:, :k]
         width = block.kept(kind, values)
+        self._drift.begin(theta, first)
         moved, settled = self._advance(hessian, first)
         block.replace(moved[:, :width], kind, step)
+        unresolved = self._certificate.unresolved
         del first, moved  # memory
 
-        turn = sin_largest_angle(old, block.columns if math.isnan(bound) else block.basis)
-        verdict = judge(kind, values, k, turn, bound, self.target, settled)
+        turn = turned(old, block.columns, values, k, probe if math.isnan(bound) else None)
+        verdict = judge(kind, values, k, turn, bound, self.target, settled, unresolved)
+        self._certified = self._after(bound)
         if verdict is not Verdict.ACCEPT:
             old = columnwise_copy(old)  # memory: it was part of all that had been multiplied
+            self._drift.forget()
         if verdict is Verdict.SEARCH_ANEW:
             block.begin(old)
             block.begin(self._cold_start(hessian, theta))
             turn = sin_largest_angle(old, block.basis)
         elif verdict is Verdict.SECOND_PASS:
-            certified = self._second_pass(hessian)
+            certified = self._second_pass(hessian, theta)
             turn = sin_largest_angle(old, block.basis)
             del old  # memory
             if not certified:
+                self._drift.forget()
                 self._go_on(hessian)
 
         block.lay_columnwise()
-        self.schedule.note(step, turn, cold)
-        self.last_step = step
+        self.angle = self._certified
         cut = clearest_cut(values[:width], k) if kind is Kind.FULL else k
         products = self.objective.products - before
         loss, gradient = by_products(hessian)
@@ -212,23 +328,39 @@ class DominantSubspace:
 
     def _advance(self, hessian: Hessian, multiplied: Multiplied) -> tuple[Tensor, bool]:
         """The next columns, and whether the correction has found them near enough."""
-        correction = None
+        k, correction = self.k, None
+        if multiplied.powerless(k):
+            return solved_anew(hessian, multiplied, k, self.guards, self._generator), False
         if self.correction:
             correction = Correction(self.correction, self._certificate.ceiling, self.target)
-        return advance(hessian, multiplied, self.k, correction)
+        return advance(hessian, multiplied, k, correction)
 
-    def _second_pass(self, hessian: Hessian) -> bool:
-        """Whether a second pass at the same θ certifies the basis; it moves it on as well."""
-        block = self._block
-        if block.width == self.k:
+    def _second_pass(self, hessian: Hessian, theta: Tensor) -> bool:
+        """Whether a second pass at the same θ is enough: it moves the basis on, and certifies the one before.
+
+        Where no gap can be seen, it is enough if the block as a whole has come to rest.
+        """
+        block, k = self._block, self.k
+        if block.width == k:
             block.take_back()
-        second = Multiplied.by(hessian, block.columns)
+        second, old = Multiplied.by(hessian, block.columns), block.basis
         _, bound = self._certificate.certify(second)
+        self._drift.begin(theta, second)
         block.columns = self._advance(hessian, second)[0]
+        self._certified = self._after(bound)
+        if math.isnan(bound):
+            return turned(old, block.columns, second.values, k) <= self.target
         return bound <= self.target
 
+    def _after(self, bound: float) -> float:
+        """Angle after a pass that has certified this one: a power step shortens what lies outside."""
+        if math.isnan(bound):
+            return 1.0
+        c = self._certificate
+        return bound * max(0.0, min(1.0, c.ceiling / c.last)) if c.last > 0 else bound
+
     def _go_on(self, hessian: Hessian) -> None:
-        """Solve at the same θ until a certificate holds or the budget is spent.
+        """Solve at the same θ until a certificate holds or the budget is spent; then look for what was missed.
 
         If that is interrupted, the next refresh is a cold start.
         """
@@ -241,11 +373,22 @@ class DominantSubspace:
             max_products=BUDGET * width,
             max_basis=3 * width // 2,
         )
-        self._block.columns = pairs.vectors
+        self._certified = self.target if pairs.converged else 1.0
+        self._block.begin(completed(hessian, pairs, self.k, self.guards, self._generator).vectors)
+
+    def _work(self) -> float:
+        """What has been spent so far: gradient equivalents, or products of an operator without gradients."""
+        return float(getattr(self.objective, "gradient_equivalents", self.objective.products))
+
+    def _to(self, device: torch.device) -> None:
+        self._block.to_(device)
+        self._drift.to_(device)
+        if self._start is not None:
+            self._start = self._start.to(device)
 
     def spectrum(self, theta: Tensor, count: int, start: Tensor | None = None) -> RitzPairs:
         """The top ``count`` eigenpairs of H(θ), residuals ≤ 1e-2 λ_1; ``start`` warms it up."""
-        self._block.to_(theta.device)
+        self._to(theta.device)
         start = self._block.columns if start is None else start
         missing = count - start.shape[1]
         if missing > 0:
@@ -259,8 +402,12 @@ class DominantSubspace:
             return {}
         return {
             **self._block.state(),
+            **self._drift.state(),
             **{f"{PREFIX}{name}": value for name, value in self.schedule.state().items()},
-            "last_step": torch.tensor([self.last_step]),
+            "last_step": torch.tensor([self.last_step, self.last_look]),
+            "angles": torch.tensor([self.angle, self._pace, self._certified], dtype=torch.float64),
+            "start": torch.empty(0, 0) if self._start is None else self._start.T.clone(),
+            "budget": self.budget.state(),
             "ceilings": self._certificate.state(),
             "generator": self._generator.get_state(),
         }
@@ -273,6 +420,17 @@ class DominantSubspace:
             {n.removeprefix(PREFIX): v for n, v in state.items() if n.startswith(PREFIX)}
         )
         self._block.load_state(state)
-        (self.last_step,) = state["last_step"].tolist()
+        self._drift.load_state(state)
+        self.last_step, self.last_look = state["last_step"].tolist()
+        self.angle, self._pace, self._certified = state["angles"].tolist()
+        self._start = state["start"].T if len(state["start"]) else None
+        self.budget.load_state(state["budget"])
         self._certificate.load_state(state["ceilings"])
         self._generator.set_state(state["generator"])
+
+
+def _subset(objective: Objective) -> int:
+    """How many samples looks see by default; none where the operator knows no samples."""
+    samples = len(objective) if hasattr(objective, "__len__") else 0
+    subset = min(250, max(50, samples // 20))
+    return subset if 2 * subset <= samples else 0
