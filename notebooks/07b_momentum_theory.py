@@ -17,7 +17,8 @@
 # # 07b · What momentum does to one eigendirection
 #
 # Why is the bulk amplified? {doc}`07_momentum_adam` measures it; this chapter derives it for a quadratic with noise,
-# one eigendirection at a time, and puts the network's fifty leading eigendirections on the predicted curves.
+# one eigendirection at a time, and puts the network's leading eigendirections on the predicted curves. It is
+# ours (F4): the paper has no such theory, as far as its public reviews and its code tell.
 #
 # **The recursion.** Along an eigenvector of eigenvalue $\lambda$ let $x$ be the distance from the minimum. The gradient
 # is $g = \lambda x$, a step uses $g + \xi$ with noise $\xi$ of variance $\sigma^2$, and heavy ball is
@@ -61,13 +62,14 @@
 # %% tags=["parameters"]
 dataset = "mnist5k"  # and the other parameters of chapter 07, by the same names
 learning_rate = 0.01  # η of SGD, heavy ball and Nesterov's momentum
-adam_learning_rate = 1e-4  # η of Adam, AdamW and RMSProp
-beta = 0.9  # β, β₁ of Adam
-betas = [0.5, 0.99]  # further β of heavy ball, first seed
+adam_learning_rate = 1e-3  # η of Adam, AdamW, RMSProp and Muon
+beta = 0.9  # β of heavy ball and Nesterov's momentum, β₁ of Adam
+betas = [0.5, 0.99]  # further β of heavy ball
+anchors = [1000, 3000, 6000, 12_000, 19_800]  # first steps of the windows
 window = 200  # steps in a window
 directions = 50  # leading eigendirections
-seeds = [0, 1, 2]  # of initialisation and batch order
-profile = "paper"  # or quick: about a minute, on digits
+seeds = [11, 12, 13, 14, 15]  # of initialisation and batch order; the windows have the second
+profile = "paper"  # or quick: a minute or two, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -75,7 +77,7 @@ from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.momentum_adam import CHAPTER, figures, tables
 
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
-page.in_force(study.parameters, study.runs.values())
+page.in_force(study.parameters, study.windows.values())
 
 # %% mystnb={"figure": {"caption": "Theory. Top: how fast a deviation dies out, by \u03b7\u03bb, for SGD and heavy ball. Bottom: the stationary variance, in units of \u03b7\u03c3\u00b2/\u03bb; SGD's is \u00bd for small \u03b7\u03bb. **What to see:** the slow directions at the left, damped faster by 1/(1\u2212\u03b2); the plateau on which momentum damps all steep directions alike; and the variance that it costs.", "name": "fig-transfer"}}
 figures.transfer(study)
@@ -85,13 +87,13 @@ figures.transfer(study)
 #
 # For each of the leading eigendirections of the middle of a window: its eigenvalue, the variance of the
 # minibatch noise along it (without replacement: the noise of an epoch adds up to nothing), and $g$ and $m$ at the
-# window's first step give the expected sums $-\sum ug$ and $\sum g^2$ exactly. Both are added up over windows and seeds, as
+# window's first step give the expected sums $-\sum ug$ and $\sum g^2$ exactly. Both are added up over windows, as
 # the measured ones are, before they are divided.
 
-# %% mystnb={"figure": {"caption": "Rate by slope over \u03b7 against the eigenvalue of the Hessian (both log), measured and predicted; pooled over the windows, and for SGD and heavy ball with the default \u03b2 over seeds. Dashed: a gradient that persists, 1/(1\u2212\u03b2); dotted: pure fluctuation, 1/(1+\u03b2) for heavy ball. Negative values, which noise can give, are not drawn. **What to see:** the steep directions on the dotted line, and how the points rise above it where the eigenvalue is small.", "name": "fig-amplified"}}
+# %% mystnb={"figure": {"caption": "Rate by slope over \u03b7 against the eigenvalue of the Hessian (both log), measured and predicted; pooled over the windows, one seed. Dashed: a gradient that persists, 1/(1\u2212\u03b2); dotted: pure fluctuation, 1/(1+\u03b2) for heavy ball. Negative values, which noise can give, are not drawn. **What to see:** whether the steep directions lie on the dotted line, and whether the points rise above it where the eigenvalue is small.", "name": "fig-amplified"}}
 figures.amplified(study)
 
-# %% mystnb={"figure": {"caption": "Adam, AdamW and RMSProp in the coordinates of their preconditioner, in units of the equivalent heavy ball's \u03b7. Lines as before. **What to see:** that frozen second moments are enough to predict the rates.", "name": "fig-amplified-adaptive"}}
+# %% mystnb={"figure": {"caption": "Adam, AdamW and RMSProp in the coordinates of their preconditioner, in units of the equivalent heavy ball's \u03b7. Lines as before. **What to see:** whether frozen second moments are enough to predict the rates.", "name": "fig-amplified-adaptive"}}
 figures.amplified_adaptive(study)
 
 # %%
@@ -102,21 +104,20 @@ tables.predictions(study)
 # had into the same quadratic: what is left is what the quadratic itself misses. The difference between the
 # two is chance: the flatter a direction, the fewer independent swings a window holds.
 #
-# ## Where the prediction breaks
+# ## Where the prediction may break
 #
-# - With $\beta$ near 1 the quadratic itself misses (last column): a swing outlasts a good part of the window, while
-#   the eigendirections turn.
-# - Elsewhere the last column is small, for RMSProp close to its edge too: what the prediction misses is chance.
+# - With $\beta$ near 1 a swing outlasts a good part of the window, while the eigendirections turn.
+# - Near a rule's edge (first column near 1) the cubic terms of the loss matter.
 # - The stationary formula alone would miss the flat directions. Their gradient persists because the minimum moves
 #   along as other directions move; the window's start accounts for that.
-# - Left out: windows before `switch_step`, in which a rule has just begun and second moments do not stand still.
+# - Early windows: second moments still grow. Muon has no theory here.
 #
 # ## Rerun
 #
 # `papermill notebooks/07b_momentum_theory.ipynb mine.ipynb -p beta 0.8 -p seeds 0`, and likewise for any parameter
-# of {doc}`07_momentum_adam`; `-p profile quick` takes about a minute, on digits.
+# of {doc}`07_momentum_adam`; `-p profile quick` takes a minute or two, on digits.
 #
 # ## Where the numbers are from
 
 # %%
-page.provenance(run for (_, kind, _), run in study.runs.items() if kind == "window")
+page.provenance(study.windows.values())

@@ -5,17 +5,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import cache
 from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from subspace_lib.chapters import front, ledger
+from subspace_lib.chapters import front, history, ledger
 from subspace_lib.chapters.kit.page import VERDICT_COLUMNS
 from subspace_lib.chapters.valley.still import valley_paths
-from subspace_lib.evidence.verdicts import Verdict
+from subspace_lib.evidence.verdicts import CLAIM, FINDING, Verdict
+from subspace_lib.results.store import COMMITTED, Store
 
 VALLEY_FILES = ("valley.js", "valley.css")  # in book/_static
 VALLEY_START = '<div class="valley">'
@@ -27,8 +29,12 @@ VALLEY_CAPTION = (
 
 @cache
 def judged() -> list[Verdict]:
-    """The verdicts, judged once a build."""
-    return ledger.verdicts()
+    """The verdicts, judged once a build; what rests on runs that must not be judged is a warning."""
+    found = ledger.verdicts()
+    if ledger.profile() == ledger.PAPER:
+        for objection in ledger.objections(found):
+            logging.getLogger(__name__).warning(objection)
+    return found
 
 
 class Made(SphinxDirective):
@@ -55,9 +61,15 @@ class Answer(Made):
 class Ledger(Made):
     """``{ledger}``: how to read verdicts, and a card a claim."""
 
+    kind: ClassVar[str] = CLAIM
+
     def html(self) -> str:
         """The cards, with links to the chapters."""
-        return front.how_to_read() + front.ledger(judged(), ledger.claims(), self.address)
+        return front.how_to_read() + self.cards()
+
+    def cards(self) -> str:
+        """A card for each verdict of this kind."""
+        return front.ledger(ledger.of_kind(self.kind, judged()), ledger.claims(), self.address)
 
     def address(self, chapter: str) -> str | None:
         """The address of a chapter's page from this one, or None where the book has no such page."""
@@ -65,6 +77,37 @@ class Ledger(Made):
         if page not in self.env.found_docs:
             return None
         return self.env.app.builder.get_relative_uri(self.env.docname, page)
+
+
+class Findings(Ledger):
+    """``{findings}``: a card a finding."""
+
+    kind = FINDING
+
+    def html(self) -> str:
+        """The cards, with links to the chapters."""
+        return self.cards()
+
+
+class History(Made):
+    """``{history} 2026-11-22``: the ledger by criteria of that day, and why they were given up."""
+
+    required_arguments = 1
+
+    def html(self) -> str:
+        """Its claims with their numbers, and what is asked of them today."""
+        return history.page(history.read(self.arguments[0]), ledger.claims())
+
+
+class Comparison(Made):
+    """``{comparison}``: the numbers of this book's folder of results beside the repository's."""
+
+    def html(self) -> str:
+        """A table, or a sentence where the book is made from the repository's results."""
+        if COMMITTED in Store().roots:
+            return "<p>This book is made from the results that the repository holds.</p>"
+        stored = ledger.verdicts(Store(COMMITTED), ledger.PAPER)
+        return front.comparison(judged(), stored)
 
 
 class MainFigure(Made):
@@ -125,6 +168,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_config_value("book_links", {}, "env", (dict,))
     app.add_directive("answer", Answer)
+    app.add_directive("comparison", Comparison)
+    app.add_directive("findings", Findings)
+    app.add_directive("history", History)
     app.add_directive("ledger", Ledger)
     app.add_directive("links", Links)
     app.add_directive("main-figure", MainFigure)

@@ -18,7 +18,7 @@ from subspace_lib.subspace.projection import PROJECTIONS
 
 # Raised whenever the code changes the numbers that a description leads to by more than what the description
 # leaves open: rounding, which differs between processors too, and a basis within its target angle.
-NUMERICS = 3
+NUMERICS = 4
 # Where a run is computed changes rounding only: that belongs to its provenance.
 NOT_DESCRIBED = frozenset({"device"})
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
@@ -106,11 +106,18 @@ class Experiment(RunDescription):
     With ``noise`` "sgd" a full-batch run adds Gaussian noise to its gradient from ``switch_step`` on,
     with the covariance of minibatches of ``noise_batch`` samples; "isotropic" has the same trace.
 
+    A row is measured in the basis in use; its eigenvalues are those of the last refresh, whose step it
+    gives. Where ``spectrum_every`` asks for the whole spectrum, and in ``fresh_spans``, rows refresh the
+    basis. ``budget`` limits the gradient equivalents of the subspace, its cold start apart, to
+    ``budget`` − 1 times those of the steps themselves.
+
     With ``projection`` "dominant" or "bulk" the run trains with the plain update rule up to
     ``switch_step`` and projects every update from there on. Without a projection the run is plain from
     beginning to end, and follows the subspace between rows only where something uses it or
     ``refresh_every`` is a number; ``watch_alignment`` makes it look for the step at which the exponential
-    moving average (factor 0.9 per step) of the full-batch gradient's alignment first exceeds that value.
+    moving average (factor 0.9 per step, from ``watch_from`` on) of the full-batch gradient's alignment
+    first exceeds that value, not before ``switch_from``. Where it has not by ``switch_by``, that step
+    counts.
     With ``projected`` "gradient" the gradient is projected before it enters the rule's state, and the
     update is taken as it comes; with "both" the update is projected too.
 
@@ -122,7 +129,10 @@ class Experiment(RunDescription):
     kind: ClassVar[str] = "training"
 
     dataset: DatasetName = "mnist5k"
-    preprocessing: Preprocessing = Field("standardized", description="of the inputs")
+    preprocessing: Preprocessing = Field(
+        default_factory=lambda fields: data.default_preprocessing(fields.get("dataset")),
+        description="of the inputs; the paper's for the data set if not given",
+    )
     model: ModelName = "mlp"
     loss: LossName = "mse"
     optimizer: OptimizerName = "sgd"
@@ -133,11 +143,16 @@ class Experiment(RunDescription):
     steps: Steps = 20_000
     switch_step: int = Field(0, ge=0, description="first step that is measured, and projected")
     watch_alignment: float | None = Field(None, gt=0, lt=1)
+    watch_from: int = Field(900, ge=0, description="first step of the watched moving average")
+    switch_from: int = Field(1000, ge=0, description="first step at which it may exceed")
+    switch_by: int | None = Field(None, ge=1, description="step that counts where it has not")
     seed: Seed = Field(0, description="of initialisation and batch order")
     refresh_every: RefreshEvery = Field("adaptive", description="or a number of steps ≥ 1")
     target_angle: Angle = Field(0.05, description="sine")
     guards: int = Field(3, ge=1, le=50)
     correction: int = Field(0, ge=0, description="samples for a second power step, 0 for none")
+    subset: int | None = Field(None, ge=0, description="samples that looks see; None: 50 to 250")
+    budget: float | None = Field(None, gt=1, description="at most so many times the price of SGD")
     # Not a divisor of the steps in an epoch, or every row would be at the same place of an epoch.
     record_every: Every | None = Field(90, description="steps; None: first and last row only")
     spectrum_every: Every | None = Field(
@@ -145,6 +160,9 @@ class Experiment(RunDescription):
     )
     record_spans: tuple[tuple[int, int], ...] = Field(
         (), description="rows only in these spans of steps, first and last included, and at the end"
+    )
+    fresh_spans: tuple[tuple[int, int], ...] = Field(
+        (), description="rows in these spans refresh the subspace, and know its eigenvalues"
     )
     chunk: int = Field(
         default_factory=lambda fields: CHUNKS.get(fields.get("model"), 1000),
@@ -177,6 +195,7 @@ class Experiment(RunDescription):
     def _consistent(self) -> Self:
         if self.switch_step >= self.steps:
             raise ValueError(f"switch_step = {self.switch_step} must be below steps = {self.steps}")
+        data.check_preprocessing(self.dataset, self.preprocessing)
         samples = data.samples(self.dataset)
         if self.batch_size > samples:
             raise ValueError(

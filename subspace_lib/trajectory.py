@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-TAIL = 0.02  # share of the steps, at the end, over which "at the end" is averaged
+from subspace_lib.evidence.criteria import DIVERGED_PROGRESS, MINIMUM_GAIN, PROGRESS_CLIP, TAIL
+
 COMPLETE = "complete"
 
 
@@ -21,7 +23,8 @@ class Trajectory:
         table: one row per recorded step; see ``runs.training.COLUMNS``. Losses are those before the step's
             update. Other kinds of run have their own columns.
         status: "complete" or "diverged at step n".
-        trigger_step: first step at which the watched alignment exceeded its threshold, or None.
+        trigger_step: first step at which the watched alignment exceeded its threshold, or the step that
+            counts where it has not (``switch_by``), or None.
         provenance: commit, versions, machine, wall time, date.
     """
 
@@ -37,10 +40,16 @@ class Trajectory:
         return self.status == COMPLETE
 
 
+def window(trajectory: Trajectory, column: str, first: float, last: float) -> float:
+    """Mean of a column over the rows of the steps ``first`` … ``last`` that have it, both included."""
+    table = trajectory.table
+    return float(table.loc[table["step"].between(first, last), column].mean())
+
+
 def tail(trajectory: Trajectory, column: str) -> float:
     """Mean of a column over the rows of the last 2% of the steps that have it."""
-    table, steps = trajectory.table, trajectory.experiment.steps
-    return float(table.loc[table["step"] >= (1 - TAIL) * steps, column].mean())
+    steps = trajectory.experiment.steps
+    return window(trajectory, column, (1 - TAIL) * steps, steps)
 
 
 def tail_loss(trajectory: Trajectory) -> float:
@@ -48,14 +57,20 @@ def tail_loss(trajectory: Trajectory) -> float:
     return tail(trajectory, "train_loss")
 
 
-def progress(plain: Trajectory, branch: Trajectory) -> float:
+def progress(plain: Trajectory, branch: Trajectory, at_switch: float | None = None) -> float:
     """(L_s − L_Y)/(L_s − L_X): 0 where the branch Y stays at the switch, 1 where it does as X.
 
-    L_s is the full training loss at the switch, L_Y and L_X the means of the branch's and the plain
-    run's over the last 2% of the steps. NaN where a run diverged or X itself has not progressed.
+    L_s is the training loss at the switch, that of the branch's first row unless it is given; L_Y and
+    L_X are the means of the branch's and of the plain run's over the last 2% of the steps. Clipped to
+    −1 … 2; −1 for a branch that diverged. NaN where X made no progress: it diverged, or gained less than a
+    tenth of L_s.
     """
-    if not (plain.complete and branch.complete):
+    if not plain.complete:
         return math.nan
-    at_switch = float(branch.table["train_loss"].iloc[0])
-    gained = at_switch - tail_loss(plain)
-    return (at_switch - tail_loss(branch)) / gained if gained > 0 else math.nan
+    start = float(branch.table["train_loss"].iloc[0]) if at_switch is None else at_switch
+    gained = start - tail_loss(plain)
+    if not gained >= MINIMUM_GAIN * start:
+        return math.nan
+    if not branch.complete:
+        return DIVERGED_PROGRESS
+    return float(np.clip((start - tail_loss(branch)) / gained, *PROGRESS_CLIP))

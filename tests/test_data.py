@@ -11,7 +11,10 @@ import torch
 import torchvision
 
 from subspace_lib import data
-from subspace_lib.data import images
+from subspace_lib.chapters.kit.switch.study import SwitchParameters
+from subspace_lib.data import images, preprocessing, source
+from subspace_lib.experiment import Experiment
+from subspace_lib.parameters import InvalidParameter
 
 HELD = [
     name
@@ -22,7 +25,7 @@ HELD = [
 
 @pytest.mark.parametrize("name", HELD)
 def test_held_files_are_the_subsets_that_the_results_were_computed_with(name):
-    dataset = data.load(name)
+    dataset = data.load(name, "standardized")
     assert len(dataset.train_labels) == 5000
     # scaled by the whole set's mean and deviation, so the subset's are near 0 and 1
     assert abs(float(dataset.train_inputs.mean())) < 0.01
@@ -38,8 +41,9 @@ def nowhere(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setenv("SUBSPACE_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(images.platformdirs, "user_cache_path", lambda name: tmp_path / "cache")
+    monkeypatch.setattr(source.platformdirs, "user_cache_path", lambda name: tmp_path / "cache")
     monkeypatch.setattr(torchvision.datasets, "MNIST", refuse)
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", refuse)
     return tmp_path
 
 
@@ -75,7 +79,6 @@ def test_a_download_is_cut_checked_and_kept_for_the_next_time(nowhere, monkeypat
             self.data = np.arange(count * 4, dtype=np.uint8).reshape(count, 2, 2)
             self.targets = [i % 10 for i in range(count)]
 
-    (nowhere / "cache").mkdir()
     monkeypatch.setattr(torchvision.datasets, "MNIST", Fake)
     with pytest.raises(data.DataUnavailable, match="torchvision's MNIST is not the mnist5k"):
         data.load("mnist5k")
@@ -87,8 +90,8 @@ def test_a_download_is_cut_checked_and_kept_for_the_next_time(nowhere, monkeypat
         np.array(fake[1].targets),
         images.SOURCES["mnist5k"],
     )
-    source = dataclasses.replace(images.SOURCES["mnist5k"], sha256=images.sha256(arrays))
-    monkeypatch.setitem(images.SOURCES, "mnist5k", source)
+    known = dataclasses.replace(images.SOURCES["mnist5k"], sha256=images.sha256(arrays))
+    monkeypatch.setitem(images.SOURCES, "mnist5k", known)
     assert len(data.load("mnist5k").train_labels) == 5000
     monkeypatch.setattr(torchvision.datasets, "MNIST", None)
     assert data.load("mnist5k").test_inputs.shape == (10000, 1, 2, 2)
@@ -107,9 +110,90 @@ def test_pixels_are_prepared_as_their_name_says():
     mean, std = (images.SOURCES["digits"].mean[0], images.SOURCES["digits"].std[0])
     torch.testing.assert_close(standardized.train_inputs, (expected - mean) / std)
     assert abs(float(standardized.train_inputs.mean())) < 1e-3
-    assert torch.equal(data.load("digits").train_inputs, standardized.train_inputs)
-    with pytest.raises(ValueError, match="preprocessing = 'raw' is not known; choose one of stand"):
+    with pytest.raises(ValueError, match="preprocessing = 'raw' is not known; choose one of unit"):
         data.load("digits", "raw")
+
+
+def test_the_default_is_the_papers_for_the_data_set():
+    defaults = {name: Experiment(dataset=name).preprocessing for name in data.DATASETS}
+    assert defaults.pop("cifar10_5k") == "per_pixel"
+    assert set(defaults.values()) == {"unit"}
+    assert torch.equal(data.load("digits").train_inputs, data.load("digits", "unit").train_inputs)
+    assert SwitchParameters(dataset="cifar10_5k").preprocessing == "per_pixel"
+    keys = {Experiment(preprocessing=name).key for name in ("unit", "standardized")}
+    assert len(keys) == 2 and Experiment().key in keys
+
+
+@pytest.mark.skipif("cifar10_5k" not in HELD, reason="needs CIFAR-10 in $SUBSPACE_DATA")
+def test_each_pixel_of_cifar_is_standardized_by_its_own_statistics():
+    folder = Path(os.environ["SUBSPACE_DATA"])
+    pixels = np.load(folder / "cifar10_5k.npz")["x_train"]
+    known = np.load(folder / "cifar10_pixel_stats.npz")
+    expected = (pixels / 255 - known["mean"]) / known["std"]
+    found = data.load("cifar10_5k").train_inputs.permute(0, 2, 3, 1)
+    np.testing.assert_allclose(found, expected, atol=2e-6)  # float32
+    # of 3,072 pixels and channels; by its README, the subset's is 3,088.6
+    assert float((found**2).sum((1, 2, 3)).mean()) == pytest.approx(3088.6, abs=0.1)
+
+
+def test_pixel_statistics_are_those_of_a_direct_computation():
+    images_ = np.random.default_rng(0).integers(0, 256, (5200, 3, 2, 3), dtype=np.uint8)
+    found = preprocessing.pixel_statistics(images_)
+    scaled = images_.astype(np.float64) / 255
+    np.testing.assert_allclose(found["mean"], scaled.mean(0), atol=1e-12)
+    np.testing.assert_allclose(found["std"], scaled.std(0), atol=1e-12)
+
+
+@pytest.fixture
+def tiny_cifar(nowhere, monkeypatch):
+    """CIFAR-10 as torchvision would give it, 40 images of 2 × 2 pixels, of which the subset has 20."""
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 2, 2, 3), dtype=np.uint8)
+
+    class Fake:
+        def __init__(self, root, train, download):
+            self.data, self.targets = pixels, [i % 10 for i in range(40)]
+
+    labels = np.arange(40) % 10
+    known = dataclasses.replace(images.SOURCES["cifar10_5k"], samples=20, test_samples=5)
+    arrays = images._cut(pixels, labels, pixels, labels, known)
+    statistics = preprocessing.pixel_statistics(pixels)
+    known = dataclasses.replace(
+        known,
+        sha256=images.sha256(arrays),
+        statistics_sha256=preprocessing.statistics_sha256(statistics),
+    )
+    monkeypatch.setitem(images.SOURCES, "cifar10_5k", known)
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Fake)
+    return pixels, nowhere, monkeypatch
+
+
+def test_without_the_file_statistics_come_from_the_whole_set_and_are_kept(tiny_cifar):
+    pixels, nowhere, monkeypatch = tiny_cifar
+    scaled = pixels.astype(np.float64) / 255
+    expected = ((scaled - scaled.mean(0)) / scaled.std(0))[:20]
+    found = data.load("cifar10_5k", "per_pixel").train_inputs.permute(0, 2, 3, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", None)
+    assert torch.equal(data.load("cifar10_5k", "per_pixel").train_inputs.permute(0, 2, 3, 1), found)
+    kept = nowhere / "cache" / "cifar10_pixel_stats.npz"
+    np.savez(kept, mean=scaled.mean(0) + 1e-5, std=scaled.std(0))
+    with pytest.raises(data.DataUnavailable, match="mean and deviation by pixel that the results"):
+        data.load("cifar10_5k", "per_pixel")
+
+
+def test_statistics_that_are_nowhere_are_a_sentence(nowhere):
+    with pytest.raises(data.DataUnavailable, match=r"cifar10_pixel_stats.npz is not on this") as e:
+        preprocessing.per_pixel(torch.zeros(1, 3, 32, 32), images.SOURCES["cifar10_5k"])
+    assert "SUBSPACE_DATA" in str(e.value) and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["mnist5k", "digits"])
+def test_a_data_set_without_statistics_refuses_them_in_a_sentence(name):
+    says = f"'per_pixel' needs statistics of every pixel, which {name} does not have; choose one of unit"
+    with pytest.raises(ValueError, match=says):
+        data.load(name, "per_pixel")
+    with pytest.raises(InvalidParameter, match=says):
+        Experiment.parse(dataset=name, preprocessing="per_pixel")
 
 
 def test_sizes_and_digests_are_known_without_the_data():

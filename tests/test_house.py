@@ -20,14 +20,16 @@ STOREYS = (
     ("objective",),
     ("noise", "subspace", "optimizers"),
     ("experiment", "theory"),
+    ("evidence",),
     ("trajectory",),
     ("runs",),
     ("results",),
-    ("evidence",),
     ("benchmark",),
     ("chapters", "chapters.kit"),
     ("chapters.*",),
-    ("chapters.ledger", "chapters.front", "chapters.__main__"),
+    ("chapters.ledger", "chapters.__main__"),
+    ("chapters.front",),
+    ("chapters.history",),
     ("claims", "book"),
 )
 CORE = ("objective", "noise", "optimizers", "data", "models", "linalg", "subspace")

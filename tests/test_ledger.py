@@ -1,5 +1,6 @@
 """The ledger: verdicts by the criteria as written, and nothing but the store to judge from."""
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -12,28 +13,23 @@ import pytest
 from subspace_lib.chapters import (
     dom_vs_bulk,
     dominant_subspace,
-    edge_of_stability,
-    full_batch_gd,
     ledger,
-    sam,
-    valley,
 )
+from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters, DomBulkStudy
 from subspace_lib.chapters.dominant_subspace.study import AlignmentParameters, AlignmentStudy
-from subspace_lib.chapters.edge_of_stability.study import EdgeParameters, EdgeStudy
-from subspace_lib.chapters.full_batch_gd.study import BatchParameters, BatchStudy
-from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
-from subspace_lib.chapters.sam.study import SamStudy
-from subspace_lib.chapters.valley.study import ValleyParameters, ValleyStudy
+from subspace_lib.chapters.kit.switch.study import switch_step
 from subspace_lib.evidence.criterion import Criterion
 from subspace_lib.evidence.verdicts import Claim, interval, judge, part, verdict
-from subspace_lib.results.store import Store
+from subspace_lib.results.store import COMMITTED, Store
 from subspace_lib.trajectory import Trajectory, progress
 
 HALF = Criterion("2026-11-25", "own", at_least=0.5)
-PARAMETERS = SwitchParameters(steps=1000, switch_step=500, switch_alignment=None)
+SEEDS = (11, 12, 13)
+PARAMETERS = DomBulkParameters(steps=1000, switch_step=500, switch_alignment=None, seeds=SEEDS)
+DATED = {"date": "2026-11-26T08:00:00+00:00"}
 
 
-def trajectory(end, *, seed=0, status="complete", start=1.0, **fields):
+def trajectory(end, *, seed=11, status="complete", start=1.0, **fields):
     """A run whose loss is 1 at the switch and ``end`` in the last 2% of its steps."""
     steps = [500, 900, 979, 980, 990, 1000]
     losses = [start, 5.0, 5.0, end - 0.01, end + 0.01, end]
@@ -42,30 +38,41 @@ def trajectory(end, *, seed=0, status="complete", start=1.0, **fields):
         pd.DataFrame({"step": steps, "train_loss": losses}),
         status,
         None,
-        {},
+        DATED,
     )
 
 
-def study(dom, bulk, status="complete"):
+def study(dom, bulk, status="complete", plain=0.5):
     runs = {}
-    for seed in PARAMETERS.seeds:
-        runs["none", seed] = trajectory(0.5, seed=seed)
-        runs["dominant", seed] = trajectory(
-            dom[seed], seed=seed, projection="dominant", switch_step=500, status=status
-        )
-        runs["bulk", seed] = trajectory(bulk[seed], seed=seed, projection="bulk", switch_step=500)
-    return SwitchStudy(PARAMETERS, runs, {}, {})
+    for i, seed in enumerate(SEEDS):
+        branch = {"seed": seed, "switch_step": 500}
+        runs["none", seed] = trajectory(plain, seed=seed)
+        runs["dominant", seed] = trajectory(dom[i], projection="dominant", status=status, **branch)
+        runs["bulk", seed] = trajectory(bulk[i], projection="bulk", **branch)
+    return DomBulkStudy(PARAMETERS, runs, dict.fromkeys(SEEDS, 500), {}, {}, None)
 
 
 def test_progress_is_zero_at_the_switch_one_at_sgd_and_negative_where_the_loss_rises():
     plain = trajectory(0.5)
-    for end, expected in ((1.0, 0), (0.5, 1), (0.75, 0.5), (1.5, -1), (0.4, 1.2)):
+    for end, expected in ((1.0, 0), (0.5, 1), (0.75, 0.5), (1.25, -0.5), (0.4, 1.2)):
         assert progress(plain, trajectory(end)) == pytest.approx(expected)
 
 
-def test_progress_is_undefined_where_sgd_has_not_progressed_or_a_run_diverged():
-    assert math.isnan(progress(trajectory(1.2), trajectory(1.0)))
-    assert math.isnan(progress(trajectory(0.5), trajectory(0.5, status="diverged at step 7")))
+def test_progress_is_clipped_and_a_branch_that_diverged_counts_minus_one():
+    plain = trajectory(0.5)
+    assert progress(plain, trajectory(9.0)) == -1
+    assert progress(plain, trajectory(-9.0)) == 2
+    assert progress(plain, trajectory(math.nan, status="diverged at step 7")) == -1
+
+
+def test_progress_is_undefined_where_sgd_made_none():
+    for end, made in ((1.2, False), (0.91, False), (0.89, True)):  # of 1 at the switch: a tenth
+        assert math.isfinite(progress(trajectory(end), trajectory(1.0))) == made
+    assert math.isnan(progress(trajectory(0.5, status="diverged at step 7"), trajectory(0.5)))
+
+
+def test_the_loss_at_the_switch_may_be_a_mean():
+    assert progress(trajectory(0.5), trajectory(0.75), at_switch=1.5) == pytest.approx(0.75)
 
 
 def test_interval_is_students():
@@ -92,14 +99,87 @@ def test_judge(values, bounds, expected):
 
 def test_both_claims_are_judged_on_the_right_runs():
     c2, c3 = dom_vs_bulk.judge(study(dom=[0.99, 1.0, 1.02], bulk=[0.51, 0.50, 0.49]))
-    assert (c2.claim, c2.verdict) == ("C2", "reproduced")
+    assert (c2.claim, c2.verdict, c2.kind) == ("C2", "reproduced", "claim")
     assert c2.measured == pytest.approx(np.mean([0.02, 0, -0.04]))
-    assert (c3.claim, c3.verdict) == ("C3", "reproduced")
+    assert (c3.claim, c3.verdict, c3.seeds) == ("C3", "reproduced", SEEDS)
     assert all("dom-sgd" in key or "-sgd-" in key for key in c2.results)
     c2, c3 = dom_vs_bulk.judge(study(dom=[0.5, 0.51, 0.52], bulk=[0.99, 1.0, 1.02]))
     assert (c2.verdict, c3.verdict) == ("not reproduced", "not reproduced")
+
+
+def test_a_dom_sgd_that_diverged_has_not_learned():
     c2, _ = dom_vs_bulk.judge(study(dom=[1, 1, 1], bulk=[0.5] * 3, status="diverged at step 9"))
-    assert (c2.verdict, c2.measured) == ("inconclusive", None)
+    assert (c2.verdict, c2.measured) == ("reproduced", -1)
+    assert c2.parts[0].note == "3 of 3 runs of Dom-SGD diverged"
+
+
+def test_where_sgd_made_no_progress_there_is_no_verdict():
+    c2, c3 = dom_vs_bulk.judge(study(dom=[1, 1, 1], bulk=[0.95] * 3, plain=0.95))
+    assert (c2.verdict, c3.verdict, c3.measured) == ("inconclusive", "inconclusive", None)
+    assert "SGD made no progress after the switch in 3 of 3 runs" in c3.parts[0].note
+
+
+def test_a_switch_by_the_fallback_is_said_in_the_ledger():
+    watched = PARAMETERS.model_copy(update={"switch_alignment": 0.95})
+    plain = [dataclasses.replace(trajectory(0.5), trigger_step=step) for step in (420, 500, None)]
+    steps = [switch_step(watched, run) for run in plain]
+    assert steps == [(420, True), (500, False), (500, False)]
+    assert switch_step(PARAMETERS, plain[0]) == (500, False)
+    found = study(dom=[1, 1, 1], bulk=[0.5] * 3)
+    found = dataclasses.replace(
+        found, parameters=watched, triggered={11: True, 12: False, 13: True}
+    )
+    c2, _ = dom_vs_bulk.judge(found)
+    assert c2.note == (
+        "SGD, seed 12: switched at step 500 by the fallback, because the alignment's moving average had "
+        "not exceeded 0.95."
+    )
+    assert "by the fallback" in ledger.table([c2])
+    assert dom_vs_bulk.judge(study(dom=[1, 1, 1], bulk=[0.5] * 3))[0].note == ""
+
+
+def test_a_finding_holds_or_not_and_decides_no_claim():
+    finding = Claim("F9", "says", "≥ 0.5", kind="finding")
+    for values, expected in (
+        ([1, 1.1, 1.2], "holds"),
+        ([0.1, 0.2, 0.1], "does not hold"),
+        ([0.1, 1, 2], "inconclusive"),
+    ):
+        judged = verdict(finding, [part("x", values, HALF)], PARAMETERS, [])
+        assert (judged.verdict, judged.kind, judged.parts[0].verdict) == (
+            expected,
+            "finding",
+            expected,
+        )
+    shown = verdict(finding, [part("x", [0.3], None)], PARAMETERS, [])
+    assert (shown.verdict, shown.measured, shown.parts[0].date) == ("descriptive", 0.3, "")
+    both = [part("x", [0.3], None), part("y", [1, 1.1, 1.2], HALF)]
+    assert verdict(finding, both, PARAMETERS, []).verdict == "holds"
+    assert ledger.of_kind("finding", [judged, shown]) == [judged, shown]
+    assert ledger.of_kind("claim", [judged, shown]) == []
+
+
+def test_what_may_not_be_judged_is_said_in_a_sentence():
+    def judged(date, seed=11):
+        run = dataclasses.replace(trajectory(0.5, seed=seed), provenance={"date": date})
+        return verdict(Claim("C9", "says", "≥ 0.5"), [part("x", [1], HALF)], PARAMETERS, [run])
+
+    assert ledger.objections([judged("2026-11-25T23:00:00+00:00")]) == []
+    assert ledger.objections([judged("2026-11-24T23:00:00+00:00")]) == [
+        "C9 rests on a run of 2026-11-24; its criterion was fixed on 2026-11-25."
+    ]
+    assert ledger.objections([judged("2026-11-26", seed=0)]) == [
+        "C9 rests on seed 0, which pilots have seen."
+    ]
+    nameless = dataclasses.replace(judged("2026-11-26"), oldest="")
+    assert "rests on a run without a date" in ledger.objections([nameless])[0]
+
+
+def test_no_verdict_of_the_committed_ledger_rests_on_what_may_not_be_judged():
+    rows = ledger.verdicts(Store(COMMITTED), "paper")
+    assert ledger.objections(rows) == []
+    for v in rows:
+        assert 0 not in v.seeds
 
 
 def test_a_claim_is_as_good_as_its_worst_part():
@@ -126,7 +206,7 @@ def test_a_claim_is_as_good_as_its_worst_part():
 
 def rows(columns, **fields):
     """A run with the given columns, which ends at the last of its steps."""
-    experiment = PARAMETERS.experiment(0, steps=columns["step"][-1], **fields)
+    experiment = PARAMETERS.experiment(11, steps=columns["step"][-1], **fields)
     return Trajectory(experiment, pd.DataFrame(columns), "complete", None, {})
 
 
@@ -141,155 +221,11 @@ def test_c1_wants_late_alignment_and_a_late_gap():
         (0.7, 2.5, ("not reproduced", "reproduced")),
         (0.9, 1.5, ("reproduced", "not reproduced")),
     ):
-        runs = {seed: alignment_runs(late, gap) for seed in (0, 1, 2)}
+        runs = {seed: alignment_runs(late, gap) for seed in SEEDS}
         parameters = AlignmentParameters(steps=1000)
         (c1,) = dominant_subspace.judge(AlignmentStudy(parameters, runs, {}, {}))
         assert tuple(p.verdict for p in c1.parts) == expected
         assert c1.parts[1].measured == pytest.approx(gap)
-
-
-def batch_study(sgd=0.9, fallen=0.05, back=0.9, sizes=(0.95, 0.9, 0.6, 0.0)):
-    p, runs, by_size = BatchParameters(steps=5000, full_steps=200), {}, {}
-    for seed in p.seeds:
-        after = {"step": [3000, 3050, 3100, 3150, 3200]}
-        runs["SGD", seed] = rows({"step": [0, 5000], "alignment": [0, sgd]})
-        # what comes after 100 steps does not count
-        runs["GD", seed] = rows(after | {"alignment": [0.9, 0.5, fallen, 0.0, sizes[-1]]})
-        runs["back", seed] = rows({"step": [3200, 3400], "alignment": [0, back]})
-        for size, value in zip((10, 50, 250, 5000), sizes, strict=True):
-            by_size[size, seed] = rows({"step": [3000, 5000], "alignment": [0, value]})
-    return BatchStudy(p, runs, by_size, {})
-
-
-@pytest.mark.parametrize(
-    ("changed", "failing"),
-    [
-        ({}, None),
-        ({"sgd": 0.7}, 0),
-        ({"fallen": 0.2}, 1),
-        ({"back": 0.5}, 2),
-        ({"sizes": (0.9, 0.95, 0.6, 0.0)}, 3),
-    ],
-)
-def test_c4_fails_by_each_of_its_parts(changed, failing):
-    (c4,) = full_batch_gd.judge(batch_study(**changed))
-    expected = ["reproduced"] * 4
-    if failing is not None:
-        expected[failing] = "not reproduced"
-    assert [p.verdict for p in c4.parts] == expected
-    assert c4.verdict == ("reproduced" if failing is None else "not reproduced")
-
-
-def edge_study(sharpness=25.5, alignment=0.99, dom=0.99, bulk=0.5, risen=60.0):
-    p = EdgeParameters(steps=1000)
-    steps, runs = [0, 280, 300, 350, 400, 1000], {}
-    before = [99.0, 99.0, sharpness, sharpness, sharpness, 99.0]  # only the last 100 steps count
-    for seed in p.seeds:
-        table = {"step": steps, "eigenvalue_01": before, "train_loss": [2, 2, 2, 2, 1, 0.5]}
-        table["alignment"] = [0, 0, alignment, alignment, alignment, 0]
-        runs["none", seed] = rows(table)
-        for projection, end in (("dominant", dom), ("bulk", bulk)):
-            table = {"step": [400, 1000], "train_loss": [1, end], "eigenvalue_01": [25, risen]}
-            runs[projection, seed] = rows(table, projection=projection, switch_step=400)
-    return EdgeStudy(SwitchStudy(p, runs, dict.fromkeys(p.seeds, 400), {}), None, {}, None)
-
-
-@pytest.mark.parametrize(
-    ("changed", "failing"),
-    [
-        ({}, None),
-        ({"sharpness": 20.0}, 0),
-        ({"sharpness": 30.0}, 0),
-        ({"alignment": 0.85}, 1),
-        ({"dom": 0.7}, 2),
-        ({"bulk": 0.7}, 3),
-        ({"risen": 27.0}, 4),
-    ],
-)
-def test_c6_fails_by_each_of_its_parts(changed, failing):
-    (c6,) = edge_of_stability.judge(edge_study(**changed))
-    expected = ["reproduced"] * 5
-    if failing is not None:
-        expected[failing] = "not reproduced"
-    assert [p.verdict for p in c6.parts] == expected
-
-
-def valley_study(changed=("SGD", "alignment", 0.9), of="valley"):
-    """Both problems as they should be, one number of one of them changed: (case, quantity, value)."""
-    p = ValleyParameters(batch_sizes=(10,), regression_batch_sizes=(40,), outliers=2)
-    late = {"SGD": 0.9, "Dom-SGD": 0.9, "Bulk-SGD": 0.9, "GD": 0.0, "back": 0.9}
-    good = {(case, "alignment"): value for case, value in late.items()}
-    good |= {("batch 10", "alignment"): 0.5, ("batch 40", "alignment"): 0.5}
-    losses = {"SGD": 0.1, "Dom-SGD": 1.0, "Bulk-SGD": 0.12, "GD": 0.1, "back": 0.1}
-    good |= {(case, "train_loss"): value for case, value in losses.items()}
-    good |= {(case, "variance"): 1.01 for case in ("ηκ", "c", "y")}
-    good |= {("settled", "variance"): 1.0, ("bulk", "variance"): 1.0}
-    runs = {}
-    for problem in ("valley", "regression"):
-        values = good | ({changed[:2]: changed[2]} if problem == of else {})
-        for seed in p.seeds:
-            e, lines = p.simulation(problem, seed), []
-            for (case, quantity), value in values.items():
-                if quantity != "variance":
-                    first = {"train_loss": 1.0, "alignment": 0.9}[quantity]
-                    lines += [(case, quantity, e.switch_step, first)]
-                    lines += [(case, quantity, e.switch_step + 100, value)]
-                    lines += [(case, quantity, e.steps, value)]
-                elif case not in ("settled", "bulk"):
-                    lines += [(case, quantity, 0.5, value), (case, "expected", 0.5, 1.0)]
-            for i in range(1, 5):
-                value = values["settled" if i <= 2 else "bulk", "variance"]
-                lines += [("settled", "variance", i, value), ("settled", "expected", i, 1.0)]
-                lines += [("settled", "stationary", i, 1.0)]
-            table = pd.DataFrame(lines, columns=["case", "quantity", "index", "value"])
-            runs[problem, seed] = Trajectory(e, table, "complete", None, {})
-    return ValleyStudy(p, runs)
-
-
-def test_c5_is_reproduced_where_all_is_as_it_should_be():
-    (c5,) = valley.judge(valley_study())
-    assert c5.verdict == "reproduced" and len(c5.parts) == 15 and len(c5.results) == 6
-    assert c5.parts[0].measured == pytest.approx(0.01)
-    assert (c5.dataset, c5.model) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("changed", "of", "failing"),
-    [
-        (("c", "variance", 1.06), "valley", 0),
-        (("ηκ", "variance", 0.94), "valley", 0),
-        (("settled", "variance", 1.06), "regression", 1),
-        (("bulk", "variance", 0.94), "regression", 2),
-        *[
-            (changed, problem, first + i)
-            for problem, first in (("valley", 3), ("regression", 9))
-            for i, changed in enumerate(
-                [
-                    ("Dom-SGD", "train_loss", 0.5),
-                    ("Bulk-SGD", "train_loss", 0.3),
-                    ("SGD", "alignment", 0.7),
-                    ("GD", "alignment", 0.2),
-                    ("back", "alignment", 0.5),
-                ]
-            )
-        ],
-        (("batch 10", "alignment", 0.95), "valley", 8),
-        (("batch 40", "alignment", 0.95), "regression", 14),
-    ],
-)
-def test_c5_fails_by_each_of_its_parts(changed, of, failing):
-    (c5,) = valley.judge(valley_study(changed, of))
-    assert c5.verdict == "not reproduced"
-    assert [i for i, p in enumerate(c5.parts) if p.verdict == "not reproduced"] == [failing]
-
-
-def test_c7_is_judged_on_both_regimes():
-    good, bad = study([1, 1, 1], [0.5] * 3), study([0.6] * 3, [0.5] * 3)
-    (c7,) = sam.judge(SamStudy(good, good, {}))
-    assert c7.verdict == "reproduced" and len(c7.parts) == 4
-    for pair in ((good, bad), (bad, good)):
-        (c7,) = sam.judge(SamStudy(*pair, {}))
-        assert c7.verdict == "not reproduced"
 
 
 def test_an_empty_store_leaves_every_claim_missing(tmp_path):
@@ -315,6 +251,12 @@ def test_the_command_line_prints_json_with_the_promised_keys(tmp_path):
         "model",
         "results",
         "parts",
+        "kind",
+        "oldest",
+        "note",
     }
+    kinds = {row["claim"]: row["kind"] for row in rows}
+    assert all(kinds[f"C{i}"] == "claim" for i in range(1, 9))
+    assert {name for name, kind in kinds.items() if kind == "finding"} >= {"F1", "F2", "F3", "F6"}
     plain = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert plain.count("missing") == len(ledger.claims())

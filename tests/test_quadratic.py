@@ -10,6 +10,7 @@ from subspace_lib import optimizers
 from subspace_lib.runs.batches import Batches
 from subspace_lib.theory.quadratic import (
     LinearRule,
+    Noise,
     batch_noise,
     damping,
     linear,
@@ -129,6 +130,25 @@ def test_a_rule_without_theory_gets_no_prediction_of_another_rules(rule):
     assert type(rule).__name__ in str(error.value)
 
 
+def one(rule, value, noise, *numbers):
+    """``window`` for one eigendirection: −Σ u g and Σ g²."""
+    variance, x, m = (np.array([number]) for number in numbers)
+    return [float(s[0]) for s in window(rule, np.array([value]), noise, variance, x, m)]
+
+
+def white(count, variance):
+    return Noise(variance, 0.0, np.zeros((1, count)))
+
+
+def test_directions_side_by_side_are_each_alone():
+    rule, noise = LinearRule(0.02, 0.9, 1.0, 0.9), batch_noise(200, 10, 15, 40)
+    numbers = np.array([[0.3, 4.0, 30.0], [1.0, 0.2, 0.0], [0.4, -1.0, 2.0], [0.1, 0.0, -3.0]])
+    values, variances, x, m = numbers
+    together = np.transpose(window(rule, values, noise, variances, x, m))
+    alone = [one(rule, value, noise, *others) for value, *others in numbers.T]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_a_window_is_the_mean_of_many_simulations(name):
     rule, value, count, runs = linear(RULES[name]), 6.0, 40, 40_000
@@ -136,38 +156,32 @@ def test_a_window_is_the_mean_of_many_simulations(name):
     rng = np.random.default_rng(1)
     # exact draws of this covariance: independent ones less their mean over each whole epoch
     x, m = np.full(runs, 0.4), np.full(runs, -0.3)
-    drawn = rng.multivariate_normal(np.zeros(count), noise, runs, check_valid="ignore")
+    covariance = 0.7 * noise.covariance
+    drawn = rng.multivariate_normal(np.zeros(count), covariance, runs, check_valid="ignore")
     g, u = np.empty((count, runs)), np.empty((count, runs))
     for t in range(count):
         g[t] = value * x
         m = rule.beta * m + g[t] + drawn[:, t]
         u[t] = -rule.learning_rate * (rule.direct * (g[t] + drawn[:, t]) + rule.carried * m)
         x = x + u[t]
-    expected = window(rule, value, noise, 0.4, -0.3)
-    found = {
-        "product": -(u * g).sum(0),
-        "square": (g * g).sum(0),
-        "update_square": (u * u).sum(0),
-        "displacement": -u.sum(0) * g.sum(0),
-        "gradient_square": g.sum(0) ** 2,
-    }
-    for key, sample in found.items():
-        assert abs(sample.mean() - getattr(expected, key)) < 5 * sample.std() / np.sqrt(runs), key
+    expected = one(rule, value, noise, 0.7, 0.4, -0.3)
+    for sample, sum_ in zip((-(u * g).sum(0), (g * g).sum(0)), expected, strict=True):
+        assert abs(sample.mean() - sum_) < 5 * sample.std() / np.sqrt(runs)
 
 
 def test_a_long_window_forgets_its_start_and_has_the_stationary_rate():
-    rule, white = LinearRule(0.02, 0.9), 0.3 * np.eye(3000)
-    sums = window(rule, 5.0, white, 0.0, 0.0)
-    assert sums.product / sums.square == pytest.approx(stationary_rate(rule, 5.0), rel=0.02)
-    variance = sums.square / 3000 / 25
+    rule = LinearRule(0.02, 0.9)
+    product, square = one(rule, 5.0, white(3000, 0.3), 1.0, 0.0, 0.0)
+    assert product / square == pytest.approx(stationary_rate(rule, 5.0), rel=0.02)
+    variance = square / 3000 / 25
     assert variance == pytest.approx(0.3 * stationary_variance(rule, 5.0), rel=0.05)
 
 
 def test_a_persistent_gradient_has_the_slow_rate():
     rule = LinearRule(0.02, 0.9)
     value, g = 1e-6, 1.0
-    sums = window(rule, value, np.zeros((200, 200)), g / value, g / (1 - 0.9))
-    assert sums.product / sums.square == pytest.approx(rule.slow_rate, rel=1e-3)
+    product, square = one(rule, value, white(200, 0.0), 1.0, g / value, g / (1 - 0.9))
+    assert product / square == pytest.approx(rule.slow_rate, rel=1e-3)
 
 
 @given(st.floats(0.1, 0.95), st.floats(1e-4, 0.99))
@@ -191,11 +205,11 @@ def test_batch_noise_is_that_of_batches_without_replacement():
         [values[batches.rows(5 * epoch + i)].mean() for i in range(5)] for epoch in range(4000)
     ]
     measured = np.cov(np.array(means).T, bias=True)
-    expected = batch_noise(60, 12, 0, 5)
+    expected = batch_noise(60, 12, 0, 5).covariance
     np.testing.assert_allclose(measured, expected, atol=5 * expected[0, 0] / np.sqrt(4000))
     np.testing.assert_allclose(expected.sum(0), 0, atol=1e-15)
-    assert batch_noise(60, 12, 3, 4)[0, 2] == 0  # the next epoch
-    assert (batch_noise(60, 60, 0, 3) == 0).all()
+    assert batch_noise(60, 12, 3, 4).covariance[0, 2] == 0  # the next epoch
+    assert (batch_noise(60, 60, 0, 3).covariance == 0).all()
 
 
 @pytest.mark.parametrize("project", ["update", "gradient", "both"])

@@ -100,11 +100,3 @@ def test_the_moments_begin_at_the_minimum_and_settle_where_the_closed_form_says(
     assert settled[:2].all()
     stationary = small.stationary_variance(eta, 10)
     np.testing.assert_allclose(moments[-1][settled], stationary[settled], rtol=1e-3)
-
-
-def test_the_predicted_alignment_falls_with_the_batch_and_is_that_of_gd_in_the_limit(small):
-    eta, steps = 0.5 / small.values[0], 40
-    by_size = [small.predicted_alignment(eta, b, steps) for b in (1, 10, 100, 10**12)]
-    assert (np.diff(by_size) < 0).all()
-    gd = small.values * (1 - eta * small.values) ** steps * small.start
-    assert by_size[-1] == pytest.approx(np.linalg.norm(gd[:2]) / np.linalg.norm(gd), abs=1e-4)

@@ -12,6 +12,7 @@ from subspace_lib.chapters import registered
 from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.kit.progress import Progress, duration
 from subspace_lib.chapters.kit.study import Plan
+from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_study
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results import store
 from subspace_lib.results.store import Store
@@ -103,8 +104,7 @@ def test_lists_are_read_as_the_parameters_cell_writes_them(text):
 
 def test_before_a_run_it_is_said_what_is_missing_and_a_dry_run_stops_there(tmp_path, capsys):
     with few_digits():
-        chapter, results = CHAPTERS["02_dom_vs_bulk"], Store(tmp_path)
-        kind = type(chapter.parameters)
+        results = Store(tmp_path)
         tiny = {
             "dataset": "digits",
             "steps": 4,
@@ -115,21 +115,20 @@ def test_before_a_run_it_is_said_what_is_missing_and_a_dry_run_stops_there(tmp_p
         }
         tiny |= {"spectrum_every": None, "switch_alignment": None}
         with pytest.raises(page.DryRun) as stopped:
-            page.study(chapter, kind.parse(**tiny, dry_run=True), results)
+            page.study(switch_study, SwitchParameters.parse(**tiny, dry_run=True), results)
         says = str(stopped.value)
         assert says.startswith(
             "3 runs are not stored: SGD (1), Dom-SGD (1), Bulk-SGD (1); 12 steps, about "
         )
         assert says.endswith("dry_run = True: nothing was computed.")
         assert list(tmp_path.iterdir()) == []
-        page.study(chapter, kind.parse(**tiny), results)
+        page.study(switch_study, SwitchParameters.parse(**tiny), results)
         assert "3 runs are not stored" in capsys.readouterr().out
         plan = Plan(results)
-        chapter.study(kind.parse(**tiny), results, compute=plan)
+        switch_study(SwitchParameters.parse(**tiny), results, compute=plan)
         assert plan.missing == []
-        page.study(
-            chapter, kind.parse(**tiny, dry_run=True), results
-        )  # nothing is missing: no stop
+        # nothing is missing: no stop
+        page.study(switch_study, SwitchParameters.parse(**tiny, dry_run=True), results)
         assert capsys.readouterr().out == ""
 
 

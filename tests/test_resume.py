@@ -7,6 +7,7 @@ from subspace_lib.experiment import Experiment
 from subspace_lib.results.checkpoint import read_tensors, write_tensors
 from subspace_lib.runs.amplification import Amplification, AmplificationRun
 from subspace_lib.runs.pair import Pair, PairRun
+from subspace_lib.runs.rates import EffectiveRates, RatesRun
 from subspace_lib.runs.simulation import SimulationRun, ValleySimulation
 from subspace_lib.runs.survey import Survey, SurveyRun
 from subspace_lib.runs.training import Run
@@ -58,7 +59,11 @@ RUNS = {
     "diverging pair": (PairRun, Pair(**SWITCHED | {"learning_rate": 1e4}, average=2)),
     "simulation": (
         SimulationRun,
-        ValleySimulation(paths=5, settle_paths=20, steps=300, switch_step=100, full_steps=100),
+        ValleySimulation(paths=5, settle_paths=20, steps=300, switch_step=100),
+    ),
+    "rates": (
+        RatesRun,
+        EffectiveRates(**SMALL, optimizer="adam", learning_rate=1e-3, beta=0.0, refresh_every=2),
     ),
     "windows": (
         AmplificationRun,
@@ -73,7 +78,7 @@ def through_a_file(path, state):
 
 
 # Each kind of run from every state; further settings from the last two, where the status is decided.
-EVERY = ("bulk", "diverging", "survey", "pair", "simulation", "windows")
+EVERY = ("bulk", "diverging", "survey", "pair", "simulation", "rates", "windows")
 
 
 @pytest.mark.parametrize("name", RUNS)

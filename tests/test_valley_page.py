@@ -114,7 +114,7 @@ def test_the_signs_are_those_of_the_library(model):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("valley", "sharp"), [(Valley(), 0.5), (Valley(50.0, 3.0, 2.0), 1.7)])
+@pytest.mark.parametrize(("valley", "sharp"), [(Valley(), 0.01), (Valley(50.0, 3.0), 1.7)])
 def test_a_path_is_that_of_the_library(model, method, valley, sharp):
     rate, start, options = sharp / valley.condition, (0.02, 1.0), {"beta": 0.9, "rho": 0.005}
     theirs = model(
@@ -134,6 +134,17 @@ def test_the_defaults_and_the_methods_are_those_of_the_library(model):
     np.testing.assert_allclose(model(call, vars(valley)), ours, rtol=1e-9)
 
 
+@pytest.mark.parametrize("sharp", [0.01, 0.5, 1.9, 2.1])
+@pytest.mark.parametrize("cross", [0.0, 10.0, 100.0, 400.0])
+def test_the_progress_in_closed_form_is_that_of_the_library(model, sharp, cross):
+    valley = Valley(1000.0, cross)
+    theirs = model(
+        "([valley, rate]) => String(SubspaceValley.bulkProgress(valley, rate))",
+        [vars(valley), sharp / 1000],
+    )
+    assert float(theirs) == pytest.approx(valley.bulk_progress(sharp / 1000), nan_ok=True)
+
+
 def test_the_files_are_small():
     assert sum((STATIC / name).stat().st_size for name in book.VALLEY_FILES) < 100_000
     assert len(book.valley_html()) < 150_000
@@ -145,29 +156,46 @@ def test_what_the_page_shows_is_what_the_library_computes(page, method):
     page.fill("[name=condition]", "2")  # κ = 100
     page.fill("[name=sharp]", "0")  # ηκ = 1
     page.fill("[name=cross]", "20")
-    page.fill("[name=shift]", "1.5")
     page.fill("[name=seed]", "3")
     page.locator("[name=seed]").blur()
     for _ in range(5):
         press(page, "Step")
-    valley, start = Valley(100.0, 20.0, 1.5), coordinates(page)
+    valley, start = Valley(100.0, 20.0), coordinates(page)
     points = path(valley, method, 0.01, start, 5, 3, rho=0.005)
     assert number(page, "step") == 5
     assert number(page, "loss") == pytest.approx(valley.loss(points)[-1], rel=0.01)
     assert number(page, "chi") == pytest.approx(valley.alignment(points)[-1], abs=0.01)
     assert number(page, "recent") == pytest.approx(valley.alignment(points).mean(), abs=0.01)
+    assert number(page, "expected") == pytest.approx(valley.bulk_progress(0.01), rel=0.01)
+
+
+def play_to_the_end(page):
+    page.fill("[name=seconds]", "0.3")  # two seconds
+    press(page, "Play")
+    page.wait_for_function(
+        "document.querySelector('.valley-status').textContent.startsWith('stopped')"
+    )
 
 
 def test_dom_sgd_stands_still_and_bulk_sgd_descends(page):
-    page.fill("[name=speed]", "3.3")
     ratios = {}
-    for method in ("Dom-SGD", "Bulk-SGD"):
+    for method in ("SGD", "Dom-SGD", "Bulk-SGD"):
         page.select_option("[name=method]", method)
         before = number(page, "loss")
-        run_until(page, 1500)
+        play_to_the_end(page)
         ratios[method] = number(page, "loss") / before
-    assert 0.9 < ratios["Dom-SGD"] < 1.2
-    assert ratios["Bulk-SGD"] < 0.4
+    assert number(page, "step") == 200_000  # 2/η at the settings of the chapter
+    assert 0.9 < ratios["Dom-SGD"] < 1.4
+    assert ratios["SGD"] < ratios["Bulk-SGD"] < 0.2
+
+
+def test_a_long_run_keeps_some_of_its_points_and_is_that_of_the_library(page):
+    """Wherever it is paused, the point shown is the one after so many steps."""
+    run_until(page, 3000)
+    step = int(number(page, "step"))
+    assert status(page) == f"paused at step {step}"
+    points = path(Valley(), "SGD", 1e-5, coordinates(page), step)
+    assert number(page, "loss") == pytest.approx(Valley().loss(points)[-1], rel=0.02)
 
 
 def test_nothing_moves_before_play_and_reset_goes_back(page):
@@ -184,7 +212,6 @@ def test_nothing_moves_before_play_and_reset_goes_back(page):
 def test_above_the_edge_the_page_says_when_it_diverged(page, condition):
     page.fill("[name=condition]", condition)
     page.fill("[name=sharp]", "0.4")  # ηκ = 2.5
-    page.fill("[name=speed]", "3.3")
     press(page, "Play")
     page.wait_for_function(
         "document.querySelector('.valley-status').textContent.includes('diverged')"

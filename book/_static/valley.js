@@ -40,7 +40,15 @@
 
   /** Gradient of the sample loss of a sign; sign 0: of L itself. */
   function gradient(valley, x, y, sign) {
-    return [valley.condition * x + sign * (valley.cross * y + valley.shift), y + sign * valley.cross * x];
+    return [valley.condition * x + sign * valley.cross * y, y + sign * valley.cross * x];
+  }
+
+  /** Progress of Bulk-SGD in closed form, (1 − f)/(1 + a); NaN where SGD does not converge. */
+  function bulkProgress(valley, rate) {
+    const slack = 2 - rate * valley.condition;
+    const share = (rate * valley.cross ** 2) / slack;
+    const lost = (share * rate * valley.cross ** 2) / (valley.condition * (2 - rate));
+    return slack > 0 && lost < 1 ? (1 - lost) / (1 + share) : NaN;
   }
 
   function sgd(rate) {
@@ -104,14 +112,16 @@
     return [start, ...Array.from({ length: steps }, step)];
   }
 
-  const model = { METHODS, signs, loss, alignment, path };
+  const model = { METHODS, signs, loss, alignment, bulkProgress, path };
   if (typeof module !== "undefined") module.exports = model;
   if (typeof window === "undefined") return;
   window.SubspaceValley = model;
 
   // ---- A run: the walker's points and what is shown of them -----------------------------------------
 
-  const STEPS = 5000; // of one run; drawing stays cheap and memory small
+  const TIMES = 2; // a run is so many of the valley's own times, 1/η, long
+  const SHORTEST = 1000; // steps of one, where η is large
+  const POINTS = 5000; // of a run that are kept as it plays; drawing stays cheap and memory small
   const DIVERGED = 1e6; // far above any loss in view
   const KEPT = 6; // earlier curves at once
   const FAINT = 0.55; // their strength
@@ -119,54 +129,65 @@
   /** A run of settings that has taken no step yet; start is [√κ x, y], so that L does not depend on κ. */
   function newRun(settings, start) {
     const condition = settings.condition;
-    const valley = { condition, cross: settings.cross, shift: settings.shift };
+    const valley = { condition, cross: settings.cross };
     const first = [start[0] / Math.sqrt(condition), start[1]];
     const rate = settings.sharp / condition;
     const step = walker(valley, settings.method, rate, first, settings.seed, { rho: settings.rho });
-    const series = () => new Float64Array(STEPS + 1);
+    const steps = Math.max(SHORTEST, Math.round(TIMES / rate));
     const run = {
-      valley, step, method: settings.method, label: label(settings), count: 0, diverged: false,
-      x: series(), y: series(), loss: series(), chi: series(), recent: series(), low: Infinity, high: 0,
+      valley, step, steps, every: Math.ceil(steps / POINTS), method: settings.method, label: label(settings),
+      expected: bulkProgress(valley, rate), point: first, taken: 0, count: -1, diverged: false,
+      at: [], x: [], y: [], loss: [], chi: [], recent: [], low: Infinity, high: 0,
     };
-    record(run, 0, first);
+    keep(run, first);
     return run;
   }
 
-  function record(run, index, [x, y]) {
-    run.x[index] = x;
-    run.y[index] = y;
-    run.loss[index] = loss(run.valley, x, y);
-    run.chi[index] = alignment(run.valley, x, y);
-    run.recent[index] = recentAlignment(run, index);
-    run.low = Math.min(run.low, run.loss[index]);
-    run.high = Math.max(run.high, run.loss[index]);
-    run.diverged = !(run.loss[index] <= DIVERGED);
+  /** Keep a point after `taken` steps as the run's last, number `count`. */
+  function keep(run, [x, y]) {
+    run.count += 1;
+    const now = loss(run.valley, x, y);
+    run.at.push(run.taken);
+    run.x.push(x);
+    run.y.push(y);
+    run.loss.push(now);
+    run.chi.push(alignment(run.valley, x, y));
+    run.recent.push(recentAlignment(run));
+    run.low = Math.min(run.low, now);
+    run.high = Math.max(run.high, now);
+    run.diverged = isDiverged(now);
   }
 
-  function advance(run, steps) {
+  function isDiverged(now) {
+    return !(now <= DIVERGED);
+  }
+
+  /** Keep the point where the run is, unless it is kept already. */
+  function keepLast(run) {
+    if (run.at[run.count] < run.taken) keep(run, run.point);
+  }
+
+  /** Take steps, and keep one of `every` so many. */
+  function advance(run, steps, every = run.every) {
     for (let i = 0; i < steps && !finished(run); i += 1) {
-      run.count += 1;
-      record(run, run.count, run.step());
+      run.taken += 1;
+      run.point = run.step();
+      if (run.taken % every === 0 || isDiverged(loss(run.valley, ...run.point))) keep(run, run.point);
     }
   }
 
   function finished(run) {
-    return run.diverged || run.count === STEPS;
+    return run.diverged || run.taken === run.steps;
   }
 
-  /** Mean alignment over those of the last hundred points that have one. */
-  function recentAlignment(run, index) {
-    let [sum, count] = [0, 0];
-    for (let i = Math.max(0, index - 99); i <= index; i += 1) {
-      if (isNaN(run.chi[i])) continue;
-      sum += run.chi[i];
-      count += 1;
-    }
-    return sum / count;
+  /** Mean alignment over those of the last hundred kept points that have one. */
+  function recentAlignment(run) {
+    const found = run.chi.slice(-100).filter((chi) => !isNaN(chi));
+    return found.reduce((sum, chi) => sum + chi, 0) / found.length;
   }
 
   function label(s) {
-    const noise = s.method === "GD" ? "" : `, c = ${s.cross}, s = ${s.shift}`;
+    const noise = s.method === "GD" ? "" : `, c = ${s.cross}`;
     const ascent = s.method === "SAM" ? `, ρ = ${s.rho}` : "";
     return `${s.method}: ηκ = ${s.sharp}, κ = ${s.condition}${noise}${ascent}`;
   }
@@ -176,6 +197,11 @@
   function power(exponent) {
     const raised = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
     return "10" + [...String(exponent)].map((c) => raised[c]).join("");
+  }
+
+  /** A number of steps, short enough for an axis. */
+  function whole(value) {
+    return value < 1e4 ? `${value}` : `${value / 1000}k`;
   }
 
   /** Three digits; a dash where there is no number. */
@@ -378,8 +404,9 @@
   }
 
   function stepLimit(runs) {
-    const most = Math.max(...runs.map((r) => r.count));
-    return [100, 200, 500, 1000, 2000, STEPS].find((limit) => most <= limit);
+    const most = Math.max(100, ...runs.map((r) => r.taken));
+    const decade = 10 ** Math.floor(Math.log10(most));
+    return [1, 2, 5, 10].map((digit) => digit * decade).find((limit) => most <= limit);
   }
 
   // What each chart shows, as [height, strength] of its lines: the alignment beside its mean, in front.
@@ -403,7 +430,7 @@
       area.frame = frame;
       area.map = mapping(area, [0, end], limits);
       clear(area.back, area);
-      const across = [[0, "0"], [end / 2, `${end / 2}`], [end, `${end}`]];
+      const across = [[0, "0"], [end / 2, whole(end / 2)], [end, whole(end)]];
       const up = chart.ticks(limits);
       axes(area, colours, { across, up, titleAcross: "step", titleUp: chart.title });
       grid(area, across, up);
@@ -420,7 +447,7 @@
     for (const [height, strength] of chart.lines) {
       context.globalAlpha = alpha * strength;
       context.lineWidth = strength < 1 ? 1 : 1.8;
-      trace(context, from, run.count, area.map.x, (i) => area.map.y(height(run, i)));
+      trace(context, from, run.count, (i) => area.map.x(run.at[i]), (i) => area.map.y(height(run, i)));
     }
     context.globalAlpha = 1;
   }
@@ -433,19 +460,16 @@
 
   // Position on the slider → value; logarithmic ones keep round values within reach.
   const SLIDERS = [
-    { name: "sharp", words: "learning rate", from: -1.3, to: 0.4, by: 0.01, first: 0.5,
-      ...power10((v) => Math.min(2.5, Number(v.toFixed(2)))),
-      show: (v, s) => `ηκ = ${v.toFixed(2)}, η = ${text(v / s.condition)}` },
-    { name: "cross", words: "noise that grows with y", from: 0, to: 30, by: 0.5, first: 10, ...plain,
+    { name: "sharp", words: "learning rate", from: -2.3, to: 0.4, by: 0.01, first: 0.01, ...power10(two),
+      show: (v, s) => `ηκ = ${v}, η = ${text(v / s.condition)}` },
+    { name: "cross", words: "noise", from: 0, to: 200, by: 1, first: 100, ...plain,
       show: (v) => `c = ${v}` },
-    { name: "shift", words: "noise at every y", from: 0, to: 5, by: 0.1, first: 0, ...plain,
-      show: (v) => `s = ${v}` },
     { name: "condition", words: "condition number", from: 1, to: 3.3, by: 0.02, first: 1000,
       ...power10(two), show: (v) => `κ = ${v}` },
     { name: "rho", words: "SAM’s radius", from: -3.3, to: -1.3, by: 0.02, first: 0.005, ...power10(two),
       show: (v) => `ρ = ${v}` },
-    { name: "speed", words: "speed", from: 1, to: 3.3, by: 0.05, first: 200, ...power10(two),
-      show: (v) => `${v} steps/s` },
+    { name: "seconds", words: "a whole run takes", from: 0.3, to: 2.5, by: 0.05, first: 10, ...power10(two),
+      show: (v) => `${v} s` },
   ];
 
   function slider(spec) {
@@ -536,7 +560,8 @@
 
   // ---- All together -----------------------------------------------------------------------------------
 
-  const NUMBERS = { start: "start", step: "step", loss: "loss L", chi: "χ₁", recent: "mean χ₁, last 100" };
+  const NUMBERS = { start: "start", step: "step", loss: "loss L", chi: "χ₁", recent: "mean χ₁, last 100",
+    expected: "Bulk-SGD’s progress, closed form" };
 
   /** A list of the numbers as text; returns it with a function that writes them. */
   function numbers() {
@@ -549,8 +574,8 @@
     const write = (run) => {
       const i = run.count;
       const values = {
-        start: `(${text(run.x[0])}, ${text(run.y[0])})`, step: `${i}`, loss: text(run.loss[i]),
-        chi: text(run.chi[i]), recent: text(run.recent[i]),
+        start: `(${text(run.x[0])}, ${text(run.y[0])})`, step: `${run.at[i]}`, loss: text(run.loss[i]),
+        chi: text(run.chi[i]), recent: text(run.recent[i]), expected: text(run.expected),
       };
       for (const [name, value] of Object.entries(values)) cells[name].textContent = value;
     };
@@ -558,10 +583,10 @@
   }
 
   function stateOf(run, playing) {
-    if (run.diverged) return `diverged at step ${run.count}`;
-    if (run.count === STEPS) return `stopped at step ${STEPS}`;
+    if (run.diverged) return `diverged at step ${run.taken}`;
+    if (finished(run)) return `stopped at step ${run.taken}`;
     if (playing) return "running";
-    if (run.count) return `paused at step ${run.count}`;
+    if (run.taken) return `paused at step ${run.taken}`;
     return "Drag the ring to choose where to start, then press Play.";
   }
 
@@ -624,12 +649,14 @@
     };
     const pause = () => {
       playing = false;
+      keepLast(run);
+      drawProgress(false);
       shown.write(run);
       say();
     };
     const frame = (now) => {
       if (!playing) return;
-      due += (settings.speed * Math.min(now - last, 50)) / 1000; // a hidden page does not catch up
+      due += (run.steps * Math.min(now - last, 50)) / (1000 * settings.seconds); // a hidden page does not catch up
       last = now;
       advance(run, Math.floor(due));
       due %= 1;
@@ -645,7 +672,7 @@
     const shelve = () => {
       const before = kept;
       if (!ui.keep.checked && kept.length) kept = [];
-      else if (ui.keep.checked && run.count) {
+      else if (ui.keep.checked && run.taken) {
         kept = [run, ...kept.filter((r) => r.label !== run.label)].slice(0, KEPT);
       }
       return kept !== before;
@@ -666,8 +693,7 @@
     };
     const single = () => {
       if (finished(run)) restart();
-      advance(run, 1);
-      drawProgress(false);
+      advance(run, 1, 1);
       pause();
     };
     const moveStart = (right, up) => {
@@ -684,7 +710,7 @@
     ui.reset.addEventListener("click", restart);
     for (const input of [ui.method, ui.seed, ui.keep]) input.addEventListener("change", restart);
     for (const { spec, input } of ui.sliders) {
-      input.addEventListener("input", spec.name === "speed" ? () => { settings = readSettings(ui); } : restart);
+      input.addEventListener("input", spec.name === "seconds" ? () => { settings = readSettings(ui); } : restart);
     }
     listenToHandle(handle, moveStart);
     const layOut = () => {

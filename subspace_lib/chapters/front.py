@@ -10,9 +10,17 @@ from itertools import groupby
 from subspace_lib.chapters import chapter, registered
 from subspace_lib.chapters.kit.switch.figures import losses
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.table import interval_text
+from subspace_lib.chapters.ledger import of_kind, profile
 from subspace_lib.evidence.criteria import CONFIDENCE, MINIMUM_SEEDS
 from subspace_lib.evidence.verdicts import (
+    CLAIM,
+    DESCRIPTIVE,
+    FAILS,
+    FINDING,
+    HOLDS,
     INCONCLUSIVE,
+    MET,
     MISSING,
     NOT_REPRODUCED,
     REPRODUCED,
@@ -32,8 +40,7 @@ NO_RESULTS = "<code>make results</code> computes what is missing."
 HEADLINES = 2  # parts of a reproduced claim whose numbers stand on its card
 
 
-# What the runs are made with, and the paper's own settings (arXiv 2405.16002, section 3). Of the last two,
-# the preprocessing is not compared: the paper's has no name here yet.
+# What the runs are made with, and the paper's own settings, by its code very probably.
 NAMES = {
     "mlp": "MLP",
     "cnn": "CNN",
@@ -44,22 +51,29 @@ NAMES = {
     "sst2_1k": "SST2-1k",
     "standardized": "standardised pixels",
     "unit": "pixels x/255",
+    "per_pixel": "each pixel standardised",
 }
 PAPER_MLP: Setting = ("mlp", "mnist5k", "unit")
 PAPER_OTHERS = (("cnn", "cifar10_5k"), ("transformer", "sst2_1k"))
+_TICK, _CROSS = "M3 8.5 6.5 12 13 4.5", "M4 4 12 12 M12 4 4 12"
 ICONS = {
-    REPRODUCED: "M3 8.5 6.5 12 13 4.5",
-    NOT_REPRODUCED: "M4 4 12 12 M12 4 4 12",
+    REPRODUCED: _TICK,
+    HOLDS: _TICK,
+    NOT_REPRODUCED: _CROSS,
+    FAILS: _CROSS,
     INCONCLUSIVE: "M2 9.5C4 5 6 5 8 8S12 11 14 6.5",
+    DESCRIPTIVE: "M3 5H13 M3 8H13 M3 11H9",
     MISSING: "M3 8H13",
 }
 KINDS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, MISSING)
+FOUND = (HOLDS, FAILS, INCONCLUSIVE, DESCRIPTIVE, MISSING)
 
 
 def answer(
     verdicts: Sequence[Verdict], claims: Mapping[str, Claim], settings: Sequence[Setting]
 ) -> str:
-    """What was reproduced, what was not and why, what is still missing: an item each."""
+    """What was reproduced, what was not and why, what was found beyond, what is still missing."""
+    findings, verdicts = of_kind(FINDING, verdicts), of_kind(CLAIM, verdicts)
     of = {kind: [v for v in verdicts if v.verdict == kind] for kind in KINDS}
     if len(of[MISSING]) == len(verdicts):
         return f'<p class="answer">This book holds no results yet; {NO_RESULTS}</p>'
@@ -74,8 +88,24 @@ def answer(
             else:
                 told = _items(_decided(v, claims[v.claim]) for v in of[kind])
             items.append(lead + told)
+    if findings:
+        items.append(f"<strong>Beyond the paper</strong>: {_found(findings, claims)}")
     items.append(f"<strong>Still missing</strong>: {still_missing(of[MISSING], settings)}")
     return _items(items, "answer")
+
+
+def _found(findings: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
+    """The findings by what became of them; they decide no claim."""
+    told = []
+    for kind in FOUND:
+        names = [
+            _anchor(v) + (f" ({escape(claims[v.claim].name)})" if claims[v.claim].name else "")
+            for v in findings
+            if v.verdict == kind
+        ]
+        if names:
+            told.append(f"{kind}: {_list(names)}")
+    return "; ".join(told) + "."
 
 
 def _items(items: Iterable[str], name: str = "reasons") -> str:
@@ -124,9 +154,9 @@ def still_missing(missing: Sequence[Verdict], settings: Sequence[Setting]) -> st
 
 
 def settings(verdicts: Iterable[Verdict], store: Store | None = None) -> list[Setting]:
-    """Model, data set and preprocessing of the networks that were judged, from the runs' descriptions."""
+    """Model, data set and preprocessing of the networks that the claims were judged on, by their runs."""
     roots, found = (store or Store()).roots, set()
-    for key in {key for v in verdicts for key in v.results}:
+    for key in {key for v in of_kind(CLAIM, verdicts) for key in v.results}:
         paths = [path for root in roots if (path := root / key / "description.json").exists()]
         described = json.loads(paths[0].read_text(encoding="utf-8")) if paths else {}
         if "model" in described:
@@ -141,14 +171,16 @@ def how_to_read() -> str:
         f"A part is {badge(REPRODUCED)} when the whole {CONFIDENCE:.0%} interval of its mean over "
         f"seeds meets the criterion, {badge(NOT_REPRODUCED)} when all of it fails, and "
         f"{badge(INCONCLUSIVE)} when the interval lies on both sides or there are fewer than "
-        f"{MINIMUM_SEEDS} seeds; a claim gets its worst part's verdict.</p>"
+        f"{MINIMUM_SEEDS} seeds; a claim gets its worst part's verdict. What we ask beyond the paper "
+        f"is a finding: it {badge(HOLDS)} or {badge(FAILS)}, or is {badge(DESCRIPTIVE)} without a "
+        "criterion, and decides no claim.</p>"
     )
 
 
 def ledger(
     verdicts: Sequence[Verdict], claims: Mapping[str, Claim], link: Link = lambda name: None
 ) -> str:
-    """A card a claim: sentence, number, verdict, link; who decides; folded, all parts."""
+    """A card a claim or finding: sentence, number, verdict, link; who decides; folded, all parts."""
     where = {claim.id: c.name for c in registered().values() for claim in c.claims}
     cards = [_card(v, claims[v.claim], where.get(v.claim, ""), link) for v in verdicts]
     return '<ul class="ledger">' + "".join(cards) + "</ul>"
@@ -161,12 +193,13 @@ def _card(v: Verdict, claim: Claim, name: str, link: Link) -> str:
     head = f'<span class="claim-id">{escape(v.claim)}</span>{badge(v.verdict)}{to}'
     body = f'<p class="claim-head">{head}</p><p class="claim-says">{says}</p>'
     body += _numbers(v) if v.parts else f"<p>Needed: {escape(v.criterion)}. {NO_RESULTS}</p>"
+    body += f'<p class="claim-note">{escape(v.note)}</p>' if v.note else ""
     return f'<li class="claim" id="claim-{escape(v.claim)}">{body}{_fold(v)}</li>'
 
 
 def headlines(v: Verdict) -> list[Part]:
-    """The parts that decide; where all are reproduced, the first of those that the paper states."""
-    if v.verdict != REPRODUCED:
+    """The parts that decide; where none fails, the first of those that the paper states."""
+    if v.verdict not in (*MET, DESCRIPTIVE):
         return [part for part in v.parts if part.verdict == v.verdict]
     return ([part for part in v.parts if not part.own] or list(v.parts))[:HEADLINES]
 
@@ -174,18 +207,18 @@ def headlines(v: Verdict) -> list[Part]:
 def _numbers(v: Verdict) -> str:
     shown = headlines(v)
     lines = "".join(
-        f"<li>{escape(part.says)}: <strong>{_number(part)}</strong>, needed: {_needed(part)}</li>"
+        f"<li>{escape(part.says)}: <strong>{_number(part)}</strong>{_needs(part)}</li>"
         for part in shown
     )
     text = f'<ul class="claim-numbers">{lines}</ul>'
-    if v.verdict == REPRODUCED:
+    if v.verdict in MET or v.verdict == DESCRIPTIVE:
         return text
     decides = "This decides" if len(shown) == 1 else "These decide"
     whose = "; ".join(whose_demand(part) for part in _once(shown))
     text += f'<p class="claim-why"><strong>{decides}</strong>: {escape(whose)}.'
     if v.verdict == INCONCLUSIVE and any(part.interval and not part.note for part in shown):
         text += " The interval lies on both sides of what is needed."
-    for verdict in WORST_FIRST[1:]:
+    for verdict in WORST_FIRST:
         others = [escape(p.says) for p in v.parts if p.verdict == verdict != v.verdict]
         text += f" {_first_up(verdict)}: {'; '.join(others)}." if others else ""
     return text + "</p>"
@@ -194,9 +227,12 @@ def _numbers(v: Verdict) -> str:
 def whose_demand(part: Part) -> str:
     """Whether a part is the paper's statement or a demand of ours, and what it says."""
     _, _, why = part.source.partition(": ")
+    if not part.source:
+        return "shown, not judged"
     if part.own:
         return f"a demand of ours, not the paper's: that {why}"
-    return f"the paper's statement, that {why}; the bound is our reading"
+    known = f" (known from {part.known_from})" if part.known_from else ""
+    return f"the paper's statement{known}, that {why}; the bound is our reading"
 
 
 def _once(parts: Iterable[Part]) -> list[Part]:
@@ -212,7 +248,7 @@ def _fold(v: Verdict) -> str:
         fixed = f", fixed on {escape(part.date)}" if part.date else ""
         rows.append(
             f'<li class="part"><p class="part-head"><span>{escape(part.says)}</span>{badge(part.verdict)}'
-            f"</p><p>measured <strong>{_number(part)}</strong>, needed: {_needed(part)}</p>"
+            f"</p><p>measured <strong>{_number(part)}</strong>{_needs(part)}</p>"
             f'<p class="part-source">{escape(_first_up(whose_demand(part)))}{fixed}</p></li>'
         )
     summary = f"<summary>Judged by {count}</summary>"
@@ -229,7 +265,7 @@ def main_study(store: Store | None = None) -> SwitchStudy | None:
     """The study of the main picture, or None where a run of it is missing or damaged."""
     found = chapter(MAIN)
     try:
-        return found.study(found.parameters, store or Store(), compute=False)
+        return found.study(found.at(profile()), store or Store(), compute=False)
     except (MissingRun, Corrupted):
         return None
 
@@ -250,6 +286,21 @@ def main_figure(study: SwitchStudy | None) -> str:
     return f'<figure class="main-figure">{picture}{below}</figure>'
 
 
+def comparison(here: Sequence[Verdict], stored: Sequence[Verdict]) -> str:
+    """A table of every quantity: as computed here, and as the repository stores it."""
+    known = {(v.claim, part.says): part for v in stored for part in v.parts}
+    lines = [
+        f"<tr><td>{escape(v.claim)}</td><td>{escape(part.says)}</td><td>{_number(part)}</td>"
+        f"<td>{_number(known[key]) if (key := (v.claim, part.says)) in known else 'not stored'}</td></tr>"
+        for v in here
+        for part in v.parts
+    ]
+    if not lines:
+        return f"<p>No claim has its runs in this folder yet; {NO_RESULTS}</p>"
+    heads = "".join(f"<th>{h}</th>" for h in ("claim", "quantity", "here", "stored"))
+    return f'<table class="comparison"><tr>{heads}</tr>{"".join(lines)}</table>'
+
+
 def links(addresses: Mapping[str, str | None]) -> str:
     """Links by their label; those without an address are left out."""
     found = [
@@ -264,10 +315,13 @@ def _number(part: Part) -> str:
     """Mean and interval; what is undefined says why."""
     if part.measured is None:
         return escape(f"undefined ({part.note})" if part.note else "undefined")
-    mean = f"{part.measured:z.3f}"
-    if part.interval is not None:
-        mean += f" ({part.interval[0]:z.3f} … {part.interval[1]:z.3f})"
-    return mean.replace("-", "−") + (f" ({escape(part.note)})" if part.note else "")
+    note = f" ({escape(part.note)})" if part.note else ""
+    return interval_text(part.measured, part.interval) + note
+
+
+def _needs(part: Part) -> str:
+    """What is needed, after a number; nothing where it is shown without a criterion."""
+    return f", needed: {_needed(part)}" if part.source else ""
 
 
 def _needed(part: Part) -> str:

@@ -7,39 +7,15 @@ the same subset. ``digits`` comes with scikit-learn and always works.
 from __future__ import annotations
 
 import hashlib
-import os
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from torch import Tensor
 
+from subspace_lib.data import source as sources
 from subspace_lib.data.dataset import Dataset, DataUnavailable
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a data set of images comes from, and what its pixels are.
-
-    Attributes:
-        file: its name in ``$SUBSPACE_DATA``; torchvision: the name of its class there.
-        samples, test_samples: how many there are.
-        mean, std: of a channel, of pixels over ``scale``.
-        sha256: digest of the raw arrays.
-    """
-
-    file: str
-    torchvision: str
-    samples: int
-    test_samples: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    sha256: str
-    scale: float = 255.0
-    classes: int = 10
-
+from subspace_lib.data.preprocessing import PREPROCESSING
+from subspace_lib.data.source import Arrays, Source
 
 SOURCES = {
     "mnist5k": Source(
@@ -68,6 +44,9 @@ SOURCES = {
         (0.4914, 0.4822, 0.4465),
         (0.2470, 0.2435, 0.2616),
         "df7c879758402d1dd2ac11c0b33ad540489f1d8b1395286861b7cfde349a53e2",
+        preprocessing="per_pixel",
+        statistics="cifar10_pixel_stats.npz",
+        statistics_sha256="ea3ae3cc4561b2e57a77ae5ef94ddbc3ef76c446bb460fc9c808804758f81eff",
     ),
     "digits": Source(
         "",
@@ -80,21 +59,7 @@ SOURCES = {
         scale=16.0,
     ),
 }
-Arrays = dict[str, np.ndarray]
-
-
-def _unit(pixels: Tensor, source: Source) -> Tensor:
-    """x/scale: pixels in 0 … 1."""
-    return pixels
-
-
-def _standardized(pixels: Tensor, source: Source) -> Tensor:
-    """(x/scale − mean)/std by channel, mean and std over the whole original training set."""
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (source.mean, source.std))
-    return (pixels - mean) / std
-
-
-PREPROCESSING = {"standardized": _standardized, "unit": _unit}
+NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def load(name: str, preprocessing: str) -> Dataset:
@@ -104,7 +69,7 @@ def load(name: str, preprocessing: str) -> Dataset:
         DataUnavailable: nowhere to be had, or the SHA-256 is not the expected one.
     """
     source = SOURCES[name]
-    arrays, origin = _digits(source) if name == "digits" else _find(name, source)
+    arrays, origin = _digits(source) if name == "digits" else _find(source)
     digest = sha256(arrays)
     if digest != source.sha256:
         raise DataUnavailable(
@@ -126,7 +91,7 @@ def load(name: str, preprocessing: str) -> Dataset:
 def sha256(arrays: Arrays) -> str:
     """Digest of the four raw arrays (dtype, shape and bytes), in a fixed order."""
     digest = hashlib.sha256()
-    for key in ("x_train", "y_train", "x_test", "y_test"):
+    for key in NAMES:
         array = np.ascontiguousarray(arrays[key])
         digest.update(f"{key}:{array.dtype}:{array.shape}".encode())
         digest.update(array.tobytes())
@@ -147,47 +112,15 @@ def _digits(source: Source) -> tuple[Arrays, str]:
     return _cut(x, y, x[source.samples :], y[source.samples :], source), "scikit-learn's digits"
 
 
-def _find(name: str, source: Source) -> tuple[Arrays, str]:
-    cache = platformdirs.user_cache_path("subspace_lib")
-    places = [Path(p) for p in [os.environ.get("SUBSPACE_DATA", "")] if p] + [cache]
-    for place in places:
-        path = place / source.file
-        if path.exists():
-            return _read(path), str(path)
-    return _download(name, source, cache), f"torchvision's {source.torchvision}"
-
-
-def _read(path: Path) -> Arrays:
-    try:
-        with np.load(path) as archive:
-            return {key: archive[key] for key in ("x_train", "y_train", "x_test", "y_test")}
-    except Exception as error:
-        raise DataUnavailable(
-            f"{path} cannot be read ({type(error).__name__}); delete it or replace it by an intact copy."
-        ) from error
-
-
-def _download(name: str, source: Source, cache: Path) -> Arrays:
-    import torchvision
-
-    dataset = getattr(torchvision.datasets, source.torchvision)
-    try:
-        train, test = (dataset(cache / "download", train=t, download=True) for t in (True, False))
-    except Exception as error:
-        raise DataUnavailable(
-            f"{name} is not on this machine and could not be downloaded ({type(error).__name__}): set "
-            f"SUBSPACE_DATA to a folder that holds {source.file}, or choose dataset = 'digits', which "
-            "needs no download."
-        ) from error
-    x, y, x_test, y_test = (
-        np.asarray(a) for a in (train.data, train.targets, test.data, test.targets)
-    )
-    arrays = _cut(x, y, x_test, y_test, source)
+def _find(source: Source) -> tuple[Arrays, str]:
+    path = sources.find(source.file)
+    if path is not None:
+        return sources.read(path, NAMES), str(path)
+    x, y = sources.download(source, source.file, train=True)
+    arrays = _cut(x, y, *sources.download(source, source.file, train=False), source)
     if sha256(arrays) == source.sha256:
-        temporary = cache / f"{os.getpid()}-{source.file}"
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
-        os.replace(temporary, cache / source.file)
-    return arrays
+        sources.keep(source.file, arrays)
+    return arrays, f"torchvision's {source.torchvision}"
 
 
 def _cut(

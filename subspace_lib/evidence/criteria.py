@@ -1,8 +1,9 @@
 """Every number that decides a verdict, each with the date when it was fixed and whose demand it is.
 
-"paper": what the paper states, the number is our reading of it. "own": what we ask beyond the paper.
+"paper": what the paper states; the number is our reading of it. "own": what we ask beyond the paper.
 After the colon stands a clause, which the front page quotes: "the paper's statement, that …".
-Sentences that quote a number are made from here.
+Sentences that quote a number are made from here. A claim (C1 … C8) is judged by what the paper states and
+by nothing else; what we ask beyond it is a finding (F1 …) with a criterion of its own.
 """
 
 from __future__ import annotations
@@ -11,44 +12,119 @@ from subspace_lib.evidence.criterion import Criterion
 
 MINIMUM_SEEDS = 3  # fewer are inconclusive
 CONFIDENCE = 0.95  # of the Student-t interval over seeds
+PILOT_SEED = 0  # of pilots, seen before the criteria were fixed: never judged
+_FIXED = "2026-11-25"
 
-# C2, C3, and the same parts of C5 to C8
-DOM_PROGRESS = Criterion("2026-11-22", "paper: Dom-X stops decreasing the loss", at_most=0.1)
-BULK_PROGRESS = Criterion("2026-11-22", "paper: Bulk-X is as effective as X", at_least=0.9)
-BULK_RULES = Criterion(
-    BULK_PROGRESS.date,
-    "own: Bulk-X is as effective as X for momentum and Adam too",
-    at_least=BULK_PROGRESS.at_least,
-)
+# Progress, (L_s − L_Y)/(L_s − L_X)
+TAIL = 0.02  # share of the steps, at the end, over which "at the end" is averaged
+PROGRESS_CLIP = (-1.0, 2.0)
+DIVERGED_PROGRESS = -1.0  # of a branch that diverged
+MINIMUM_GAIN = 0.1  # of L_s: an X that gained less made no progress, and there is no verdict
 
 # C1
-ALIGNED = Criterion("2026-11-22", "paper: gradients align with the dominant subspace", at_least=0.8)
-GAP = Criterion("2026-11-22", "paper: k eigenvalues stand out", at_least=2.0)
-
-# C4 (and C5), together with ALIGNED
-UNALIGNED = Criterion("2026-11-22", "paper: without noise the alignment goes", at_most=0.1)
-UNALIGNED_WITHIN = 100  # steps after the change from SGD to GD
-FALLING = Criterion(
-    "2026-11-22", "own: the alignment falls from each batch size to the next", at_least=0.0
+ALIGNED = Criterion(
+    _FIXED,
+    "paper: gradients align with the dominant subspace",
+    at_least=0.8,
+    marks=("rev", "cap"),
 )
+GAP = Criterion(_FIXED, "paper: k eigenvalues stand out", at_least=2.0, marks=("rev", "cap"))
+
+# C2, C3, and the same parts of C5 to C8
+DOM_PROGRESS = Criterion(
+    _FIXED, "paper: Dom-X stops decreasing the loss", at_most=0.1, marks=("rev", "cap")
+)
+BULK_PROGRESS = Criterion(
+    _FIXED, "paper: Bulk-X is as effective as X", at_least=0.9, marks=("rev", "cap")
+)
+
+# C4, from the SGD point at the switch: SGD up to it, GD at the same η, SGD again
+ALIGNED_BEFORE = Criterion(
+    _FIXED, "paper: under SGD the gradient is aligned", at_least=0.8, marks=("rev",)
+)
+UNALIGNED = Criterion(
+    _FIXED, "paper: without noise the alignment goes", at_most=0.1, marks=("rev",)
+)
+ALIGNED_AGAIN = Criterion(
+    _FIXED, "paper: with the noise the alignment comes back", at_least=0.8, marks=("rev",)
+)
+BEFORE_WINDOW = 100  # steps of SGD before the switch
+WITHOUT_NOISE = 10.0  # steps of GD, in units of 1/(η λ_k) at the switch
+WITHOUT_NOISE_TAIL = 0.1  # share of them, at the end
+AGAIN = 1000  # steps of SGD after GD
+AGAIN_WINDOW = 100  # of these, the last
 
 # C5
-CLOSED_FORM = Criterion(
-    "2026-11-22", "own: simulated variances are those in closed form", at_most=0.05
-)
+CLOSED_FORM = Criterion(_FIXED, "own: simulated variances are those in closed form", at_most=0.05)
 
 # C6
-EDGE = Criterion("2026-11-22", "paper: λ₁ hovers at 2/η", at_least=0.9, at_most=1.15)
-EDGE_ALIGNED = Criterion("2026-11-22", "paper: the gradient aligns without noise", at_least=0.9)
-EDGE_WINDOW = 100  # steps before the switch over which both are averaged
-BEYOND_EDGE = Criterion(
-    "2026-11-22", "own: nothing holds the sharpness of Bulk-GD back", at_least=EDGE.at_most
+EDGE = Criterion(
+    _FIXED, "paper: λ₁ hovers at 2/η", at_least=0.9, at_most=1.15, marks=("rev", "cap")
+)
+EDGE_ALIGNED = Criterion(
+    _FIXED, "paper: the gradient aligns without noise", at_least=0.9, marks=("rev", "cap")
+)
+EDGE_WINDOW = 100  # steps before the switch, every one, over which both are averaged
+EDGE_START = 10  # steps up to the switch over which L_s is averaged: the loss bounces
+BOUNCE = (100, 200)  # steps after the switch: Dom-GD's own level, its bounce having died out
+DOM_EDGE_GAIN = Criterion(
+    _FIXED,
+    "paper: Dom-GD stops decreasing the loss, here from its level after the bounce",
+    at_most=0.1,
+    marks=("rev", "cap"),
 )
 
-# C8
+# C7, the choice of ρ by a pilot; it decides no verdict
+SAM_LOWERS = 0.2  # share of SGD's λ₁ at the switch by which SAM's is to be lower
+
+# C8, over the first 1,000 steps of each rule
+TABLE_STEPS = 1000
+FACTOR = 1.3  # by which Bulk-LR/Dom-LR is to exceed SGD's
 AMPLIFIED = Criterion(
-    "2026-11-22",
-    "own: Bulk-LR/Dom-LR grows by this factor in late windows; the paper compares means over the first "
-    "1,000 steps (by its reviews)",
-    at_least=1.3,
+    _FIXED,
+    "paper: the rule amplifies the bulk part of the update; that is, mean Bulk-LR is at least "
+    f"{FACTOR:g} × SGD's Bulk-LR/Dom-LR × mean Dom-LR",
+    at_least=0.0,
+    marks=("rev", "code"),
+)
+
+DOM_RULES = Criterion(
+    _FIXED,
+    "paper: projected on the dominant part, the rule stops decreasing the loss",
+    at_most=DOM_PROGRESS.at_most,
+    marks=("rep",),
+)
+
+# F1
+F1_SMALL, F1_LARGE = (10, 50), (1000, 5000)  # batch sizes
+F1_FALLING = Criterion(
+    _FIXED,
+    "own: the late alignment at small batch sizes is above that at large ones by so much",
+    at_least=0.2,
+)
+F1_SHAPED = Criterion(
+    _FIXED, "own: Gaussian noise of SGD's covariance aligns the gradient", at_least=0.8
+)
+F1_ISOTROPIC = Criterion(_FIXED, "own: isotropic noise of the same trace does not", at_most=0.5)
+
+# F3
+F3_BULK = Criterion(
+    _FIXED, "own: Bulk-X is as effective as X for momentum and Adam too", at_least=0.9
+)
+
+# F5
+BEYOND_EDGE = Criterion(
+    _FIXED, "own: nothing holds the sharpness of Bulk-GD back", at_least=EDGE.at_most
+)
+
+# F7, GD with a small η on its way to the edge
+F7_SKIP = 0.1  # share of the steps before λ₁ reaches 2/η, at their beginning, that are left out
+F7_BEFORE = Criterion(
+    _FIXED, "own: below the edge GD's gradient is not aligned, on average", at_most=0.5
+)
+F7_WITHIN = 1000  # steps after λ₁ has reached 2/η
+F7_AT_EDGE = Criterion(
+    _FIXED,
+    f"own: within {F7_WITHIN:,} steps at the edge the alignment has come",
+    at_least=0.9,
 )

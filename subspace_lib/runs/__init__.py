@@ -9,6 +9,7 @@ from subspace_lib.parameters import InvalidParameter
 from subspace_lib.runs.amplification import Amplification, AmplificationRun
 from subspace_lib.runs.pair import Pair, PairRun
 from subspace_lib.runs.protocol import RunInProgress
+from subspace_lib.runs.rates import EffectiveRates, RatesRun
 from subspace_lib.runs.simulation import RegressionSimulation, SimulationRun, ValleySimulation
 from subspace_lib.runs.survey import Survey, SurveyRun
 from subspace_lib.runs.training import Run
@@ -22,6 +23,7 @@ KINDS: dict[str, tuple[type[RunDescription], type[RunInProgress]]] = {
         (Experiment, Run),
         (Survey, SurveyRun),
         (Pair, PairRun),
+        (EffectiveRates, RatesRun),
         (Amplification, AmplificationRun),
         (ValleySimulation, SimulationRun),
         (RegressionSimulation, SimulationRun),

@@ -18,6 +18,7 @@ from subspace_lib.linalg.eigensolver import top_eigenpairs
 from subspace_lib.objective import Hessian
 from subspace_lib.parameters import ascending
 from subspace_lib.runs.protocol import RunInProgress, State, as_rows, nested, within
+from subspace_lib.runs.rates import inner_products
 from subspace_lib.runs.survey import mean_squared_cosine
 from subspace_lib.runs.trainer import Trainer
 from subspace_lib.theory.quadratic import LinearRule, NoTheory, linear
@@ -25,7 +26,6 @@ from subspace_lib.trajectory import COMPLETE
 
 TOLERANCE = 5e-3  # residual of the eigendirections, relative to λ₁
 NARROW = 8  # columns of the random block that the eigensolver starts from
-PARTS = ("dominant", "bulk")
 COLUMNS = ("anchor", "quantity", "index", "value")
 # Of every direction v, over the window's steps; those of preconditioned coordinates begin with "p_".
 DIRECTION = (
@@ -277,7 +277,7 @@ class _PartSums:
     """Sums over steps of what updates and gradients have in common, in S_k and outside."""
 
     def __init__(self, basis: Tensor):
-        self.basis, self.count = basis, 0
+        self.basis, self.count = basis.double(), 0
         self.totals = torch.zeros(5, 2, dtype=torch.float64)
         self.moved = self.felt = torch.zeros_like(basis[:, 0])
 
@@ -285,29 +285,19 @@ class _PartSums:
         self, gradient: Tensor, update: Tensor, preconditioned: Tensor, carried: Tensor
     ) -> None:
         """One more step; the last two are the updates of each ingredient alone."""
-        square = self._inner(gradient, gradient)
-        product = -self._inner(update, gradient)
-        self.totals += torch.stack([
-            product, square, product / square,
-            self._inner(preconditioned, gradient), self._inner(carried, gradient),
-        ])  # fmt: skip
-        self.moved, self.felt, self.count = (
-            self.moved + update,
-            self.felt + gradient,
-            self.count + 1,
-        )
-
-    def _inner(self, a: Tensor, b: Tensor) -> Tensor:
-        """⟨Pa, Pb⟩ and ⟨(I − P)a, (I − P)b⟩."""
-        inside = float((self.basis.T @ a).double() @ (self.basis.T @ b).double())
-        return torch.tensor([inside, float(a.double() @ b.double()) - inside])
+        square = inner_products(self.basis, gradient, gradient)
+        product = -inner_products(self.basis, update, gradient)
+        alone = [inner_products(self.basis, a, gradient) for a in (preconditioned, carried)]
+        self.totals += torch.stack([product, square, product / square, *alone])
+        self.moved, self.felt = self.moved + update, self.felt + gradient
+        self.count += 1
 
     def means(self) -> dict[str, Tensor]:
         """By quantity, for the dominant and the bulk part."""
         product, square, ratio, preconditioned, carried = self.totals
-        displacement = -self._inner(self.moved, self.felt)
-        values = (product, square, ratio / self.count, displacement,
-                  self._inner(self.felt, self.felt), preconditioned, carried)  # fmt: skip
+        displacement = -inner_products(self.basis, self.moved, self.felt)
+        felt = inner_products(self.basis, self.felt, self.felt)
+        values = (product, square, ratio / self.count, displacement, felt, preconditioned, carried)
         return dict(zip(PART, values, strict=True))
 
 

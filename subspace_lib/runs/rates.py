@@ -1,99 +1,154 @@
-"""Effective learning rates, read off the windows of an amplification run."""
+"""Effective learning rates of a rule's updates, at every step from its own initialisation on (Table 1)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import ClassVar, Self
 
-import numpy as np
 import pandas as pd
+import torch
+from pydantic import model_validator
+from torch import Tensor
 
-from subspace_lib import data, optimizers
 from subspace_lib.experiment import Experiment
-from subspace_lib.runs.amplification import DIRECTION, PART, PARTS, model_of
-from subspace_lib.theory.quadratic import LinearRule, batch_noise, window
-from subspace_lib.trajectory import Trajectory
+from subspace_lib.runs.protocol import RunInProgress, State, as_rows, nested, within
+from subspace_lib.runs.trainer import Trainer
+from subspace_lib.subspace import DominantSubspace
+from subspace_lib.trajectory import COMPLETE, Trajectory
+
+PARTS = ("dominant", "bulk")
+COLUMNS = (
+    "step",
+    "train_loss",
+    *(f"{part}_rate" for part in PARTS),
+    *(f"{part}_square" for part in PARTS),  # ‖Pg‖² and ‖(I − P)g‖²
+    "turn",  # sine of the angle that the last refresh turned the basis by; NaN before the second
+    "products",
+    "gradient_equivalents",
+    "seconds",
+)
 
 
-def part_rates(run: Trajectory) -> pd.DataFrame:
-    """Effective learning rates by window: a row an anchor, columns (definition, part).
+def inner_products(basis: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """⟨P a, P b⟩ and ⟨(I − P) a, (I − P) b⟩ with P = V Vᵀ; float64 (2,), on the CPU.
 
-    "slope" is −Σ⟨Pu, Pg⟩/Σ‖Pg‖², the regression of u on −g through the origin; "mean" the mean over steps
-    of −⟨Pu, Pg⟩/‖Pg‖²; "displacement" −⟨PΣu, PΣg⟩/‖PΣg‖², in which what fluctuates cancels.
+    Args:
+        basis: orthonormal V (D, k); a, b: (D,).
     """
-    wide = run.table[run.table["quantity"].isin(PART)]
-    wide = wide.pivot(index="anchor", columns=["quantity", "index"], values="value")
-    found = {}
-    for i, part in enumerate(PARTS):
-        found["slope", part] = wide["part_product", i] / wide["part_square", i]
-        found["mean", part] = wide["part_ratio", i]
-        found["displacement", part] = wide["part_displacement", i] / wide["part_gradient_square", i]
-        found["preconditioner alone", part] = (
-            wide["part_preconditioned", i] / wide["part_square", i]
-        )
-        found["mean of gradients alone", part] = wide["part_carried", i] / wide["part_square", i]
-    return pd.DataFrame(found)
+    v, a, b = basis.double(), a.double(), b.double()
+    inside = (v.T @ a) @ (v.T @ b)
+    return torch.stack([inside, a @ b - inside]).cpu()
 
 
-def amplification(run: Trajectory, definition: str, since: int = 0) -> float:
-    """Bulk-LR/Dom-LR of a run, by a definition of ``part_rates``.
+def effective_rates(basis: Tensor, update: Tensor, gradient: Tensor) -> Tensor:
+    """Dom-LR and Bulk-LR of an update: −⟨Pu, Pg⟩/‖Pg‖², P onto S_k and onto the rest; float64 (2,).
 
-    The geometric mean over its windows that begin at the step ``since`` or later. NaN where the run
-    diverged, or where a rate is not positive.
+    Gradient descent has η in both. NaN in a part in which the gradient is zero.
+
+    Args:
+        basis: orthonormal V_k (D, k); update: u (D,); gradient: g (D,), of the full batch.
+
+    Source: arXiv 2405.16002, Table 1, as in the code that is very probably the paper's.
     """
-    rates = part_rates(run).loc[since:, definition]
-    ratios = rates["bulk"] / rates["dominant"]
-    if not run.complete or not (ratios > 0).all():
-        return math.nan
-    return float(np.exp(np.log(ratios).mean()))
+    v = basis.double()
+    return -inner_products(v, update, gradient) / inner_products(v, gradient, gradient)
 
 
-def directions(runs: Sequence[Trajectory], since: int = 0) -> pd.DataFrame:
-    """Rates over η by eigendirection, pooled over windows and runs of one rule: sums over sums.
+class EffectiveRates(Experiment):
+    """A plain run that is measured at every step: Dom-LR and Bulk-LR of the minibatch update.
 
-    Of the windows that begin at the step ``since`` or later, and whose directions are known.
-
-    Columns: eigenvalue (mean), measured, predicted from λ, the single-sample noise and the window's start
-    (``quadratic.window``), and driven, the quadratic model with the noise that the batches had. Rules
-    with a preconditioner in its coordinates, η being that of the equivalent heavy ball. The last two are
-    NaN for rules without a ``linear_rule``.
+    The gradient and the subspace are those of the full batch at the point that the update leaves. Table 1
+    has ``refresh_every = 1``, the subspace anew at every step. A row has no other measurements than
+    ``COLUMNS``, so rows in spans, spectra and watching have no meaning here.
     """
-    e = runs[0].experiment
-    sums = pd.concat([_by_direction(run).loc[since:] for run in runs]).groupby(level="index")
-    # NaN, not 0, where no window has a number
-    total, found = sums.sum(min_count=1), pd.DataFrame({"eigenvalue": sums["eigenvalue"].mean()})
-    rule = linear_rule(e)
-    rate = e.learning_rate if rule is None else rule.learning_rate
-    names = {"measured": "", "predicted": "predicted_", "driven": "driven_"}
-    for name, kind in names.items():
-        found[name] = total[f"{kind}product"] / total[f"{kind}square"] / rate
-    return found
 
+    kind: ClassVar[str] = "rates"
 
-def linear_rule(e: Experiment) -> LinearRule | None:
-    """The experiment's rule as it acts on an eigendirection; None where there is no theory of it."""
-    return model_of(optimizers.build(e.optimizer, e.learning_rate, e.beta, e.rho))
-
-
-def _by_direction(run: Trajectory) -> pd.DataFrame:
-    """Sums by anchor and direction, with those that the quadratic model predicts."""
-    e = run.experiment
-    prefix = "p_" if e.optimizer in optimizers.ADAPTIVE else ""
-    wanted = {prefix + name: name for name in DIRECTION}
-    rows = run.table[run.table["quantity"].isin(wanted)]
-    wide = rows.pivot(index=["anchor", "index"], columns="quantity", values="value")
-    wide = wide.rename(columns=wanted).astype(float)
-    wide["predicted_product"] = wide["predicted_square"] = math.nan
-    samples, rule = data.samples(e.dataset), linear_rule(e)
-    if rule is None:
-        return wide
-    for anchor in wide.index.unique("anchor"):
-        noise = batch_noise(samples, e.batch_size, anchor, e.window)
-        for i, row in wide.loc[anchor].iterrows():
-            start = row["gradient_start"] / row["eigenvalue"], row["state_start"]
-            sums = window(rule, row["eigenvalue"], row["noise"] * noise, *start)
-            wide.loc[(anchor, i), ["predicted_product", "predicted_square"]] = (
-                sums.product,
-                sums.square,
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        if self.projection != "none":
+            raise ValueError(
+                f"projection = {self.projection!r}: effective rates are those of a plain rule; use none"
             )
-    return wide
+        return self
+
+    @property
+    def method(self) -> str:
+        """The rule's name and "rates"."""
+        return super().method + "-rates"
+
+
+class RatesRun(RunInProgress):
+    """The run in progress: measured, then moved, step by step."""
+
+    experiment: EffectiveRates
+
+    def __init__(self, experiment: EffectiveRates):
+        super().__init__(experiment)
+        e = experiment
+        self.trainer = Trainer(e)
+        self.subspace = DominantSubspace(
+            self.trainer.objective,
+            e.k,
+            guards=e.guards,
+            refresh_every=e.refresh_every,
+            target=e.target_angle,
+            correction=e.correction,
+            seed=e.seed,
+        )
+        self.turn = math.nan
+        self.rows: list[list[float]] = []
+
+    def _advance(self) -> None:
+        trainer = self.trainer
+        batch, state, update = trainer.peek()
+        if self.step >= self.experiment.switch_step:
+            self._measure(batch, update)
+        trainer.move(state, update)
+        self.step = trainer.step
+        if self.step == self.experiment.steps:
+            self.status = COMPLETE
+
+    def _measure(self, batch: Tensor, update: Tensor) -> None:
+        """A row for the update that leaves the present point; a refresh has the full gradient too."""
+        o, theta = self.trainer.objective, self.trainer.theta
+        if self.subspace.due(self.step):
+            seen = self.subspace.refresh(theta, self.step, batch)
+            loss, gradient = seen.loss, seen.gradient
+            self.turn = seen.turn if self.rows else math.nan
+        else:
+            value, gradient = o.gradient(theta)
+            loss = float(value)
+        basis = self.subspace.basis.double()
+        rates = effective_rates(basis, update, gradient)
+        squares = inner_products(basis, gradient, gradient)
+        own = [self.step, loss, *rates.tolist(), *squares.tolist(), self.turn]
+        self.rows.append([*own, o.products, o.gradient_equivalents, self.seconds])
+
+    def table(self) -> pd.DataFrame:
+        """The measurements so far, a row a step."""
+        table = pd.DataFrame(self.rows, columns=list(COLUMNS))
+        return table.astype({"step": "int64", "products": "int64"})
+
+    def _own_state(self) -> State:
+        return {
+            "rows": as_rows(self.rows, len(COLUMNS)),
+            "turn": torch.tensor([self.turn], dtype=torch.float64),
+            **nested("trainer", self.trainer.state()),
+            **nested("subspace", self.subspace.state()),
+        }
+
+    def _load_own_state(self, state: State) -> None:
+        self.trainer.load_state(within("trainer", state))
+        self.subspace.load_state(within("subspace", state))
+        self.rows, (self.turn,) = state["rows"].tolist(), state["turn"].tolist()
+
+
+def mean_rates(run: Trajectory) -> tuple[float, float]:
+    """Mean Dom-LR and Bulk-LR over the steps of a run of effective rates; NaN where it diverged."""
+    if not run.complete:
+        return math.nan, math.nan
+    dominant, bulk = (
+        float(run.table[f"{part}_rate"].astype(float).mean(skipna=False)) for part in PARTS
+    )
+    return dominant, bulk

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
+from subspace_lib.evidence import criteria
 from subspace_lib.experiment import RunDescription
 from subspace_lib.runs.protocol import RUNNING, RunInProgress, State, as_tensor, as_text
 from subspace_lib.theory.regression import Regression, spiked
@@ -25,50 +26,39 @@ from subspace_lib.trajectory import COMPLETE
 
 COLUMNS = ("case", "quantity", "index", "value")
 Row = tuple[str, str, float, float]
-BRANCHES = ("SGD", "Dom-SGD", "Bulk-SGD", "GD", "back")  # they see the same batches
-CLOSE = 100  # steps after the start and each change that are recorded one by one
-RELAXATIONS = 10  # of a steep direction, before it counts as settled, and as many of measuring
+BRANCHES = ("SGD", "Dom-SGD", "Bulk-SGD")  # they see the same batches
+CLOSE = 100  # steps after a start that are recorded one by one
+OFTEN = 10  # of so many steps of GD and back one is recorded
+RELAXATIONS = 10  # of a steep direction, before it counts as settled
+MEASURED = 50  # relaxations over which it is then measured
 BEYOND = 1e50  # a coordinate that large, or none at all, has diverged; its square is still a number
-APPEARS, VANISHES = 0.8, 0.1  # levels of alignment whose first crossing is timed
+VALLEY_TIMES = 2  # in units of 1/η, after which y is down to e⁻²
 
 
 class Simulation(RunDescription):
-    """SGD up to ``switch_step``; from there SGD, Dom-SGD, Bulk-SGD, GD, and GD that goes ``back``.
+    """SGD up to ``switch_step``; from there SGD, Dom-SGD and Bulk-SGD on the same batches; and GD and back.
 
-    "back" is GD for ``full_steps``, then SGD again. Further branches take other batch sizes; the full batch
-    is GD. All branches of the study's own batch size see the same batches.
+    GD at the same η takes so many relaxation times of the dominant direction that relaxes last, 1/(ηλ_k),
+    then SGD follows: by default as C4 is judged.
     """
 
-    learning_rate: float = Field(5e-4, gt=0, description="η")
+    learning_rate: float = Field(1e-5, gt=0, description="η")
     batch_size: int = Field(1, ge=1, description="samples")
-    batch_sizes: tuple[int, ...] = (10, 100, 1000)
-    steps: int = Field(20_000, ge=2, le=1_000_000)
-    switch_step: int = Field(500, ge=1)
-    full_steps: int = Field(500, ge=1, description="of GD before it goes back to SGD")
+    steps: int = Field(200_000, ge=2, le=1_000_000)
+    switch_step: int = Field(2000, ge=criteria.BEFORE_WINDOW)
     paths: int = Field(200, ge=1, le=100_000)
-    record_every: int = Field(100, ge=1)
-    settle_paths: int = Field(5000, ge=1, le=1_000_000, description="for stationary variances")
+    record_every: int = Field(1000, ge=1)
+    settle_paths: int = Field(1000, ge=1, le=1_000_000, description="for stationary variances")
+    without_noise: float = Field(
+        criteria.WITHOUT_NOISE, gt=0, description="GD, in units of 1/(ηλ_k)"
+    )
+    again: int = Field(criteria.AGAIN, ge=1, description="steps of SGD after GD")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.switch_step + self.full_steps >= self.steps:
-            raise ValueError(
-                f"switch_step + full_steps = {self.switch_step + self.full_steps} must be below "
-                f"steps = {self.steps}"
-            )
-        sizes = self.batch_sizes
-        if min(sizes, default=1) < 1 or len({*sizes, self.batch_size}) <= len(sizes):
-            raise ValueError(
-                f"batch_sizes = {list(sizes)} must be numbers of samples, different from each other and "
-                f"from batch_size = {self.batch_size}"
-            )
+        if self.switch_step >= self.steps:
+            raise ValueError(f"switch_step = {self.switch_step} must be below steps = {self.steps}")
         return self
-
-    def moments(self) -> list[int]:
-        """Steps that are recorded."""
-        changes = (0, self.switch_step, self.switch_step + self.full_steps)
-        close = {c + i for c in changes for i in range(CLOSE + 1) if c + i <= self.steps}
-        return sorted({*range(0, self.steps, self.record_every), self.steps, *close})
 
     @abstractmethod
     def problem(self) -> tuple[Valley | Regression, np.ndarray]:
@@ -86,42 +76,41 @@ class Simulation(RunDescription):
 class ValleySimulation(Simulation):
     """Simulation of the two-dimensional valley (``subspace_lib.theory.valley``), from (x, y) = ``start``.
 
-    What it settles at is measured at several ``sharpnesses`` (values of ηκ), ``crosses`` (c), and at
-    several ``distances`` (y) with the sample losses shifted by ``distance_shift`` (s): cases "ηκ", "c" and
-    "y", the index the value that varies. Quantities: "variance" of x and "expected", its closed form at the
-    paths' own y; "energy" and "alignment", see ``SimulationRun``; for ηκ also "appears", the steps that SGD
-    takes from the floor to alignment 0.8, and "vanishes", those of GD from there to 0.1.
+    What it settles at, and what Bulk-SGD makes of it, is measured for each of ``sharpnesses`` (ηκ) and
+    ``crosses`` (c): cases "ηκ = …", the index c. Quantities: "share", a in closed form; "variance" of x
+    and "expected", its closed form at the paths' own y; "alignment", the mean of χ₁ of the full gradient,
+    and "typical", √(mean‖P₁∇L‖²/mean‖∇L‖²); "progress" of Bulk-SGD from there on, over 2/η steps.
     """
 
     kind: ClassVar[str] = "valley"
 
     condition: float = Field(1000.0, gt=1, description="κ")
-    cross: float = Field(10.0, description="c")
-    shift: float = Field(0.0, description="s")
+    cross: float = Field(100.0, description="c")
     start: tuple[float, float] = (0.02, 1.0)
     sharpnesses: tuple[float, ...] = ()
     crosses: tuple[float, ...] = ()
-    distances: tuple[float, ...] = ()
-    distance_shift: float = 1.0
 
     k: ClassVar[int] = Valley.k
 
     @model_validator(mode="after")
-    def _stable(self) -> Self:
-        sharp = self.learning_rate * self.condition
-        if not all(0.01 <= s < 2 for s in (sharp, *self.sharpnesses)):
-            raise ValueError(
-                f"learning_rate × condition = {sharp:g} and sharpnesses = {list(self.sharpnesses)} must be "
-                "at least 0.01 and below 2, where SGD diverges"
-            )
-        if not all(self.distances):
-            raise ValueError(f"distances = {list(self.distances)} must differ from 0, the minimum")
+    def _converges(self) -> Self:
+        for sharp, cross in [
+            (self.learning_rate * self.condition, self.cross),
+            *((sharp, cross) for sharp in self.sharpnesses for cross in self.crosses),
+        ]:
+            eta = sharp / self.condition
+            lost = Valley(self.condition, cross).feedback(eta) if sharp > 0 else math.nan
+            if not lost < 1:
+                raise ValueError(
+                    f"ηκ = {sharp:g} with cross = {cross:g} is not possible: ηκ must be positive, and SGD "
+                    "must converge in mean square (ηκ below 2, the noise not too large)"
+                )
         return self
 
     @property
     def valley(self) -> Valley:
         """The problem."""
-        return Valley(self.condition, self.cross, self.shift)
+        return Valley(self.condition, self.cross)
 
     def problem(self) -> tuple[Valley, np.ndarray]:
         """The valley, and where its paths start."""
@@ -130,64 +119,72 @@ class ValleySimulation(Simulation):
     def settled(self) -> list[Row]:
         """Rows of what the valley settles at."""
         rows: list[Row] = []
-        own = self.learning_rate
-        for i, sharp in enumerate(self.sharpnesses):
-            eta = sharp / self.condition
-            rows += _settle(
-                self, self.valley, eta, 1.0, ("ηκ", sharp), self.random(1, i), timed=True
-            )
-        for i, cross in enumerate(self.crosses):
-            valley = Valley(self.condition, cross, self.shift)
-            rows += _settle(self, valley, own, 1.0, ("c", cross), self.random(2, i))
-        for i, distance in enumerate(self.distances):
-            valley = Valley(self.condition, self.cross, self.distance_shift)
-            rows += _settle(self, valley, own, distance, ("y", distance), self.random(3, i))
+        for i, sharp in enumerate(self.sharpnesses if self.crosses else ()):
+            found = _settle(self, sharp / self.condition, self.random(1, i))
+            rows += [
+                (case_of(sharp), name, cross, float(value))
+                for name, values in found.items()
+                for cross, value in zip(self.crosses, values, strict=True)
+            ]
         return rows
 
 
+def case_of(sharpness: float) -> str:
+    """The case of a value of ηκ."""
+    return f"ηκ = {sharpness:g}"
+
+
 def _settle(
-    e: ValleySimulation,
-    valley: Valley,
-    eta: float,
-    y: float,
-    at: tuple[str, float],
-    generator: np.random.Generator,
-    *,
-    timed: bool = False,
-) -> list[Row]:
-    """SGD from the floor at a distance y until x has settled, then what it settles at; then GD if timed."""
-    relaxation = 1 / (1 - abs(1 - eta * valley.condition))
-    wait = math.ceil(RELAXATIONS * relaxation)
-    points = np.broadcast_to([0.0, y], (e.settle_paths, 2)).copy()
-    sums, count, appears = np.zeros(5), 0, math.nan
-    unit = Valley(valley.condition, 1.0).stationary_variance(eta, 1.0)  # for noise of variance 1
-    for step in range(1, 2 * wait + 1):
-        signs = valley.draw(generator, 1, e.settle_paths)
-        points = points - eta * (valley.gradient(points) + valley.noise(points, signs))
-        gradient = np.square(valley.gradient(points)).mean(0)
-        if math.isnan(appears) and gradient[0] >= APPEARS**2 * gradient.sum():
-            appears = step
-        if step > wait:
-            expected = unit * (valley.cross * points[:, 1] + valley.shift) ** 2
-            measured = (points[:, 0] ** 2).mean(), expected.mean(), *gradient
-            sums += *measured, valley.alignment(points).mean()
-            count += 1
-    variance, expected, steep, flat, aligned = sums / count
-    found = {"variance": variance, "expected": expected, "alignment": aligned}
-    found["energy"] = math.sqrt(steep / (steep + flat))
-    if timed:
-        found |= {"appears": appears, "vanishes": _vanishes(valley, eta, points, 2 * wait)}
-    return [(at[0], name, at[1], value) for name, value in found.items()]
+    e: ValleySimulation, eta: float, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """SGD from the floor at y = 1 until x has settled, measured for a while; then Bulk-SGD beside SGD.
+
+    All ``crosses`` (C,) at once: every quantity has shape (C,).
+    """
+    valley, cross = Valley(e.condition, 1.0), np.array(e.crosses)[:, None]
+    wait = math.ceil(1 / (1 - abs(1 - eta * e.condition)))
+    points = np.broadcast_to([0.0, 1.0], (len(cross), e.settle_paths, 2))
+    sums = np.zeros((3, len(cross)))
+    for step in range((RELAXATIONS + MEASURED) * wait):
+        points = points - eta * _sample_gradient(valley, cross, points, generator)
+        if step >= RELAXATIONS * wait:
+            sums[:2] += np.square(points).mean(1).T
+            sums[2] += valley.alignment(points).mean(1)
+    steep, flat, aligned = sums / (MEASURED * wait)
+    energy = steep * e.condition**2
+    return {
+        "share": valley.share(eta) * cross[:, 0] ** 2,
+        "variance": steep,
+        "expected": valley.stationary_variance(eta, 1.0) * cross[:, 0] ** 2 * flat,
+        "typical": np.sqrt(energy / (energy + flat)),
+        "alignment": aligned,
+        "progress": _bulk_progress(valley, cross, eta, points, generator),
+    }
 
 
-def _vanishes(valley: Valley, eta: float, points: np.ndarray, limit: int) -> float:
-    """Steps of GD until the alignment is at most 0.1; NaN beyond the limit."""
-    for step in range(limit + 1):
-        gradient = np.square(valley.gradient(points)).mean(0)
-        if gradient[0] <= VANISHES**2 * gradient.sum():
-            return step
-        points = points - eta * valley.gradient(points)
-    return math.nan
+def _bulk_progress(
+    valley: Valley, cross: np.ndarray, eta: float, points: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Progress of Bulk-SGD from points (C, paths, 2), on the same samples as SGD; shape (C,)."""
+    kept = np.array([[1.0, 1.0], [0.0, 1.0]])[:, None, None, :]  # SGD, Bulk-SGD
+    at_switch = valley.loss(points).mean(-1)
+    steps = math.ceil(VALLEY_TIMES / eta)
+    last = math.ceil(criteria.TAIL * steps)
+    losses = np.zeros((2, len(cross)))
+    for step in range(steps):
+        points = points - eta * kept * _sample_gradient(valley, cross, points, rng)
+        if step >= steps - last:
+            losses += valley.loss(points).mean(-1) / last
+    gained = at_switch - losses
+    return np.asarray(gained[1] / gained[0])
+
+
+def _sample_gradient(
+    unit: Valley, cross: np.ndarray, points: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """At points (…, C, paths, 2) of valleys with ``cross`` (C, 1) in place of 1; a sample for each path."""
+    signs = cross * unit.draw(generator, 1, points.shape[-2])
+    return unit.gradient(points) + unit.noise(points, signs)
 
 
 class RegressionSimulation(Simulation):
@@ -196,17 +193,15 @@ class RegressionSimulation(Simulation):
     Case "settled", the index the direction 1 … D: "eigenvalue"; "variance" of SGD along it on
     ``settle_paths`` paths from the minimum, as a mean over the second half of ``settle_steps``; "expected",
     its exact moments over the same steps; "at minimum" and "stationary", the closed forms without and with
-    the feedback of SGD's own variance. Case "predicted", the index the batch size: "energy" at the end.
+    the feedback of SGD's own variance.
     """
 
     kind: ClassVar[str] = "regression"
 
     learning_rate: float = Field(1e-3, gt=0, description="η")
     batch_size: int = Field(10, ge=1, description="samples, drawn with replacement")
-    batch_sizes: tuple[int, ...] = (1, 40, 160)
     steps: int = Field(2000, ge=2, le=1_000_000)
-    switch_step: int = Field(200, ge=1)
-    full_steps: int = Field(200, ge=1)
+    switch_step: int = Field(200, ge=criteria.BEFORE_WINDOW)
     paths: int = Field(20, ge=1, le=1000)
     record_every: int = Field(10, ge=1)
     settle_paths: int = Field(500, ge=1, le=10_000)
@@ -239,7 +234,7 @@ class RegressionSimulation(Simulation):
         return problem, problem.start
 
     def settled(self) -> list[Row]:
-        """Rows of what the regression settles at, and of the predicted alignment."""
+        """Rows of what the regression settles at."""
         (problem, _), eta, batch = self.problem(), self.learning_rate, self.batch_size
         generator, half = self.random(1), self.settle_steps // 2
         points = np.zeros((1, self.settle_paths, self.dimension))
@@ -257,24 +252,19 @@ class RegressionSimulation(Simulation):
             "at minimum": problem.stationary_variance(eta, batch, feedback=False),
             "stationary": problem.stationary_variance(eta, batch),
         }
-        rows: list[Row] = [
+        return [
             ("settled", name, i, value)
             for name, values in found.items()
             for i, value in enumerate(values, 1)
         ]
-        for size in sorted({batch, *self.batch_sizes}):
-            energy = problem.predicted_alignment(eta, size, self.steps)
-            rows.append(("predicted", "energy", size, energy))
-        return rows
 
 
 class SimulationRun(RunInProgress):
     """A simulation in progress. It takes seconds, is one step, and keeps nothing in a checkpoint.
 
-    Quantities of a case, "start" up to the switch and one of ``BRANCHES`` or "batch B" after it:
-    "train_loss"; "alignment", the mean of χ_k of the full gradient; "energy", √(mean‖P_k∇L‖²/mean‖∇L‖²);
-    for "start" and "SGD" "steep" and "flat", the mean squared distance from the minimum in the dominant
-    subspace and outside.
+    Cases: "start" up to the switch, then each of ``BRANCHES``, and "GD" and after it "back". Quantities:
+    "train_loss"; "alignment", the mean of χ_k of the full gradient;
+    "steep" and "flat", the mean squared distance from the minimum in the dominant subspace and outside.
     """
 
     experiment: Simulation
@@ -282,11 +272,10 @@ class SimulationRun(RunInProgress):
     def __init__(self, experiment: Simulation):
         super().__init__(experiment)
         self.problem, self.start = experiment.problem()
-        self.moments = set(experiment.moments())
         self.rows: list[Row] = []
 
     def _advance(self) -> None:
-        """All branches, then the closer look."""
+        """All branches, then what it settles at."""
         self.rows = []
         with np.errstate(all="ignore"):  # a branch that diverges says so in the status
             self._branch()
@@ -298,25 +287,38 @@ class SimulationRun(RunInProgress):
     def _branch(self) -> None:
         e = self.experiment
         start = np.broadcast_to(self.start, (1, e.paths, len(self.start)))
-        point = self._follow(("start",), e.batch_size, start, 0, e.switch_step)
-        groups = [(BRANCHES, e.batch_size), *[((f"batch {b}",), b) for b in e.batch_sizes]]
-        for names, batch in groups:
-            points = np.repeat(point, len(names), 0)
-            self._follow(names, batch, points, e.switch_step, e.steps)
+        point = self._follow(("start",), start, 0, e.switch_step, criteria.BEFORE_WINDOW)
+        if self.status != RUNNING:
+            return
+        self._follow(BRANCHES, np.repeat(point, len(BRANCHES), 0), e.switch_step, e.steps)
+        steepness = e.learning_rate * self.problem.values[self.problem.k - 1]
+        steps = math.ceil(e.without_noise / steepness)
+        tail = math.ceil(criteria.WITHOUT_NOISE_TAIL * steps)
+        last = e.switch_step + steps
+        point = self._follow(("GD",), point, e.switch_step, last, tail, OFTEN)
+        self._follow(("back",), point, last, last + e.again, criteria.AGAIN_WINDOW, OFTEN)
 
     def _follow(
-        self, names: Sequence[str], batch: int, points: np.ndarray, first: int, last: int
+        self,
+        names: Sequence[str],
+        points: np.ndarray,
+        first: int,
+        last: int,
+        at_end: int = 0,
+        every: int | None = None,
     ) -> np.ndarray:
-        """Points (cases, paths, D) from a step to another, in steps of the same batches."""
+        """Points (cases, paths, D) from a step to another on the same batches; its end recorded closely."""
         e, problem = self.experiment, self.problem
-        generator = e.random(0, batch, first)
+        generator, noisy = e.random(0, first), "GD" not in names
         keep = np.stack([self._kept(name) for name in names])[:, None, :]
+        every = every or e.record_every
         for step in range(first, last):
-            if step in self.moments:
+            if step % every == 0 or step <= first + CLOSE or step >= last - at_end:
                 self._record(names, step, points)
-            noisy = np.array([self._noisy(name, step) for name in names])[:, None, None]
-            noise = problem.noise(points, problem.draw(generator, batch, e.paths))
-            gradient = problem.gradient(points) + noisy * noise
+            gradient = problem.gradient(points)
+            if noisy:
+                drawn = problem.draw(generator, e.batch_size, e.paths)
+                gradient = gradient + problem.noise(points, drawn)
             points = points - e.learning_rate * keep * gradient
             if not np.abs(points).max() < BEYOND:
                 if self.status == RUNNING:
@@ -330,11 +332,6 @@ class SimulationRun(RunInProgress):
         whole = np.ones(len(dominant))
         return {"Dom-SGD": dominant, "Bulk-SGD": ~dominant}.get(name, whole).astype(float)
 
-    def _noisy(self, name: str, step: int) -> float:
-        e = self.experiment
-        quiet = name == "GD" or (name == "back" and step < e.switch_step + e.full_steps)
-        return 0.0 if quiet else 1.0
-
     def _record(self, names: Sequence[str], step: int, points: np.ndarray) -> None:
         k, squares = self.problem.k, points**2
         losses = self.problem.floor + (squares * self.problem.values).sum(-1).mean(-1) / 2
@@ -344,11 +341,9 @@ class SimulationRun(RunInProgress):
             found = {
                 "train_loss": losses[i],
                 "alignment": np.sqrt(steep[i] / whole[i]).mean(),
-                "energy": math.sqrt(steep[i].mean() / whole[i].mean()),
+                "steep": squares[i, :, :k].sum(-1).mean(),
+                "flat": squares[i, :, k:].sum(-1).mean(),
             }
-            if name in ("start", "SGD"):
-                found["steep"] = squares[i, :, :k].sum(-1).mean()
-                found["flat"] = squares[i, :, k:].sum(-1).mean()
             self.rows += [(name, quantity, step, value) for quantity, value in found.items()]
 
     def table(self) -> pd.DataFrame:

@@ -98,7 +98,7 @@ class Correction:
 def advance(
     hessian: Hessian, multiplied: Multiplied, k: int, correction: Correction | None
 ) -> tuple[Tensor, bool]:
-    """The columns for θ by a power step, and whether they are known to be near enough without a further pass.
+    """The columns for θ by a power step, and whether they are known to be near enough as they are.
 
     θ_k must be positive. Where a negative curvature is larger, a power step would feed it: there H is
     shifted by it.

@@ -28,8 +28,8 @@ class Certificate:
         seen: upper bound on λ_{k+1} when a guard was last multiplied; ∞ where the next refresh should look.
         behind: upper bound on λ_{k+2} when all guards were last multiplied.
         ceiling: what the last certificate took λ_{k+1} to be at most.
-        unresolved: whether θ_k and θ_{k+1} stand apart, but not by as much as the guard's residual: what the
-            last certificate could not show may be there all the same.
+        unresolved: whether θ_k and θ_{k+1} stand apart, but by less than twice the guard's residual: a gap
+            that the last certificate could not show may be there all the same.
 
     Source: Davis and Kahan 1970 (``angle_bound``).
     """

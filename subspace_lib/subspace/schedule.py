@@ -52,7 +52,9 @@ class Schedule(ABC):
 class Adaptive(Schedule):
     """An interval that follows the measured turn and aims at 0.6 of the target.
 
-    At its end comes a look, or where there is nothing to look at, a refresh. After e steps and a turn by t, the next interval is e · (0.6 target / t)², within e/2 … 2e and
+    At its end comes a look, or where there is nothing to look at, a refresh.
+
+    After e steps and a turn by t, the next interval is e · (0.6 target / t)², within e/2 … 2e and
     1 … longest: the turn grows like the square root of the interval or slower. One before its time can
     shorten the interval, not lengthen it: that it went well says nothing.
 

@@ -50,9 +50,9 @@ class DominantSubspace:
     Between refreshes come looks (``Drift``): a subset of the data shows how H has changed since the last
     product over all of them, and the basis moves on by that, at a thirtieth of the price. What the subset
     does not see of the turn is measured at each refresh. The next one comes when that share of the turn
-    exceeds 0.6 of the target, when the gap seems to close, when something large shows outside of the block,
-    or after ``REFRESHED`` steps. ``angle`` is what is known about the basis in use: the last certificate and
-    the unseen share of the turn since.
+    exceeds 0.6 of the target, when the gap seems to close, when something large shows outside of the
+    block, or after ``REFRESHED`` steps. ``angle`` is what is known about the basis in use: the last
+    certificate and the unseen share of the turn since.
 
     What no certificate can show is an eigenvalue above the guards that the block does not hold at all. A
     cold start can merge two that lie closer than its tolerance of 1e-3 λ_1; it looks for the other one by a
@@ -60,8 +60,8 @@ class DominantSubspace:
     steps: one that rises by more than about a twentieth of λ_k a step, or with ``watch=4`` a fiftieth, can
     pass λ_k before it is seen.
 
-    With ``refresh_every="adaptive"`` the interval to the next look follows the measured turn: it grows, by at
-    most 2, while the turn stays below 0.6 of the target, and shrinks when it does not.
+    With ``refresh_every="adaptive"`` the interval to the next look follows the measured turn: it grows, by
+    at most 2, while the turn stays below 0.6 of the target, and shrinks when it does not.
     With ``refresh_every=n`` every n-th step is a refresh; the paper's protocol is n = 1.
 
     Args:
@@ -85,9 +85,9 @@ class DominantSubspace:
     Attributes:
         schedule: says when the next look or refresh is due; last_step: of the last refresh, −1 before the
             first; last_look: of the last look or refresh.
-        angle: sine of the largest angle that the basis had to the exact one at ``last_look``, as far as known:
-            certified at a refresh, with the unseen share of the turn at a look; 1 where the subspace is not
-            determined at k.
+        angle: sine of the largest angle that the basis had to the exact one at ``last_look``, as far as
+            known: certified at a refresh, with the unseen share of the turn at a look; 1 where the
+            subspace is not determined at k.
 
     Raises:
         ValueError: k + guards ≥ D, watch < 1, or refresh_every is none of the three.
@@ -119,7 +119,8 @@ class DominantSubspace:
         self.schedule, self.target = as_schedule(refresh_every, target), target
         self.correction, self.watch = correction, watch
         self.last_step = self.last_look = -1
-        self.angle, self._certified, self._pace = 1.0, 1.0, 0.0
+        self.angle, self._certified = 1.0, 1.0
+        self._turn, self._span = 0.0, 1  # of the last interval
         self.budget = Budget(math.inf if allowance is None else allowance)
         self._drift = Drift(_subset(objective) if subset is None else subset)
         self._start: Tensor | None = None  # the basis right after the last refresh
@@ -168,13 +169,15 @@ class DominantSubspace:
     def angle_at(self, step: int) -> float:
         """Sine of the largest angle of the basis in use at this step, as far as known.
 
-        ``angle``, and for the steps since the last look the turn of the interval before it, in proportion.
+        ``angle``, and after the last look as much more as the basis had turned in the interval before it:
+        that grows at once where training fluctuates, and like a root later on.
         """
         behind = step - self.last_look
-        return min(1.0, self.angle + self._pace * max(1, behind)) if behind else self.angle
+        later = math.sqrt(max(1.0, behind / self._span)) if behind else 0.0
+        return min(1.0, self.angle + self._turn * later)
 
     def look(self, theta: Tensor, step: int, probe: Tensor) -> Look:
-        """Bring the basis to θ by the cheapest means: what a subset shows, or a refresh where that is not enough.
+        """Bring the basis to θ by what a subset shows, or by a refresh where that is not enough.
 
         Args:
             theta: (D,); step: its number.
@@ -213,9 +216,9 @@ class DominantSubspace:
         self._drift.turn = turned(self._start, new, seen.values, self.k, probe)
         block.columns = new
         block.lay_columnwise()
-        elapsed = max(1, step - self.last_look)
         self.schedule.note(step, turn, False)
-        self.last_look, self._pace = step, turn / elapsed
+        self._turn, self._span = turn, max(1, step - self.last_look)
+        self.last_look = step
         self.angle = min(1.0, self._certified + self._drift.unseen * self._drift.turn)
         return turn
 
@@ -260,7 +263,8 @@ class DominantSubspace:
         else:
             self.budget.note(0.0, self._work() - before)
         if not again:
-            self._pace = 0.0 if cold else seen.turn / max(1, step - self.last_look)
+            self._turn = 0.0 if cold else seen.turn
+            self._span = max(1, step - self.last_look)
             self.schedule.note(step, seen.turn, cold)
         self.last_step = self.last_look = step
         self._start = self.basis
@@ -336,7 +340,7 @@ class DominantSubspace:
         return advance(hessian, multiplied, k, correction)
 
     def _second_pass(self, hessian: Hessian, theta: Tensor) -> bool:
-        """Whether a second pass at the same θ is enough: it moves the basis on, and certifies the one before.
+        """Whether a second pass at the same θ is enough: it certifies the basis, and moves it on.
 
         Where no gap can be seen, it is enough if the block as a whole has come to rest.
         """
@@ -360,7 +364,7 @@ class DominantSubspace:
         return bound * max(0.0, min(1.0, c.ceiling / c.last)) if c.last > 0 else bound
 
     def _go_on(self, hessian: Hessian) -> None:
-        """Solve at the same θ until a certificate holds or the budget is spent; then look for what was missed.
+        """Solve at the same θ until certified or out of products; then look for what was missed.
 
         If that is interrupted, the next refresh is a cold start.
         """
@@ -377,7 +381,7 @@ class DominantSubspace:
         self._block.begin(completed(hessian, pairs, self.k, self.guards, self._generator).vectors)
 
     def _work(self) -> float:
-        """What has been spent so far: gradient equivalents, or products of an operator without gradients."""
+        """Gradient equivalents spent so far; products, of an operator without gradients."""
         return float(getattr(self.objective, "gradient_equivalents", self.objective.products))
 
     def _to(self, device: torch.device) -> None:
@@ -405,7 +409,9 @@ class DominantSubspace:
             **self._drift.state(),
             **{f"{PREFIX}{name}": value for name, value in self.schedule.state().items()},
             "last_step": torch.tensor([self.last_step, self.last_look]),
-            "angles": torch.tensor([self.angle, self._pace, self._certified], dtype=torch.float64),
+            "angles": torch.tensor(
+                [self.angle, self._certified, self._turn, self._span], dtype=torch.float64
+            ),
             "start": torch.empty(0, 0) if self._start is None else self._start.T.clone(),
             "budget": self.budget.state(),
             "ceilings": self._certificate.state(),
@@ -422,7 +428,7 @@ class DominantSubspace:
         self._block.load_state(state)
         self._drift.load_state(state)
         self.last_step, self.last_look = state["last_step"].tolist()
-        self.angle, self._pace, self._certified = state["angles"].tolist()
+        self.angle, self._certified, self._turn, self._span = state["angles"].tolist()
         self._start = state["start"].T if len(state["start"]) else None
         self.budget.load_state(state["budget"])
         self._certificate.load_state(state["ceilings"])

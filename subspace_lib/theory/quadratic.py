@@ -33,10 +33,8 @@ class LinearRule:
     def matrix(self, value: float) -> np.ndarray:
         """A (2, 2) with (x, m) ← A (x, m) + b ξ at λ = value."""
         eta, both = self.learning_rate, self.direct + self.carried
-        return np.array([
-            [1 - eta * both * value, -eta * self.carried * self.beta],
-            [value, self.beta],
-        ])  # fmt: skip
+        moved = [1 - eta * both * value, -eta * self.carried * self.beta]
+        return np.array([moved, [value, self.beta]])
 
     def kick(self) -> np.ndarray:
         """b (2,): what a unit of noise adds to (x, m)."""
@@ -128,51 +126,84 @@ def _stationary(rule: LinearRule, value: float) -> tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Sums:
-    """Expected sums over a window of T steps: −Σ u g, Σ g², Σ u², and −(Σu)(Σg), (Σg)²."""
+class Noise:
+    """Covariance of a step's noise over T steps: a I − b Σ 1_E 1_Eᵀ over the epochs E.
 
-    product: float
-    square: float
-    update_square: float
-    displacement: float
-    gradient_square: float
-
-
-def window(rule: LinearRule, value: float, noise: np.ndarray, x: float, m: float) -> Sums:
-    """Expected sums over a window that starts at (x, m), for noise of covariance (T, T).
-
-    Exact for the quadratic: the mean path from (x, m), and the covariance of the linear response.
+    Attributes:
+        independent: a; shared: b; epochs: (epochs, T), 1 where the step belongs to the epoch.
     """
-    count = len(noise)
-    a, response = rule.matrix(value), np.empty(count)
-    mean, pulse, state = np.empty(count + 1), rule.kick(), np.array([x, m])
+
+    independent: float
+    shared: float
+    epochs: np.ndarray
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """All of it (T, T)."""
+        own = self.independent * np.eye(self.epochs.shape[1])
+        return own - self.shared * self.epochs.T @ self.epochs
+
+
+def window(
+    rule: LinearRule,
+    values: np.ndarray,
+    noise: Noise,
+    variances: np.ndarray,
+    x: np.ndarray,
+    m: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expected −Σ u g and Σ g² over a window of T steps, for n eigendirections at once; (n,) each.
+
+    Exact for the quadratic: the mean path, and the covariance of the linear response r to the noise,
+    x_t = mean_t + Σ_{j<t} r_{t−1−j} ξ_j.
+
+    Args:
+        values: λ (n,); noise: over the T steps, times ``variances`` (n,); x, m: (n,), at the first step.
+    """
+    count = noise.epochs.shape[1]
+    mean, response = np.empty((count + 1, len(values))), np.empty((count, len(values)))
+    mean[0], pulse = x, _step(rule, values, 0 * x, 0 * m, push=1.0)
     for t in range(count):
-        mean[t], response[t] = state[0], pulse[0]
-        state, pulse = a @ state, a @ pulse
-    mean[count] = state[0]
+        response[t], pulse = pulse[0], _step(rule, values, *pulse)
+        x, m = _step(rule, values, x, m)
+        mean[t + 1] = x
+    # E[x_t x_t] and E[x_{t+1} x_t] less the means' products, summed over the window's steps
+    times = np.arange(count - 1, 0, -1)  # r_i is felt at so many of them
+    same = noise.independent * times @ response[:-1] ** 2
+    next_ = noise.independent * times @ (response[1:] * response[:-1])
+    for epoch in noise.epochs:
+        felt = _convolution(epoch) @ response
+        same = same - noise.shared * (felt[:-1] ** 2).sum(0)
+        next_ = next_ - noise.shared * (felt[1:] * felt[:-1]).sum(0)
+    g, u = values * mean[:-1], np.diff(mean, axis=0)
+    product = -(u * g).sum(0) - values * variances * (next_ - same)
+    return product, (g * g).sum(0) + values**2 * variances * same
+
+
+def _step(
+    rule: LinearRule, values: np.ndarray, x: np.ndarray, m: np.ndarray, push: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The next (x, m) where the noise is ``push``."""
+    used = values * x + push
+    m = rule.beta * m + used
+    return x - rule.learning_rate * (rule.direct * used + rule.carried * m), m
+
+
+def _convolution(weights: np.ndarray) -> np.ndarray:
+    """(T + 1, T), with Σ_{i<t} w_{t−1−i} r_i in row t of its product with r (T, n)."""
+    count = len(weights)
     lag = np.subtract.outer(np.arange(count + 1), np.arange(count)) - 1
-    positions = np.where(lag >= 0, response[lag], 0.0)  # x_t = mean_t + Σ_j positions_tj ξ_j
-    g, gradients = value * mean[:-1], value * positions[:-1]
-    u, updates = np.diff(mean), np.diff(positions, axis=0)
-    moved, felt = updates @ noise, gradients @ noise
-    return Sums(
-        -float(u @ g + (moved * gradients).sum()),
-        float(g @ g + (felt * gradients).sum()),
-        float(u @ u + (moved * updates).sum()),
-        -float(u.sum() * g.sum() + (moved.sum(0) @ gradients.sum(0))),
-        float(g.sum() ** 2 + felt.sum(0) @ gradients.sum(0)),
-    )
+    return np.where(lag >= 0, weights[lag], 0.0)
 
 
-def batch_noise(samples: int, size: int, start: int, count: int) -> np.ndarray:
-    """Covariance (count, count) of minibatch noise from step ``start`` on, in units of a sample's.
+def batch_noise(samples: int, size: int, start: int, count: int) -> Noise:
+    """That of ``count`` minibatches from step ``start`` on, in units of a sample's.
 
-    Without replacement: (N − B)/((N − 1) B) on the diagonal, and within an epoch of n batches −1/(n − 1)
+    Without replacement: (N − B)/((N − 1) B) for one step, and within an epoch of n batches −1/(n − 1)
     of that between steps, so that the noise of an epoch adds up to nothing.
     """
     variance = (samples - size) / ((samples - 1) * size)
     per_epoch = -(-samples // size)
     epoch = np.arange(start, start + count) // per_epoch
-    same = (epoch[:, None] == epoch[None, :]).astype(float)
-    np.fill_diagonal(same, 0)
-    return variance * (np.eye(count) - same / max(1, per_epoch - 1))
+    shared = variance / max(1, per_epoch - 1)
+    return Noise(variance + shared, shared, np.equal.outer(np.unique(epoch), epoch).astype(float))

@@ -67,18 +67,17 @@ class Regression:
         self,
         learning_rate: float,
         batch: int,
-        point: np.ndarray | float = 0.0,
         *,
         feedback: bool = True,
     ) -> np.ndarray:
-        """Var δᵢ = η sᵢ/(B λᵢ(2 − ηλᵢ)) of SGD around a point; shape (D,).
+        """Var δᵢ = η sᵢ/(B λᵢ(2 − ηλᵢ)) of SGD around the minimum; shape (D,).
 
-        From δᵢ ← (1 − ηλᵢ) δᵢ − η ξᵢ with Var ξᵢ = sᵢ/B. Without ``feedback`` sᵢ is that at the point.
+        From δᵢ ← (1 − ηλᵢ) δᵢ − η ξᵢ with Var ξᵢ = sᵢ/B. Without ``feedback`` sᵢ is that at the minimum.
         SGD's own variance m adds to it: with ``feedback`` sᵢ + Σⱼ Kᵢⱼ mⱼ − λᵢ² mᵢ takes its place, a
         linear system for m. Covariances between eigenvectors are left out: noise proportional to H has
         none.
         """
-        eta, noise = learning_rate, self.noise_variance(point)
+        eta, noise = learning_rate, self.noise_variance()
         system = np.diag(self.values * (2 - eta * self.values) * batch / eta)
         if feedback:
             system -= self.fourth - np.diag(self.values**2)
@@ -96,18 +95,6 @@ class Regression:
         for t in range(steps):
             out[t + 1] = decay * out[t] + spread * (noise + self.fourth @ out[t])
         return out
-
-    def predicted_alignment(self, learning_rate: float, batch: int, steps: int) -> float:
-        """√(E‖P_k∇L‖²/E‖∇L‖²) after ``steps`` of SGD from the start.
-
-        The mean of SGD is the path of GD, (1 − ηλ)ᵗ δ₀; the variance is the stationary one around it,
-        times 1 − (1 − ηλ)²ᵗ for directions that have not settled.
-        """
-        shrink = (1 - learning_rate * self.values) ** steps
-        mean = shrink * self.start
-        variance = self.stationary_variance(learning_rate, batch, mean) * (1 - shrink**2)
-        energy = self.values**2 * (mean**2 + variance)
-        return float(np.sqrt(energy[: self.k].sum() / energy.sum()))
 
 
 def spiked(

@@ -8,6 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+from scipy.special import erfcx
 from torch import Tensor
 
 from subspace_lib import optimizers
@@ -27,21 +30,24 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Valley:
-    """L(x, y) = ½(κx² + y²), the mean of two sample losses L ± (c xy + s x).
+    """L(x, y) = ½(κx² + y²), the mean of two sample losses L ± c xy.
 
     The steep direction x is the dominant subspace, k = 1; the floor of the valley is the y axis. A step of
-    SGD takes one of the samples: its gradient is (κx ± (cy + s), y ± cx). The noise in the steep direction
-    grows with the distance y along the valley for s = 0, and stays where s alone makes it.
+    SGD takes one of the samples: its gradient is (κx ± cy, y ± cx). A batch of B samples is a mean of B
+    signs, of variance 1/B: on average over paths the same as one sample with c/√B.
+
+    All closed forms follow from the exact recursion of the mean squares X = E x² and Y = E y²,
+    X ← (1 − ηκ)² X + η²c² Y, Y ← (1 − η)² Y + η²c² X (``moments``).
 
     Attributes:
-        condition: κ > 0, the ratio of the curvatures; cross: c; shift: s.
+        condition: κ > 0, the ratio of the curvatures.
+        cross: c.
 
-    Source: after arXiv 2405.16002, section 4, where the sample losses differ by a cross term.
+    Source: arXiv 2405.16002, section 4; the cross term 100 xy by the paper's public reviews, κ is ours.
     """
 
     condition: float = 1000.0
-    cross: float = 10.0
-    shift: float = 0.0
+    cross: float = 100.0
 
     k: ClassVar[int] = 1
     floor: ClassVar[float] = 0.0  # the loss at the minimum
@@ -71,76 +77,93 @@ class Valley:
 
     def noise(self, points: np.ndarray, signs: np.ndarray | float) -> np.ndarray:
         """Sample gradient less ∇L at points (…, 2) for signs (…) in −1 … 1; a mean of signs is a batch."""
-        x, y = points[..., 0], points[..., 1]
-        return np.stack([signs * (self.cross * y + self.shift), signs * self.cross * x], -1)
+        weights = np.asarray(signs * self.cross)
+        return points[..., ::-1] * weights[..., None]
 
-    def stationary_variance(self, learning_rate: float, y: float) -> float:
-        """Var x = η (cy + s)²/(κ(2 − ηκ)) of SGD while y hardly changes; infinite for ηκ ≥ 2.
+    def share(self, learning_rate: float) -> float:
+        """a = ηc²/(2 − ηκ): the loss across the valley over that along it, κX/Y, once x has settled.
 
-        From x ← (1 − ηκ) x ∓ η (cy + s): V = (1 − ηκ)² V + η² (cy + s)².
+        X has settled where a step leaves it as it is, X = (1 − ηκ)² X + η²c² Y, while Y hardly changes.
+        Infinite for ηκ ≥ 2, where x diverges.
         """
         slack = 2 - learning_rate * self.condition
-        scatter = learning_rate * (self.cross * y + self.shift) ** 2
-        return scatter / (self.condition * slack) if slack > 0 else np.inf
+        return learning_rate * self.cross**2 / slack if slack > 0 else math.inf
 
-    def stationary_alignment(self, learning_rate: float, y: float) -> float:
-        """√(A/(1 + A)), A = κ² Var x/y²: the alignment of a gradient of typical steepness at y.
+    def rate(self, share: float) -> float:
+        """The η with that share a: η = 2a/(c² + aκ)."""
+        return 2 * share / (self.cross**2 + share * self.condition)
 
-        High where ηκ (c + s/y)²/(2 − ηκ) is far above 1. For s = 0 it does not depend on y.
+    def stationary_variance(self, learning_rate: float, y: float) -> float:
+        """Var x = η c² y²/(κ(2 − ηκ)) = a y²/κ of SGD while y hardly changes; infinite for ηκ ≥ 2."""
+        return self.share(learning_rate) * y**2 / self.condition
+
+    def typical_alignment(self, learning_rate: float) -> float:
+        """√(A/(1 + A)), A = κ²X/Y = κa: the alignment of a gradient of typical steepness."""
+        steepness = self.condition * self.share(learning_rate)
+        return 1.0 if math.isinf(steepness) else math.sqrt(steepness / (1 + steepness))
+
+    def mean_alignment(self, learning_rate: float) -> float:
+        """E χ₁ = exp(1/2A) erfc(1/√(2A)) for Gaussian x, which is what small ηκ makes of many signs.
+
+        The integral of |z|/√(z² + 1/A) over a normal z; 0 without noise.
         """
-        ratio = self._steepness(learning_rate, y)
-        return 1.0 if np.isinf(ratio) else float(np.sqrt(ratio / (1 + ratio)))
+        steepness = self.condition * self.share(learning_rate)
+        return float(erfcx(1 / math.sqrt(2 * steepness))) if steepness > 0 else 0.0
 
-    def steps_to_appear(self, learning_rate: float, y: float, level: float) -> float:
-        """Steps of SGD from the floor, x = 0, until the alignment of typical steepness is ``level``.
+    def feedback(self, learning_rate: float) -> float:
+        """a · ηc²/(κ(2 − η)): how much of y's decay the noise that x feeds back undoes.
 
-        The first t with A (1 − (1 − ηκ)²ᵗ) ≥ a, a = χ²/(1 − χ²); infinite where A < a, or A = a.
+        Below 1 SGD converges in mean square, from 1 on it does not: det(1 − M) = 0 at 1, with M the matrix
+        of the recursion.
         """
-        wanted, ratio = level**2 / (1 - level**2), self._steepness(learning_rate, y)
-        if ratio <= wanted:
-            return math.inf
-        return _first_step(learning_rate * self.condition, 1 - wanted / ratio)
+        back = learning_rate * self.cross**2 / (self.condition * (2 - learning_rate))
+        return self.share(learning_rate) * back
 
-    def steps_to_vanish(self, learning_rate: float, y: float, level: float) -> float:
-        """Steps of GD from where SGD settles until that alignment is ``level``.
+    def bulk_progress(self, learning_rate: float) -> float:
+        """(1 − f)/(1 + a) ≈ 1/(1 + a): progress of Bulk-SGD from where SGD has settled, in the long run.
 
-        The first t with A (1 − ηκ)²ᵗ ≤ a; 0 where A ≤ a, infinite for ηκ ≥ 2.
+        At the switch 2L = Y(1 + a). SGD goes to 0. Bulk-SGD keeps κX = aY, whose noise keeps y from the
+        minimum: 2L → aY + fY with f the ``feedback``, about a²/κ. So it gains Y(1 − f) of SGD's Y(1 + a).
+
+        NaN where SGD itself does not converge.
         """
-        wanted, ratio = level**2 / (1 - level**2), self._steepness(learning_rate, y)
-        if ratio <= wanted:
-            return 0.0
-        if math.isinf(ratio):
-            return math.inf
-        return _first_step(learning_rate * self.condition, wanted / ratio)
+        lost = self.feedback(learning_rate)
+        return (1 - lost) / (1 + self.share(learning_rate)) if lost < 1 else math.nan
 
-    def _steepness(self, learning_rate: float, y: float) -> float:
-        """A = κ² Var x/y²."""
-        return self.condition**2 * self.stationary_variance(learning_rate, y) / y**2
+    def window(self, alignment: float, progress: float) -> tuple[float, float]:
+        """The smallest share a with that ``mean_alignment``, the largest with that 1/(1 + a).
 
-    def moments(self, learning_rate: float, start: tuple[float, float], steps: int) -> np.ndarray:
-        """E x², E y² and E y of SGD, exactly, after 0 … steps steps; shape (steps + 1, 3).
-
-        X ← (1 − ηκ)² X + η² (c² Y + 2cs E y + s²), Y ← (1 − η)² Y + η² c² X, E y ← (1 − η) E y.
+        Between them SGD's gradient is aligned and Bulk-SGD as good as SGD. The first falls with κ, the
+        second does not depend on it: in a valley that is not steep enough they cross, and nothing is left.
         """
-        eta, c, s = learning_rate, self.cross, self.shift
-        step = np.array([
-            [(1 - eta * self.condition) ** 2, (eta * c) ** 2, 2 * c * s * eta**2],
-            [(eta * c) ** 2, (1 - eta) ** 2, 0.0],
-            [0.0, 0.0, 1 - eta],
-        ])  # fmt: skip
-        out = np.empty((steps + 1, 3))
-        out[0] = start[0] ** 2, start[1] ** 2, start[1]
+        inverse = brentq(lambda z: erfcx(z) - alignment, 0, 1 / alignment)  # erfcx(z) < 1/z
+        return 1 / (2 * inverse**2 * self.condition), 1 / progress - 1
+
+    def moments(
+        self,
+        learning_rate: float,
+        start: ArrayLike,
+        steps: int,
+        projection: str = "none",
+        *,
+        noisy: bool = True,
+    ) -> np.ndarray:
+        """E x² and E y² after 0 … steps steps from mean squares ``start``, exactly; shape (steps + 1, 2).
+
+        Of SGD, or with ``projection`` of Dom-SGD, which leaves y, or Bulk-SGD, which leaves x; without
+        noise of GD.
+        """
+        eta, spread = learning_rate, (learning_rate * self.cross) ** 2 if noisy else 0.0
+        shrink = (1 - eta * self.values) ** 2
+        step = np.array([[shrink[0], spread], [spread, shrink[1]]])
+        for kept, row in (("bulk", 0), ("dominant", 1)):
+            if projection == kept:
+                step[row] = np.eye(2)[row]
+        out = np.empty((steps + 1, 2))
+        out[0] = start
         for t in range(steps):
             out[t + 1] = step @ out[t]
-            out[t + 1, 0] += (eta * s) ** 2
         return out
-
-
-def _first_step(sharp: float, left: float) -> float:
-    """The first t ≥ 1 with (1 − sharp)²ᵗ ≤ left, for 0 < left < 1 and 0 < sharp < 2."""
-    if sharp == 1:
-        return 1.0
-    return max(1.0, math.ceil(math.log(left) / (2 * math.log(abs(1 - sharp)))))
 
 
 def signs(seed: int, count: int) -> np.ndarray:
@@ -148,13 +171,13 @@ def signs(seed: int, count: int) -> np.ndarray:
 
     The generator is mulberry32 (T. Ettinger, public domain); a sign is −1 where its output is below 2³¹.
     """
-    mask, state, out = 0xFFFFFFFF, seed & 0xFFFFFFFF, np.empty(count)
-    for i in range(count):
-        state = (state + 0x6D2B79F5) & mask
-        t = (state ^ (state >> 15)) * (state | 1) & mask
-        t = (t ^ (t + (t ^ (t >> 7)) * (t | 61))) & mask
-        out[i] = -1.0 if (t ^ (t >> 14)) < 2**31 else 1.0
-    return out
+    mask = np.uint64(0xFFFFFFFF)
+    a, b, c = (np.uint64(shift) for shift in (15, 7, 14))
+    state = (np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x6D2B79F5)) & mask
+    state = (state + np.uint64(seed & 0xFFFFFFFF)) & mask
+    t = (state ^ (state >> a)) * (state | np.uint64(1)) & mask
+    t = (t ^ (t + (t ^ (t >> b)) * (t | np.uint64(61)))) & mask
+    return np.where((t ^ (t >> c)) < 2**31, -1.0, 1.0)
 
 
 class _Axis:
@@ -187,8 +210,10 @@ def path(
     if method not in METHODS:
         raise ValueError(f"method = {method!r} is not known; use {', '.join(METHODS)}.")
     name, projection, noisy = METHODS[method]
-    rule = optimizers.build(name, learning_rate, beta, rho)
     drawn = signs(seed, steps) if noisy else np.zeros(steps)
+    if name == "sgd":
+        return _plain_path(valley, projection, learning_rate, start, drawn)
+    rule = optimizers.build(name, learning_rate, beta, rho)
 
     def gradient(theta: Tensor, sign: float) -> Tensor:
         point = theta.numpy()
@@ -205,3 +230,19 @@ def path(
         theta = theta + restrict(update, projection, _Axis())
         points.append(theta)
     return torch.stack(points).numpy()
+
+
+def _plain_path(
+    valley: Valley, projection: str, eta: float, start: tuple[float, float], drawn: np.ndarray
+) -> np.ndarray:
+    """Points of the rule "sgd" in Python's own numbers: 200,000 steps with a tensor each take too long."""
+    across = 0.0 if projection == "bulk" else eta
+    along = 0.0 if projection == "dominant" else eta
+    condition, (x, y) = valley.condition, start
+    points = [(x, y)]
+    for weight in (valley.cross * drawn).tolist():
+        slope = y + weight * x
+        x -= across * (condition * x + weight * y)
+        y -= along * slope
+        points.append((x, y))
+    return np.array(points)

@@ -2,49 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 
 from IPython.display import Markdown
 
+from subspace_lib.chapters.dom_vs_bulk.study import DomBulkStudy
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
-from subspace_lib.chapters.kit.table import table
-from subspace_lib.trajectory import TAIL, Trajectory, tail_loss
+from subspace_lib.chapters.kit.table import Row, table
+from subspace_lib.evidence.criteria import TAIL
+from subspace_lib.trajectory import tail_loss
 
 
 def descent(study: SwitchStudy) -> Markdown:
     """Projected descent of SGD's updates after the switch: mean per step, its share ρ, and its sign.
 
     For the update u = −η g_B the predicted decrease of a part is −(gᵀ Pu + ½ (Pu)ᵀH(Pu)), with g
-    of the full data. Means over the recorded steps, ± twice their standard error.
+    of the full data. Means over the rows at which the subspace was refreshed, ± twice their standard error.
     """
-    lines = []
+    lines: list[Row] = []
     for trajectory in study.of("none"):
         seed = trajectory.experiment.seed
         rows = trajectory.table[trajectory.table["step"] >= study.switch_steps[seed]]
         steps = rows["step"].iloc[-1] - rows["step"].iloc[0]
         measured = (rows["train_loss"].iloc[0] - rows["train_loss"].iloc[-1]) / steps
-        bulk = rows["descent"] - rows["descent_dominant"]
-        for part, values in (("dominant", rows["descent_dominant"]), ("bulk", bulk)):
+        seen = rows[rows["descent"].notna()]
+        bulk = seen["descent"] - seen["descent_dominant"]
+        for part, values in (("dominant", seen["descent_dominant"]), ("bulk", bulk)):
             mean, error = values.mean(), float(values.agg("sem"))
-            line = {
-                "seed": seed,
-                "part": part,
-                "predicted decrease per step, 10⁻⁶": f"{1e6 * mean:.1f} ± {2e6 * error:.1f}",
-                "ρ of the means": f"{mean / rows['descent'].mean():.2f}",
-                "steps on which it lowers the loss": f"{(values > 0).mean():.0%}",
-                "measured decrease per step, 10⁻⁶": f"{1e6 * measured:.1f}",
-            }
-            lines.append(line)
+            lines.append(
+                {
+                    "seed": seed,
+                    "part": part,
+                    "rows": len(values),
+                    "predicted decrease per step, 10⁻⁶": f"{1e6 * mean:.1f} ± {2e6 * error:.1f}",
+                    "ρ of the means": f"{mean / seen['descent'].mean():.2f}",
+                    "rows at which it lowers the loss": f"{(values > 0).mean():.0%}",
+                    "measured decrease per step, 10⁻⁶": f"{1e6 * measured:.1f}",
+                }
+            )
     return table(lines)
 
 
-def drift(runs: Mapping[str, Trajectory]) -> Markdown:
-    """Loss and sharpness at the switch and at the end, with the largest angles in between."""
+def settings(study: DomBulkStudy) -> Markdown:
+    """C1's to C4's quantities with the paper's settings and with those that it may have had instead."""
     lines = []
-    for kind, trajectory in runs.items():
+    for label, setting in study.settings.items():
+        (seed,) = setting.switch.parameters.seeds
+        step = setting.switch.switch_steps[seed]
+        late = " (fallback)" if setting.switch.note() else ""
+        found = {name: _number(value) for name, value in setting.quantities().items()}
+        loss = tail_loss(setting.switch.of("none")[0])
+        lines.append(
+            {"setting": label, "switch": f"{step:,}{late}", "SGD's loss, late": f"{loss:.4f}"}
+            | found
+        )
+    return table(lines, note=f"Seed {study.parameters.setting_seed} alone: shown, not judged.")
+
+
+def drift(study: DomBulkStudy) -> Markdown:
+    """Dom-SGD at 2η: loss and sharpness at the switch and at the end, and the largest angles in between."""
+    lines, ends = [], []
+    for kind, trajectory in study.doubled().items():
         rows, last = trajectory.table, trajectory.table.iloc[-1]
         window = max(1, round(TAIL * len(rows)))
         lowest = rows["train_loss"].rolling(window).mean().min()
+        ends.append(f"{tail_loss(trajectory) / rows['train_loss'].iloc[0]:.2f} ({kind})")
         lines.append(
             {
                 "basis": kind,
@@ -57,4 +79,9 @@ def drift(runs: Mapping[str, Trajectory]) -> Markdown:
                 "largest certified angle": f"{rows['angle_bound'].max():.3f}",
             }
         )
-    return table(lines)
+    note = f"Loss at the end over that at the switch: {', '.join(ends)}. Above 1 it has risen."
+    return table(lines, note=note)
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from subspace_lib.chapters.dominant_subspace.study import AlignmentStudy
+from subspace_lib.chapters.kit.switch.judge import late_gap
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Claim, Verdict, part, verdict
-from subspace_lib.runs.training import SPECTRUM
-from subspace_lib.trajectory import Trajectory, tail
+from subspace_lib.trajectory import tail
 
 (C1,) = CLAIMS = (
     Claim(
@@ -33,12 +33,3 @@ def judge(study: AlignmentStudy) -> list[Verdict]:
         part("λₖ/λₖ₊₁ at the last full spectrum", [late_gap(run) for run in runs], criteria.GAP),
     ]
     return [verdict(C1, parts, study.parameters, runs)]
-
-
-def late_gap(run: Trajectory) -> float:
-    """λ_k/λ_{k+1} at the last row that has a full spectrum."""
-    k, table = run.experiment.k, run.table
-    beyond = run.experiment.k + run.experiment.guards + 1  # what a refresh alone does not see
-    spectra = table[table[f"eigenvalue_{min(SPECTRUM, beyond):02d}"].notna()]
-    last = spectra.iloc[-1]
-    return float(last[f"eigenvalue_{k:02d}"] / last[f"eigenvalue_{k + 1:02d}"])

@@ -27,6 +27,7 @@ class AlignmentParameters(SwitchParameters):
 
     QUICK: ClassVar[dict[str, Any]] = {
         "dataset": "digits",
+        "preprocessing": "standardized",
         "learning_rate": 0.05,
         "steps": 200,
         "seeds": (0, 1, 2),

@@ -22,23 +22,35 @@ TERMS = {
 
 
 def loss_changes(study: AlignmentStudy) -> Markdown:
-    """Terms of the expansion and the measured change by anchor: means in 10⁻⁶ ± twice their error."""
+    """Terms of the expansion and the measured change by anchor: means in 10⁻⁶ ± twice their error.
+
+    Below: how much of what the first order gains the second takes back, at the last anchor.
+    """
     frame = 1e6 * loss_change_table(study)
     rows = [
         {"from step": f"{anchor:,}"}
         | {says: f"{row[c]:,.1f} ± {2 * row['error_' + c]:,.1f}" for c, says in TERMS.items()}
         for anchor, row in frame.iterrows()
     ]
-    return table(rows, note="Loss change a step, in 10⁻⁶.")
+    last = frame.iloc[-1]
+    back = {part: -last[f"second_{part}"] / last[f"first_{part}"] for part in ("dominant", "bulk")}
+    note = (
+        f"Loss change a step, in 10⁻⁶. From step {frame.index[-1]:,} on the term of second order, the "
+        "price of moving along curved directions with noise, takes back "
+        f"{back['dominant']:.0%} of what the term of first order gains in the dominant part, and "
+        f"{back['bulk']:.0%} in the bulk."
+    )
+    return table(rows, note=note)
 
 
 def class_gaps(study: AlignmentStudy) -> Markdown:
-    """Where the spectrum breaks after training on fewer classes."""
-    rows = []
+    """Where the spectrum breaks after training on fewer classes, and for how many it is where they end."""
+    rows, there = [], []
     for count in study.classes:
         values = study.spectrum(count)
         ratios = [first / second for first, second in itertools.pairwise(values)]
         largest = max(ratios)
+        there += [count] if ratios[count - 1] == largest else []
         rows.append(
             {
                 "classes C": count,
@@ -47,4 +59,8 @@ def class_gaps(study: AlignmentStudy) -> Markdown:
                 "after which": ratios.index(largest) + 1,
             }
         )
-    return table(rows)
+    note = (
+        "Were it the number of classes alone, the last column would be the first. It is in "
+        f"{len(there)} of {len(rows)} cases{': ' if there else ''}{', '.join(map(str, there))}."
+    )
+    return table(rows, note=note)

@@ -7,6 +7,7 @@ from subspace_lib.chapters.kit.style import (
     CYCLE,
     INK,
     Picture,
+    band,
     mark_switch,
     methods,
     panels,
@@ -55,21 +56,41 @@ def cycles(study: EdgeStudy) -> Picture:
 
 
 @styled
-def rates(study: EdgeStudy) -> Picture:
-    """Sharpness relative to 2/η, and alignment, of GD at several learning rates, over time η · step."""
-    figure, (top, bottom) = panels(2, height=5.5)
-    for rate, colour, dashes in styles(study.rates):
-        rows = study.rates[rate].table
-        time = rate * rows["step"]
-        top.plot(
-            time, rate / 2 * rows["eigenvalue_01"], color=colour, ls=dashes, label=f"η = {rate:g}"
-        )
-        bottom.plot(time, rows["alignment"], color=colour, ls=dashes)
+def beyond(study: EdgeStudy) -> Picture:
+    """λ₁, λ_k and λ_{k+1} of Bulk-GD relative to 2/η: mean and range over seeds."""
+    figure, (axes,) = panels(1, height=3.6)
+    p, runs = study.parameters, study.switch.of("bulk")
+    names = {1: "λ$_1$", p.k: f"λ$_{{{p.k}}}$", p.k + 1: f"λ$_{{{p.k + 1}}}$"}
+    for i, colour, dashes in styles(names):
+        # A row has the eigenvalues that the last refresh saw, which may be k of them.
+        curves = [
+            p.learning_rate / 2 * run.table.set_index("step")[f"eigenvalue_{i:02d}"].ffill()
+            for run in runs
+        ]
+        band(axes, curves, colour, dashes, names[i])
+    axes.axhline(1, color=INK, lw=0.8, ls=":")
+    axes.set(xlabel="step", ylabel="λ$_i$ η/2 of Bulk-GD", ylim=(0, None))
+    axes.legend(ncols=3)
+    return Picture(figure, "Eigenvalues of Bulk-GD at the cut and on top, relative to 2/η")
+
+
+@styled
+def approaches(study: EdgeStudy) -> Picture:
+    """λ₁ η/2 and alignment of GD on its way to the edge, over time η · step."""
+    figure, (top, bottom) = panels(2, height=5.8)
+    first = study.parameters.approach_seeds[0]
+    ways = [way for way in study.approaches if way[2] == first]
+    for way, colour, dashes in styles(ways):
+        loss, rate, _ = way
+        rows = study.approaches[way].table.iloc[1:]  # step 0 has no place on a log axis
+        time, label = rate * rows["step"], f"{loss.replace('_', '-')}, η = {rate:g}"
+        top.plot(time, rate / 2 * rows["eigenvalue_01"], color=colour, ls=dashes, label=label)
+        bottom.plot(time, rows["alignment"], color=colour, ls=dashes, lw=1)
     top.axhline(1, color=INK, lw=0.8, ls=":")
-    top.set(ylabel="λ$_1$ η/2", ylim=(0, 2))
+    top.set(ylabel="λ$_1$ η/2", ylim=(0, None), xscale="log")
     bottom.set(xlabel="time, η · step", ylabel="alignment of ∇L", ylim=(0, 1.02))
     top.legend(ncols=2, fontsize=9)
-    return Picture(figure, "Sharpness relative to 2/η, and alignment, at several learning rates")
+    return Picture(figure, "Sharpness relative to 2/η, and alignment, on the way to the edge")
 
 
 @styled

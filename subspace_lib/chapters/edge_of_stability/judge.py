@@ -1,45 +1,110 @@
-"""C6: the edge and the alignment before the switch, C2 and C3 for GD, sharpness of Bulk-GD."""
+"""C6: GD at the edge, Dom-GD, Bulk-GD; F5: the sharpness of Bulk-GD; F7: when the alignment comes."""
 
 from __future__ import annotations
 
+from subspace_lib.chapters.edge_of_stability.approach import approach
 from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
-from subspace_lib.chapters.kit.switch.judge import progress_part
+from subspace_lib.chapters.kit.edge import edge_parts
 from subspace_lib.evidence import criteria
-from subspace_lib.evidence.verdicts import Claim, Verdict, part, verdict
-from subspace_lib.trajectory import tail
+from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
+from subspace_lib.trajectory import Trajectory, tail, window
 
-(C6,) = CLAIMS = (
+C6, F5, F7 = CLAIMS = (
     Claim(
         "C6",
         "At the edge of stability, self-stabilization causes the alignment",
-        f"λ₁ η/2 within {criteria.EDGE} before the switch; alignment {criteria.EDGE_ALIGNED}; C2, C3 for "
-        "GD; sharpness of Bulk-GD rises past 2/η, beyond that band",
+        f"over the {criteria.EDGE_WINDOW} steps before the switch λ₁ η/2 within {criteria.EDGE} and "
+        f"alignment {criteria.EDGE_ALIGNED}; gain of Dom-GD after its bounce {criteria.DOM_EDGE_GAIN} of "
+        f"GD's; progress(Bulk-GD) {criteria.BULK_PROGRESS}",
         name="the edge of stability",
         plain=(
             "At the edge of stability the gradient lies in the dominant subspace without any noise, "
-            "by self-stabilization; still Dom-GD fails, and Bulk-GD is as good as GD."
+            "by self-stabilization; still Dom-GD fails, and Bulk-GD is as good as GD or better."
         ),
         seen="at the edge of stability, GD aligns without noise, Dom-GD fails and Bulk-GD does not",
     ),
+    Claim(
+        "F5",
+        "Without the dominant part, the sharpness passes 2/η",
+        f"λ₁ η/2 of Bulk-GD at the end {criteria.BEYOND_EDGE}",
+        name="sharpness of Bulk-GD",
+        plain="Nothing holds the sharpness of Bulk-GD back: it goes on past 2/η.",
+        seen="the sharpness of Bulk-GD passes 2/η",
+        kind="finding",
+    ),
+    Claim(
+        "F7",
+        "With a small η the alignment of GD comes when λ₁ reaches 2/η, and not before",
+        f"mean alignment below the edge {criteria.F7_BEFORE}; highest within {criteria.F7_WITHIN:,} steps "
+        f"at it {criteria.F7_AT_EDGE}; mean squared error and cross-entropy",
+        name="the way to the edge",
+        plain=(
+            "GD with a small learning rate is not aligned on its way to the edge of stability, and is "
+            "soon after it has come there; with the mean squared error and with cross-entropy."
+        ),
+        seen="GD's gradient aligns when it comes to the edge, and not before",
+        kind="finding",
+    ),
 )
+NAMES = {"mse": "mean squared error", "cross_entropy": "cross-entropy"}
 
 
 def judge(study: EdgeStudy) -> list[Verdict]:
-    """C6 on the runs of the switch."""
-    s = study.switch
-    sharpness, aligned = [], []
-    factor = s.parameters.learning_rate / 2
-    for seed, run in zip(s.parameters.seeds, s.of("none"), strict=True):
-        before = s.switch_steps[seed] - run.table["step"]
-        rows = run.table[(before >= 0) & (before <= criteria.EDGE_WINDOW)]
-        sharpness.append(factor * rows["eigenvalue_01"].mean())
-        aligned.append(rows["alignment"].mean())
-    risen = [factor * tail(run, "eigenvalue_01") for run in s.of("bulk")]
+    """C6 and F5 on the runs of the switch, F7 on those that come to the edge."""
+    s, p = study.switch, study.parameters
+    factor = p.learning_rate / 2
+    before = [
+        (run, s.switch_steps[seed] - criteria.EDGE_WINDOW, s.switch_steps[seed] - 1)
+        for seed, run in zip(p.seeds, s.of("none"), strict=True)
+    ]
+    sharpness = [factor * window(run, "eigenvalue_01", *steps) for run, *steps in before]
+    aligned = [window(run, "alignment", *steps) for run, *steps in before]
     parts = [
         part("λ₁η/2 of GD before the switch", sharpness, criteria.EDGE),
         part("alignment of GD before the switch", aligned, criteria.EDGE_ALIGNED),
-        progress_part(s, "dominant"),
-        progress_part(s, "bulk"),
-        part("λ₁η/2 of Bulk-GD at the end", risen, criteria.BEYOND_EDGE),
+        *edge_parts(s),
     ]
-    return [verdict(C6, parts, s.parameters, s.trajectories.values())]
+    return [
+        verdict(C6, parts, p, s.trajectories.values()),
+        verdict(F5, _beyond(study), p, s.of("bulk")),
+        verdict(F7, _approaching(study), p, _judged(study)),
+    ]
+
+
+def _judged(study: EdgeStudy) -> list[Trajectory]:
+    """The runs with the largest η of their loss."""
+    largest = study.parameters.largest
+    return [run for (loss, rate, _), run in study.approaches.items() if rate == largest(loss)]
+
+
+def _beyond(study: EdgeStudy) -> list[Part]:
+    bulk, p = study.switch.of("bulk"), study.parameters
+    first, next_one = (
+        [p.learning_rate / 2 * tail(run, f"eigenvalue_{i:02d}") for run in bulk]
+        for i in (1, p.k + 1)
+    )
+    return [
+        part("λ₁η/2 of Bulk-GD at the end", first, criteria.BEYOND_EDGE),
+        part("λₖ₊₁η/2 of Bulk-GD at the end", next_one, None),
+    ]
+
+
+def _approaching(study: EdgeStudy) -> list[Part]:
+    """Of each loss and η: the alignment below the edge, and at it where that is to be reached."""
+    parts: list[Part] = []
+    p = study.parameters
+    for loss, rate in zip(p.approach_losses, p.approach_rates, strict=True):
+        found = [approach(run) for way, run in study.approaches.items() if way[:2] == (loss, rate)]
+        where = f", {NAMES[loss]}, η = {rate:g}"
+        below = [each.before for each in found]
+        if rate < p.largest(loss):
+            parts.append(part(f"mean alignment below the edge{where}", below, None))
+            continue
+        absent = sum(each.arrival is None for each in found)
+        note = f"λ₁ did not reach 2/η in {absent} of {len(found)} runs" if absent else ""
+        highest = [each.highest for each in found]
+        parts += [
+            part(f"mean alignment below the edge{where}", below, criteria.F7_BEFORE),
+            part(f"highest alignment at it{where}", highest, criteria.F7_AT_EDGE, note),
+        ]
+    return parts

@@ -1,57 +1,96 @@
-"""The edge of stability: full-batch GD, Dom-GD and Bulk-GD, other learning rates, a closer look (C6)."""
+"""The edge of stability: GD, Dom-GD and Bulk-GD (C6), Bulk-GD beyond it (F5), the way to it (F7)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import by_seed, numbers, source
-from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
+from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
+from subspace_lib.chapters.kit.study import by_seed, compute as compute_run, numbers, source
+from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
+from subspace_lib.experiment import Experiment, LossName, Rate, Seed, Steps
 from subspace_lib.results.store import Store
 from subspace_lib.runs.pair import Pair
 from subspace_lib.trajectory import Trajectory
 
+ROWS, FRESH = 400, 10  # of a way to the edge; and of how many λ₁ is measured anew in any case
 TOGETHER = 600  # steps for which GD and Bulk-GD are compared
+Way = tuple[str, float, int]  # loss, η and seed of a run that comes to the edge
 
 
-class EdgeParameters(SwitchParameters):
+class EdgeParameters(EdgeSwitchParameters):
     """Parameters of the study of GD at the edge of stability.
 
-    Rows are an odd number of steps apart, so that they see both phases of an oscillation of period 2.
-    ``learning_rates`` are those of further plain runs, with a third of the rows; ``window`` is the length
-    of the part that is recorded at every step, after the switch.
+    ``window`` is the length of the part that is recorded at every step, after the switch. The
+    ``approach_`` are of plain runs that begin well below the edge, one for each place of the lists: of each
+    loss the largest η for all ``approach_seeds``, the others for the first of them.
     """
 
     QUICK: ClassVar[dict[str, Any]] = {
         "dataset": "digits",
+        "preprocessing": "standardized",
         "learning_rate": 0.1,
-        "steps": 275,
+        "steps": 500,
         "switch_step": 165,
         "window": 10,
-        "learning_rates": (),
+        "approach_losses": ("mse", "cross_entropy"),
+        "approach_rates": (0.08, 0.1),
+        "approach_steps": (300, 300),
+        "approach_seeds": (0, 1, 2),
         "seeds": (0, 1, 2),
         "target_angle": 0.5,
         "record_every": 55,
-        "spectrum_every": 990,
+        "spectrum_every": None,
     }
 
-    learning_rate: float = 0.08
-    batch_size: int | Literal["full"] = "full"
-    steps: int = 1500
-    switch_alignment: float | None = Field(None, gt=0, lt=1)
-    switch_step: int = Field(400, ge=1)
-    record_every: int = 25
-    spectrum_every: int = 100
-    learning_rates: tuple[float, ...] = (0.02, 0.05, 0.12, 0.2)
+    seeds: tuple[Seed, ...] = Field((11, 12, 13, 14, 15), min_length=1)
     window: int = Field(100, ge=2)
+    approach_losses: tuple[LossName, ...] = ("mse", "mse", "cross_entropy", "cross_entropy")
+    approach_rates: tuple[Rate, ...] = (0.05, 0.02, 0.33, 0.1)
+    approach_steps: tuple[Steps, ...] = (4000, 12_000, 3000, 4000)
+    approach_seeds: tuple[Seed, ...] = Field((12, 11, 13), min_length=1)
 
-    @field_validator("learning_rates", mode="before")
+    @field_validator(
+        "approach_losses", "approach_rates", "approach_steps", "approach_seeds", mode="before"
+    )
     @classmethod
-    def _rates_from_text(cls, rates: Any) -> Any:
-        return numbers(rates)
+    def _list_from_text(cls, values: Any) -> Any:
+        return numbers(values)
+
+    @model_validator(mode="after")
+    def _lists_match(self) -> Self:
+        names = ("approach_losses", "approach_rates", "approach_steps")
+        lengths = [len(getattr(self, name)) for name in names]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"{', '.join(names)} have {lengths} entries: they must have as many")
+        return self
+
+    def largest(self, loss: str) -> float:
+        """The largest η of the runs that come to the edge with this loss."""
+        rates = zip(self.approach_losses, self.approach_rates, strict=True)
+        return max(rate for of, rate in rates if of == loss)
+
+    def approaches(self) -> dict[Way, Experiment]:
+        """Plain GD on its way to the edge, by loss, η and seed."""
+        found = {}
+        lists = self.approach_losses, self.approach_rates, self.approach_steps
+        for loss, rate, steps in zip(*lists, strict=True):
+            judged = rate == self.largest(loss)
+            for seed in self.approach_seeds if judged else self.approach_seeds[:1]:
+                fields = {"loss": loss, "learning_rate": rate, "steps": steps, **_sparse(steps)}
+                found[loss, rate, seed] = self.experiment(seed, **fields)
+        return found
+
+
+def _sparse(steps: int) -> dict[str, Any]:
+    """Some 400 rows, an odd number of steps apart, and at every tenth of them λ₁ measured anew."""
+    every = steps // ROWS | 1
+    fresh = tuple((s, s) for s in range(0, steps + 1, FRESH * every))
+    own = {"record_every": every, "record_spans": (), "fresh_spans": fresh}
+    return own | {"spectrum_every": None}
 
 
 @dataclass(frozen=True)
@@ -61,48 +100,54 @@ class EdgeStudy:
     Attributes:
         switch: GD, Dom-GD and Bulk-GD, all seeds.
         window: GD of the first seed, recorded at every step.
-        rates: plain GD of the first seed by learning rate, the study's own included.
         pair: GD and Bulk-GD of the first seed side by side (``subspace_lib.runs.pair``).
+        approaches: plain GD on its way to the edge, by loss, η and seed.
     """
 
     switch: SwitchStudy
     window: Trajectory
-    rates: dict[float, Trajectory]
     pair: Trajectory
+    approaches: dict[Way, Trajectory]
+
+    @property
+    def parameters(self) -> EdgeParameters:
+        """Those in force."""
+        assert isinstance(self.switch.parameters, EdgeParameters)
+        return self.switch.parameters
+
+    def runs(self) -> list[Trajectory]:
+        """All of them, in the order of the page."""
+        return [
+            *self.switch.trajectories.values(),
+            self.window,
+            self.pair,
+            *self.approaches.values(),
+        ]
 
 
 def edge_study(
     parameters: EdgeParameters, store: Store | None = None, *, compute: bool = True
 ) -> EdgeStudy:
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
-    parameters, get = parameters.resolved(), source(store, compute)
-    seed = parameters.seeds[0]
-    rare = {
-        "record_every": 3 * parameters.record_every,
-        "spectrum_every": 30 * parameters.record_every,
-    }
-    wanted = {
-        rate: parameters.model_copy(update={"learning_rate": rate, **rare}).run(seed, "none")
-        for rate in parameters.learning_rates
-    }
-    wanted[parameters.learning_rate] = parameters.run(seed, "none")
-    switch = switch_study(parameters, store, compute=compute)
+    p, get = parameters.resolved(), source(store, compute)
+    seed = p.seeds[0]
+    approaches = p.approaches()  # first: a bad value is an error before anything runs
+    switch = switch_study(p, store, compute=compute)
     start = switch.switch_steps[seed]
-    window = parameters.experiment(
-        seed,
-        switch_step=start,
-        steps=start + parameters.window,
-        record_every=1,
-        spectrum_every=parameters.window,
-        refresh_every=1,
+    rows = {"record_every": 1, "record_spans": (), "spectrum_every": p.window}
+    window = p.experiment(seed, switch_step=start, steps=start + p.window, refresh_every=1, **rows)
+    end = min(p.steps, start + TOGETHER)
+    pair = Pair.parse(**p.fields(seed, projection="bulk", switch_step=start, steps=end))
+    return EdgeStudy(
+        switch,
+        get(window),
+        get(pair),
+        {way: get(experiment) for way, experiment in approaches.items()},
     )
-    end = min(parameters.steps, start + TOGETHER)
-    fields = {"projection": "bulk", "switch_step": start, "steps": end}
-    pair = Pair.parse(**parameters.fields(seed, **fields))
-    rates = {rate: get(wanted[rate]) for rate in sorted(wanted)}
-    return EdgeStudy(switch, get(window), rates, get(pair))
 
 
 def tasks(parameters: EdgeParameters) -> Stages:
-    """The switch seed by seed; then what the first seed alone shows."""
-    return [(switch_study, p) for p in by_seed(parameters)], [(edge_study, parameters)]
+    """The switch seed by seed, and the long ways to the edge; then what the first seed alone shows."""
+    seeds = [(switch_study, p) for p in by_seed(parameters)]
+    approaches = [(compute_run, experiment) for experiment in parameters.approaches().values()]
+    return [*approaches, *seeds], [(edge_study, parameters)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from IPython.display import Markdown
 
+from subspace_lib.chapters.edge_of_stability.approach import approach
+from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
 from subspace_lib.chapters.kit.table import percent, table
-from subspace_lib.trajectory import Trajectory, tail, tail_loss
+from subspace_lib.evidence import criteria
+from subspace_lib.trajectory import Trajectory
 
 
 def pair(run: Trajectory) -> Markdown:
@@ -32,19 +33,30 @@ def pair(run: Trajectory) -> Markdown:
     )
 
 
-def rates(runs: Mapping[float, Trajectory]) -> Markdown:
-    """Sharpness, alignment and loss of GD at the end, by learning rate."""
+def approaches(study: EdgeStudy) -> Markdown:
+    """When λ₁ reaches 2/η, and the alignment before and after, by loss, η and seed."""
     rows = []
-    for rate, run in runs.items():
-        row = {"η": f"{rate:g}", "2/η": f"{2 / rate:.3g}", "λ₁ at the end": ""}
-        if run.complete:
-            sharpness = tail(run, "eigenvalue_01")
+    for (loss, rate, seed), run in study.approaches.items():
+        found = approach(run)
+        row = {
+            "loss": loss.replace("_", "-"),
+            "η": f"{rate:g}",
+            "seed": seed,
+            "steps": f"{run.experiment.steps:,}",
+            "largest λ₁η/2": f"{found.furthest:.2f}",
+            "λ₁ ≥ 2/η from step": "never" if found.arrival is None else f"{found.arrival:,}",
+            "mean alignment before": f"{found.before:.3f}",
+        }
+        if found.arrival is not None:
+            come = "not yet" if found.aligned is None else f"{found.aligned:,}"
             row |= {
-                "λ₁ at the end": f"{sharpness:.1f}",
-                "λ₁η/2": f"{rate * sharpness / 2:.2f}",
-                "alignment": f"{tail(run, 'alignment'):.3f}",
-                "loss": f"{tail_loss(run):.4f}",
+                f"alignment {criteria.F7_AT_EDGE} from step": come,
+                "highest": f"{found.highest:.3f}",
+                "mean at the edge": f"{found.mean:.3f}",
             }
-        rows.append(row | {"outcome": run.status})
-    columns = ("η", "2/η", "λ₁ at the end", "λ₁η/2", "alignment", "loss", "outcome")
-    return table(rows, columns, note="Means over the last 2% of the steps.")
+        rows.append(row)
+    return table(
+        rows,
+        note=f"Before: without the first {criteria.F7_SKIP:.0%} of these steps. Highest, mean: within "
+        f"{criteria.F7_WITHIN:,} steps from where λ₁ has reached 2/η.",
+    )

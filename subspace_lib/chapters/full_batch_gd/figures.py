@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from subspace_lib.chapters.full_batch_gd.study import AROUND, BatchStudy
 from subspace_lib.chapters.kit.style import (
     CYCLE,
     INK,
+    LineStyle,
     Picture,
     band,
     log_ticks,
@@ -17,48 +21,64 @@ from subspace_lib.chapters.kit.style import (
     styled,
     styles,
 )
-from subspace_lib.trajectory import tail
+from subspace_lib.trajectory import Trajectory, tail
+
+SETTLED = 100  # steps after the switch that the mean after it leaves out
 
 
 @styled
 def there_and_back(study: BatchStudy) -> Picture:
-    """Alignment of the full-batch gradient around the changes SGD → GD → SGD, and with added noise."""
-    figure, parts = panels(2, height=5.5)
+    """Alignment of the full-batch gradient over the changes SGD → GD → SGD, and with added noise."""
+    figure, (top, bottom) = panels(2, height=5.5, share=False)
     p = study.parameters
-    start, end = p.switch_step - p.full_steps // 2, p.switch_step + 2 * p.full_steps
-    sgd = [_cut(run.table, start, end) for run in study.of("SGD")]
-    for axes in parts:
-        band(axes, [t["alignment"] for t in sgd], CYCLE[0], "-", f"SGD, batch {p.batch_size}")
-    band(parts[0], series(study.of("GD"), "alignment"), CYCLE[1], "--", "full batch")
-    band(parts[0], series(study.of("back"), "alignment"), CYCLE[2], "-.", "minibatches again")
-    noises = {
-        "GD + noise of SGD's covariance": "sgd noise",
-        "GD + isotropic noise": "isotropic noise",
+    names = {
+        "before": f"SGD, batch {p.batch_size}",
+        "GD": "full batch",
+        "back": "minibatches again",
     }
-    for label, colour, dashes in list(styles(["", "", "", *noises]))[3:]:
-        band(parts[1], series(study.of(noises[label]), "alignment"), colour, dashes, label)
-    for axes in parts:
-        axes.axvline(p.switch_step, color=INK, lw=0.8, ls=":")
+    for name, colour, dashes in styles(names):
+        _lines(top, study, name, colour, dashes, names[name])
+    names = {"shaped": "GD + noise of SGD's covariance", "isotropic": "GD + isotropic noise"}
+    for name, colour, dashes in list(styles(["", "", "", *names]))[3:]:
+        _lines(bottom, study, name, colour, dashes, names[name])
+    for axes in (top, bottom):
+        axes.axvline(0, color=INK, lw=0.8, ls=":")
         axes.set(ylim=(-0.02, 1.02), ylabel=f"χ$_{{{p.k}}}$ of ∇L")
         axes.legend(loc="center right", fontsize=9)
-    parts[0].axvline(p.switch_step + p.full_steps, color=INK, lw=0.8, ls=":")
-    parts[1].set_xlabel("step")
+    bottom.set_xlabel("steps from the switch")
     return Picture(
         figure, "Alignment of the full-batch gradient under SGD, GD, SGD, and GD with noise"
     )
 
 
-def _cut(table: pd.DataFrame, start: int, end: int) -> pd.DataFrame:
-    rows = table[(table["step"] >= start) & (table["step"] <= end)]
-    return rows.set_index("step")
+def _lines(
+    axes: Axes, study: BatchStudy, name: str, colour: str, dashes: LineStyle, label: str
+) -> None:
+    """Alignment of the runs of that name by the steps since their switch: the first seed bold."""
+    for i, curve in enumerate(_since(study, study.of(name), "alignment")):
+        width, alpha = (1.5, 1.0) if i == 0 else (0.7, 0.5)
+        axes.plot(
+            curve.index,
+            curve,
+            color=colour,
+            ls=dashes,
+            lw=width,
+            alpha=alpha,
+            label=None if i else label,
+        )
+
+
+def _since(study: BatchStudy, runs: Iterable[Trajectory], column: str) -> list[pd.Series]:
+    """A column of each run by the steps since its seed's switch."""
+    return [run.table[column].set_axis(study.since_switch(run)) for run in runs]
 
 
 @styled
 def by_batch_size(study: BatchStudy) -> Picture:
-    """Alignment against batch size: after the branch, at the end, and by the quadratic model."""
+    """Alignment against batch size: after the switch, at the end, and by the quadratic model."""
     figure, (axes,) = panels(1, height=3.6)
     frame = alignment_by_size(study)
-    for column, colour, dashes in styles(["predicted", "after the branch", "at the end"]):
+    for column, colour, dashes in styles(["predicted", "after the switch", "at the end"]):
         groups = frame.groupby("batch")[column]
         mean, low, high = groups.mean(), groups.min(), groups.max()
         marker = "" if column == "predicted" else "o"
@@ -83,19 +103,16 @@ def by_batch_size(study: BatchStudy) -> Picture:
 
 
 def alignment_by_size(study: BatchStudy) -> pd.DataFrame:
-    """Per batch size and seed: mean alignment after the branch and over the last 2% of the steps, and
+    """Per batch size and seed: mean alignment after the switch and over the last 2% of the steps, and
     the quadratic model's."""
-    p, rows = study.parameters, []
+    rows = []
     for (size, seed), run in study.sizes.items():
-        table = run.table
-        after = table[
-            (table["step"] > p.switch_step + 100) & (table["step"] <= p.switch_step + AROUND)
-        ]
+        after = study.since_switch(run).between(SETTLED, AROUND)
         rows.append(
             {
                 "batch": size,
                 "seed": seed,
-                "after the branch": after["alignment"].mean(),
+                "after the switch": run.table.loc[after, "alignment"].mean(),
                 "at the end": tail(run, "alignment"),
                 "predicted": study.predicted(seed, size),
             }
@@ -136,7 +153,7 @@ def single_sample_noise(study: BatchStudy) -> Picture:
 def from_the_start(study: BatchStudy) -> Picture:
     """GD from the initialisation: alignment and sharpness."""
     figure, (top, bottom) = panels(2, height=4.6)
-    runs = study.of("GD from the start")
+    runs = study.of("start")
     band(top, series(runs, "alignment"), CYCLE[1], "-", "GD")
     top.set(ylim=(-0.02, 1.02), ylabel=f"χ$_{{{study.parameters.k}}}$ of ∇L")
     band(bottom, series(runs, "eigenvalue_01"), CYCLE[1], "-", "GD")
@@ -148,21 +165,21 @@ def from_the_start(study: BatchStudy) -> Picture:
 
 @styled
 def learning(study: BatchStudy) -> Picture:
-    """Training loss of SGD, GD and GD with noise after the branch."""
+    """Training loss of SGD, GD and GD with noise of either kind, from the switch on, first seed."""
     figure, (axes,) = panels(1, height=3.5)
-    p = study.parameters
-    names = {
-        "SGD": "SGD",
-        "GD": "GD",
-        "GD + noise of SGD's covariance": "sgd noise",
-        "GD + isotropic noise": "isotropic noise",
+    p, seed = study.parameters, study.parameters.seeds[0]
+    runs = {
+        "SGD": study.switch.trajectories["none", seed],
+        "GD": study.sizes.get((p.samples, seed)),
+        "GD + noise of SGD's covariance": study.runs["shaped", seed],
+        "GD + isotropic noise": study.runs["isotropic", seed],
     }
-    for label, colour, dashes in styles(names):
-        tables = [
-            _cut(run.table, p.switch_step, p.switch_step + p.full_steps)
-            for run in study.of(names[label])
-        ]
-        band(axes, [table["train_loss"] for table in tables], colour, dashes, label)
-    axes.set(xlabel="step", ylabel="training loss L(θ)")
+    for label, colour, dashes in styles(runs):
+        run = runs[label]
+        if run is not None:  # a study may have no branch of the full batch
+            (curve,) = _since(study, [run], "train_loss")
+            curve = curve[curve.index.to_series().between(0, p.back_steps)]
+            axes.plot(curve.index, curve, color=colour, ls=dashes, label=label)
+    axes.set(xlabel="steps from the switch", ylabel="training loss L(θ)")
     axes.legend()
     return Picture(figure, "Training loss of SGD, GD and GD with noise from one point")

@@ -1,19 +1,27 @@
-"""C4: the alignment of the full-batch gradient under SGD, GD, SGD again, and other batch sizes."""
+"""C4: the alignment under SGD, GD and SGD again; F1: by batch size, and under artificial noise."""
 
 from __future__ import annotations
 
+import math
+
 from subspace_lib.chapters.full_batch_gd.study import BatchStudy
-from subspace_lib.chapters.kit.noise import alignment_parts
+from subspace_lib.chapters.kit.noise import (
+    alignment_again,
+    alignment_before,
+    alignment_without,
+    noise_parts,
+)
 from subspace_lib.evidence import criteria
-from subspace_lib.evidence.verdicts import Claim, Verdict, verdict
+from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
 from subspace_lib.trajectory import tail
 
-(C4,) = CLAIMS = (
+C4, F1 = CLAIMS = (
     Claim(
         "C4",
         "Minibatch noise causes the alignment while λ₁ < 2/η",
-        f"alignment: SGD {criteria.ALIGNED}, GD {criteria.UNALIGNED} within {criteria.UNALIGNED_WITHIN} "
-        f"steps, back {criteria.ALIGNED}; falling with batch size",
+        f"alignment: SGD up to the switch {criteria.ALIGNED_BEFORE}; GD from there "
+        f"{criteria.UNALIGNED} after {criteria.WITHOUT_NOISE:g}/(η λₖ) steps; SGD again "
+        f"{criteria.ALIGNED_AGAIN}",
         name="noise causes the alignment",
         plain=(
             "While the sharpness λ₁ stays below 2/η, the noise of minibatches is what makes the "
@@ -21,16 +29,57 @@ from subspace_lib.trajectory import tail
         ),
         seen="below the edge of stability, minibatch noise is what aligns the gradient",
     ),
+    Claim(
+        "F1",
+        "The alignment falls with batch size; it takes noise of SGD's shape",
+        f"late alignment at small batch sizes above that at large ones by {criteria.F1_FALLING}; GD with "
+        f"noise of SGD's covariance {criteria.F1_SHAPED}, with isotropic noise {criteria.F1_ISOTROPIC}",
+        name="batch size, and the noise's shape",
+        plain=(
+            "Smaller batches align the gradient more, and Gaussian noise does as minibatches do if it "
+            "has their covariance, but not if it is isotropic."
+        ),
+        seen="the alignment falls with batch size, and noise of SGD's shape is what it takes",
+        kind="finding",
+    ),
 )
 
 
 def judge(study: BatchStudy) -> list[Verdict]:
-    """C4 on the branches of the study."""
+    """C4 and F1 on the runs of the study."""
     p = study.parameters
-    sizes = [
-        [tail(study.sizes[size, seed], "alignment") for size in study.batch_sizes()]
-        for seed in p.seeds
+    c4 = noise_parts(
+        [alignment_before(run) for run in study.of("before")],
+        [alignment_without(run) for run in study.of("GD")],
+        [alignment_again(run) for run in study.of("back")],
+    )
+    there = [run for name in ("before", "GD", "back") for run in study.of(name)]
+    noisy = [run for name in ("shaped", "isotropic") for run in study.of(name)]
+    return [
+        verdict(C4, c4, p, there, study.switch.note()),
+        verdict(F1, _f1(study), p, [*study.sizes.values(), *noisy], study.switch.note()),
     ]
-    runs = (study.of("SGD"), study.of("GD"), study.of("back"))
-    parts = alignment_parts(*runs, p.switch_step, sizes)
-    return [verdict(C4, parts, p, [*study.runs.values(), *study.sizes.values()])]
+
+
+def _f1(study: BatchStudy) -> list[Part]:
+    small, large = max(criteria.F1_SMALL), min(criteria.F1_LARGE)
+    falls = []
+    for seed in study.parameters.seeds:
+        late = {s: tail(study.sizes[s, seed], "alignment") for s in study.batch_sizes()}
+        low = [value for size, value in late.items() if size <= small]
+        high = [value for size, value in late.items() if size >= large]
+        falls.append(min(low) - max(high) if low and high else math.nan)
+    note = f"no batch size up to {small}, or none from {large:,} on"
+    shaped, isotropic = (
+        [alignment_again(run) for run in study.of(name)] for name in ("shaped", "isotropic")
+    )
+    return [
+        part(
+            f"lowest late alignment up to batch size {small}, less the highest from {large:,} on",
+            falls,
+            criteria.F1_FALLING,
+            note if math.isnan(falls[0]) else "",
+        ),
+        part("alignment under GD with noise of SGD's covariance", shaped, criteria.F1_SHAPED),
+        part("under GD with isotropic noise", isotropic, criteria.F1_ISOTROPIC),
+    ]

@@ -1,4 +1,4 @@
-"""From one point of SGD: other batch sizes, full-batch GD and back, artificial noise (C4)."""
+"""From the switch of SGD: full-batch GD and back (C4), other batch sizes, artificial noise (F1)."""
 
 from __future__ import annotations
 
@@ -10,53 +10,57 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import by_seed, check_switch, numbers, source
-from subspace_lib.chapters.kit.switch.study import SwitchParameters
+from subspace_lib.chapters.kit.noise import there_and_back
+from subspace_lib.chapters.kit.rows import rows
+from subspace_lib.chapters.kit.study import Plan, by_seed, check_switch, numbers, source
+from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_step
+from subspace_lib.evidence import criteria
 from subspace_lib.experiment import Experiment
 from subspace_lib.results.store import Store
 from subspace_lib.runs.survey import Survey
 from subspace_lib.runs.training import SPECTRUM
 from subspace_lib.trajectory import Trajectory
 
-AROUND = 2000  # steps after the branch over which alignments are averaged
+AROUND = 2000  # steps after the switch over which alignments are averaged
+NOISES = {"shaped": "sgd", "isotropic": "isotropic"}  # names of the runs, and of their noise
 
 
 class BatchParameters(SwitchParameters):
     """Parameters of the batch study.
 
     The SGD runs are those of the switch study with the same parameters, whose ``batch_size`` is that of
-    the start. ``batch_sizes`` branch off at ``switch_step`` and go on to ``steps``, with rows in the 2,000
-    steps after the branch and in the last 2% of the steps. GD, with and without noise, goes on for
-    ``full_steps``, and SGD after it for as many; GD from the initialisation takes ``full_steps`` too.
-    The ``_every`` are steps between rows; that of minibatch branches shares no factor with the steps in
-    an epoch.
+    the start. ``batch_sizes`` leave at the switch and go on to ``steps``. GD is followed for 10/(η λ_k)
+    steps, and SGD after it, and GD with noise, for ``back_steps``; GD from the initialisation for
+    ``start_steps``. The ``_every`` are steps between rows; that of minibatch branches shares no factor
+    with the steps in an epoch.
     """
 
     QUICK: ClassVar[dict[str, Any]] = {
         "dataset": "digits",
+        "preprocessing": "standardized",
         "learning_rate": 0.06,
-        "steps": 200,
+        "steps": 250,
         "switch_step": 150,
         "seeds": (0, 1, 2),
         "target_angle": 0.5,
         "record_every": 50,
         "spectrum_every": None,
         "branch_every": 33,
-        "batch_sizes": (),
-        "full_steps": 40,
-        "full_every": 40,
+        "batch_sizes": (1500,),
+        "back_steps": 120,
+        "back_every": 40,
+        "start_steps": 120,
         "start_every": 40,
-        "back_every": 39,
         "switch_alignment": None,
     }
 
     k: int = Field(10, ge=1, le=SPECTRUM, description="at most the length of a recorded spectrum")
-    batch_sizes: tuple[int, ...] = (10, 250, 1000)
+    batch_sizes: tuple[int, ...] = (10, 1000, 5000)
     branch_every: int = Field(91, ge=1)
-    full_steps: int = Field(1000, ge=1)
-    full_every: int = Field(20, ge=1)
-    start_every: int = Field(50, ge=1)
+    back_steps: int = Field(criteria.AGAIN, ge=1)
     back_every: int = Field(21, ge=1)
+    start_steps: int = Field(1000, ge=1)
+    start_every: int = Field(50, ge=1)
 
     @field_validator("batch_sizes", mode="before")
     @classmethod
@@ -70,12 +74,15 @@ class BatchStudy:
 
     Attributes:
         parameters: those in force.
-        runs: by name and seed: "SGD", "GD", "back", "sgd noise", "isotropic noise", "GD from the start".
-        sizes: by batch size and seed, the study's own and the full batch among them.
-        surveys: by seed, the noise of single samples at the branch point.
+        switch: SGD to the end, and where it switches; without branches.
+        runs: by name and seed: "before", "GD", "back" (``kit.noise``); GD with noise, "shaped" as SGD's or
+            "isotropic"; "start", GD from the initialisation.
+        sizes: by batch size and seed, from the switch to the end, the study's own among them.
+        surveys: by seed, the noise of single samples at the switch.
     """
 
     parameters: BatchParameters
+    switch: SwitchStudy
     runs: dict[tuple[str, int], Trajectory]
     sizes: dict[tuple[int, int], Trajectory]
     surveys: dict[int, Trajectory]
@@ -88,19 +95,27 @@ class BatchStudy:
         """In ascending order."""
         return sorted({size for size, _ in self.sizes})
 
+    def trajectories(self) -> list[Trajectory]:
+        """All of them."""
+        return [*self.runs.values(), *self.surveys.values(), *self.sizes.values()]
+
+    def since_switch(self, run: Trajectory) -> pd.Series:
+        """Steps from the switch to each row of the run."""
+        return run.table["step"] - self.switch.switch_steps[run.experiment.seed]
+
     def point(self, seed: int, quantity: str) -> pd.Series:
-        """A quantity of the survey at the branch point, by index."""
+        """A quantity of the survey at the switch, by index."""
         table = self.surveys[seed].table
-        rows = table[table["quantity"] == quantity]
-        return rows.set_index("index")["value"].sort_index()
+        found = table[table["quantity"] == quantity]
+        return found.set_index("index")["value"].sort_index()
 
     def predicted(self, seed: int, batch: int) -> float:
-        """Alignment of the full-batch gradient that the quadratic model predicts at the branch point.
+        """Alignment of the full-batch gradient that the quadratic model predicts at the switch.
 
         Along an eigenvector of eigenvalue λ, SGD on a quadratic with independent gradient noise of
         variance c S settles at gradients of variance η λ c S/(2 − η λ), c = (N − B)/((N − 1) B). S is
         measured along the leading eigenvectors, and proportional to λ, with the measured trace, beyond
-        them. The mean gradient is that of GD, at the last row within 100 steps of the change.
+        them. The mean gradient is that of GD at its end.
         """
         p, eta = self.parameters, self.parameters.learning_rate
         share = (p.samples - batch) / ((p.samples - 1) * batch)
@@ -110,73 +125,65 @@ class BatchStudy:
         slope = (total - noise.sum()) / (self.point(seed, "trace").loc[0] - values.sum())
         squares = self.point(seed, "square").loc[0] - (values**2).sum()
         beyond = share * eta / 2 * slope * max(0.0, squares)
-        rows = self.runs["GD", seed].table
-        mean = rows[rows["step"] <= p.switch_step + 100]["gradient_norm"].iloc[-1]
+        mean = self.runs["GD", seed].table["gradient_norm"].iloc[-1]
         dominant = settled.loc[1 : p.k].sum()
         return float(np.sqrt(dominant / (settled.sum() + beyond + mean**2)))
 
 
 def batch_study(
-    parameters: BatchParameters, store: Store | None = None, *, compute: bool = True
+    parameters: BatchParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> BatchStudy:
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
-    parameters, get = parameters.resolved(), source(store, compute)
-    p = parameters
+    p, get = parameters.resolved(), source(store, compute)
     check_switch(p.switch_step, p.steps)
-    runs, sizes, surveys = {}, {}, {}
-    # All descriptions first: a bad value is an error before anything runs.
-    wanted = {
-        (name, seed): experiment for seed in p.seeds for name, experiment in _runs(p, seed).items()
+    for size in p.batch_sizes:  # before anything runs: a bad value is an error
+        p.experiment(p.seeds[0], batch_size=size)
+    plain, steps, asked, surveys = {}, {}, {}, {}
+    runs: dict[tuple[str, int], Trajectory] = {}
+    sizes: dict[tuple[int, int], Trajectory] = {}
+    for seed in p.seeds:
+        sgd = plain["none", seed] = get(p.run(seed, "none"))
+        steps[seed], asked[seed] = start, _ = switch_step(p, sgd)
+        found = there_and_back(p, get, seed, start, p.back_steps)
+        found |= {name: get(e) for name, e in _with_noise(p, seed, start).items()}
+        found["start"] = get(_from_the_start(p, seed))
+        runs |= {(name, seed): run for name, run in found.items()}
+        at = {"steps": start + 1, "anchors": (start,)}
+        surveys[seed] = get(Survey.parse(**p.fields(seed, **at)))
+        own = sgd.experiment.batch_size
+        sizes[own, seed] = sgd
+        for size in set(p.batch_sizes) - {own}:
+            sizes[size, seed] = get(_branch(p, seed, start, size))
+    return BatchStudy(p, SwitchStudy(p, plain, steps, asked), runs, sizes, surveys)
+
+
+def _with_noise(p: BatchParameters, seed: int, start: int) -> dict[str, Experiment]:
+    """GD from the switch with artificial noise, of each kind; every step of the last 100 has a row."""
+    end = start + p.back_steps
+    fields = {
+        "batch_size": "full",
+        "before": [{"until": start, "batch_size": p.batch_size}],
+        "switch_step": start,
+        "steps": end,
+        "noise_batch": p.batch_size,
+        "spectrum_every": None,
+        **rows(p.back_every, (start, end), (max(start, end - criteria.AGAIN_WINDOW), end)),
     }
-    branches = {(size, seed): _branch(p, seed, size) for seed in p.seeds for size in p.batch_sizes}
-    at = {"steps": p.switch_step + 1, "anchors": (p.switch_step,)}
-    points = {seed: Survey.parse(**p.fields(seed, **at)) for seed in p.seeds}
-    for name, experiment in wanted.items():
-        runs[name] = get(experiment)
-    for seed, survey in points.items():
-        surveys[seed] = get(survey)
-        sizes[runs["SGD", seed].experiment.batch_size, seed] = runs["SGD", seed]
-        sizes[p.samples, seed] = runs["GD", seed]
-    for branch, experiment in branches.items():
-        sizes[branch] = get(experiment)
-    return BatchStudy(p, runs, sizes, surveys)
+    return {name: p.experiment(seed, noise=noise, **fields) for name, noise in NOISES.items()}
 
 
-def _runs(p: BatchParameters, seed: int) -> dict[str, Experiment]:
-    """The runs by name."""
-    start, end = p.switch_step, p.switch_step + p.full_steps
-    sgd = {"until": start, "batch_size": p.batch_size}
-    full = {"batch_size": "full", "before": [sgd], "switch_step": start, "steps": end}
-    full |= _rows(p.full_every)
-    back = {"before": [sgd, {"until": end, "batch_size": p.samples}], "switch_step": end}
-    back |= {"steps": end + p.full_steps, **_rows(p.back_every)}
-    begin = {"batch_size": "full", "steps": p.full_steps, **_rows(p.start_every)}
-    noise = {"noise_batch": p.batch_size}
-    return {
-        "SGD": p.run(seed, "none"),
-        "GD": p.experiment(seed, **full),
-        "back": p.experiment(seed, **back),
-        "sgd noise": p.experiment(seed, **full, noise="sgd", **noise),
-        "isotropic noise": p.experiment(seed, **full, noise="isotropic", **noise),
-        "GD from the start": p.experiment(seed, **begin),
-    }
+def _from_the_start(p: BatchParameters, seed: int) -> Experiment:
+    every = {"record_every": p.start_every, "spectrum_every": None}
+    return p.experiment(seed, batch_size="full", steps=p.start_steps, **every)
 
 
-def _branch(p: BatchParameters, seed: int, size: int) -> Experiment:
-    before = [{"until": p.switch_step, "batch_size": p.batch_size}]
-    rows = _rows(p.branch_every)
-    rows["record_spans"] = (
-        (p.switch_step, p.switch_step + AROUND),
-        (p.steps - p.steps // 50, p.steps),
-    )
-    return p.experiment(seed, batch_size=size, before=before, switch_step=p.switch_step, **rows)
-
-
-def _rows(every: int) -> dict[str, Any]:
-    return {"record_every": every, "spectrum_every": None}
+def _branch(p: BatchParameters, seed: int, start: int, size: int) -> Experiment:
+    every = {"record_every": p.branch_every, "spectrum_every": None}
+    before = [{"until": start, "batch_size": p.batch_size}]
+    return p.experiment(seed, batch_size=size, before=before, switch_step=start, **every)
 
 
 def tasks(parameters: BatchParameters) -> Stages:
-    """What all branches share, seed by seed; then the branches."""
+    """SGD and what leaves it at the switch, seed by seed; then the other batch sizes."""
     core = [(batch_study, p) for p in by_seed(parameters, batch_sizes=())]
     return core, [(batch_study, p) for p in by_seed(parameters)]

@@ -10,7 +10,7 @@ from subspace_lib.chapters.kit.table import table
 
 
 def noise_shares(study: BatchStudy) -> Markdown:
-    """Share of the gradient noise's variance in S_k at the branch point, by seed, and what was expected."""
+    """Share of the gradient noise's variance in S_k at the switch, by seed, and what was expected."""
     k, rows = study.parameters.k, []
     for seed in study.parameters.seeds:
         scatter, values = study.point(seed, "noise"), study.point(seed, "eigenvalue")
@@ -27,7 +27,7 @@ def noise_shares(study: BatchStudy) -> Markdown:
 
 
 def batch_sizes(study: BatchStudy) -> Markdown:
-    """Alignment by batch size, means over seeds: predicted, after the branch, at the end."""
+    """Alignment by batch size, means over seeds: predicted, after the switch, at the end."""
     frame = alignment_by_size(study).groupby("batch").mean().drop(columns="seed")
     rows = [
         {"batch size": f"{size:,}"} | {str(name): f"{value:.3f}" for name, value in row.items()}

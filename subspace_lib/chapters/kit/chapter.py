@@ -35,3 +35,16 @@ class Chapter:
     judge: Callable[[Any], list[Verdict]] | None = None
     claims: tuple[Claim, ...] = ()
     tasks: Callable[[Any], Stages] = lambda parameters: ()
+
+    def at(self, profile: str) -> Any:
+        """The parameters of a profile: those that the book shows, or what "quick" makes of them.
+
+        Raises:
+            InvalidParameter: there is no such profile.
+        """
+        return type(self.parameters).parse(**{**_given(self.parameters), "profile": profile})
+
+
+def _given(parameters: Description) -> dict[str, Any]:
+    """What was given when the parameters were made."""
+    return {name: getattr(parameters, name) for name in parameters.model_fields_set}

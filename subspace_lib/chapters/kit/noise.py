@@ -1,36 +1,77 @@
-"""C4's criterion, for networks and small problems: alignment with noise, without, and with it again."""
+"""C4's protocol and criteria: alignment under SGD, under GD from the same point, and under SGD again."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-
+from subspace_lib.chapters.kit.rows import SPARSE, rows
+from subspace_lib.chapters.kit.study import Source, StudyParameters
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Part, part
-from subspace_lib.trajectory import Trajectory, tail
+from subspace_lib.trajectory import Trajectory, window
 
 
-def alignment_parts(
-    sgd: Sequence[Trajectory],
-    gd: Sequence[Trajectory],
-    back: Sequence[Trajectory],
-    switch_step: int,
-    sizes: Sequence[Sequence[float]],
-    where: str = "",
+def there_and_back(
+    p: StudyParameters, get: Source, seed: int, switch_step: int, again: int = criteria.AGAIN
+) -> dict[str, Trajectory]:
+    """The three runs of C4 by name, each measured from its own start on; a row at every step that counts.
+
+    "before": SGD in the 100 steps up to the switch. "GD": at the same η from there, for 10/(η λ_k) steps,
+    λ_k as it is at the switch: the slowest of the dominant directions has then shrunk by e⁻¹⁰. "back": SGD
+    again, for ``again`` steps.
+    """
+    each: dict[str, Any] = {"record_every": 1, "spectrum_every": None}
+    first = max(0, switch_step - criteria.BEFORE_WINDOW)
+    before = get(p.experiment(seed, steps=switch_step, switch_step=first, **each))
+    end = switch_step + steps_without_noise(before)
+    sgd = {"until": switch_step, "batch_size": before.experiment.batch_size}
+    gd = {"until": end, "batch_size": p.samples}
+    full = {"batch_size": p.samples, "before": [sgd], "switch_step": switch_step, "steps": end}
+    last = end + again
+    back = {"before": [sgd, gd], "switch_step": end, "steps": last}
+    late = each | rows(SPARSE, (end, last), (max(end, last - criteria.AGAIN_WINDOW), last))
+    return {
+        "before": before,
+        "GD": get(p.experiment(seed, **full, **each)),
+        "back": get(p.experiment(seed, **back, **late)),
+    }
+
+
+def steps_without_noise(before: Trajectory) -> int:
+    """Steps of GD, 10/(η λ_k), λ_k that of the last row; of a run that is only planned, a guess."""
+    e = before.experiment
+    if before.table.empty:
+        return criteria.AGAIN
+    value = float(before.table[f"eigenvalue_{e.k:02d}"].iloc[-1])
+    return math.ceil(criteria.WITHOUT_NOISE / (e.learning_rate * value))
+
+
+def alignment_before(run: Trajectory) -> float:
+    """Mean alignment of SGD's full-batch gradient over the 100 steps before the switch."""
+    switch_step = run.experiment.steps
+    return window(run, "alignment", switch_step - criteria.BEFORE_WINDOW, switch_step - 1)
+
+
+def alignment_without(run: Trajectory) -> float:
+    """The same of GD over the last tenth of its steps."""
+    first, last = run.experiment.switch_step, run.experiment.steps
+    return window(run, "alignment", last - criteria.WITHOUT_NOISE_TAIL * (last - first), last)
+
+
+def alignment_again(run: Trajectory) -> float:
+    """The same of SGD again over its last 100 steps."""
+    last = run.experiment.steps
+    return window(run, "alignment", last - criteria.AGAIN_WINDOW + 1, last)
+
+
+def noise_parts(
+    before: Sequence[float], without: Sequence[float], again: Sequence[float], where: str = ""
 ) -> list[Part]:
-    """SGD, GD and SGD again, and by seed the late alignment in the order of the batch sizes."""
-    within = criteria.UNALIGNED_WITHIN
-    fallen = []
-    for run in gd:
-        since = run.table["step"] - switch_step
-        rows = run.table[(since > 0) & (since <= within)]
-        fallen.append(rows["alignment"].min())
-    late, late_back = ([tail(run, "alignment") for run in runs] for runs in (sgd, back))
-    falls = [float(-np.diff(by_size).max()) for by_size in sizes]
+    """C4's three quantities by seed, judged: SGD, GD, SGD again."""
     return [
-        part(f"alignment under SGD{where}", late, criteria.ALIGNED),
-        part(f"under GD, lowest within {within} steps{where}", fallen, criteria.UNALIGNED),
-        part(f"under SGD again{where}", late_back, criteria.ALIGNED),
-        part(f"smallest fall from a batch size to the next{where}", falls, criteria.FALLING),
+        part(f"alignment under SGD{where}", before, criteria.ALIGNED_BEFORE),
+        part(f"alignment under GD from there{where}", without, criteria.UNALIGNED),
+        part(f"alignment under SGD again{where}", again, criteria.ALIGNED_AGAIN),
     ]

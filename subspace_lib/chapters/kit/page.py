@@ -13,8 +13,8 @@ from IPython.display import Markdown
 from subspace_lib.chapters.kit.chapter import Chapter
 from subspace_lib.chapters.kit.progress import duration
 from subspace_lib.chapters.kit.study import DryRun, Plan
-from subspace_lib.chapters.kit.table import Row, markdown, table
-from subspace_lib.evidence.verdicts import Claim, Verdict
+from subspace_lib.chapters.kit.table import Row, interval_text, markdown, table
+from subspace_lib.evidence.verdicts import CLAIM, DESCRIPTIVE, Claim, Part, Verdict
 from subspace_lib.parameters import Description
 from subspace_lib.results.estimate import Estimator, steps_of
 from subspace_lib.results.store import Store
@@ -122,13 +122,35 @@ def in_force(
         for run in runs
         if not run.complete
     ]
-    quick = QUICK if getattr(parameters, "profile", "paper") == "quick" else ""
-    return Markdown(quick + markdown([*rows, *more]))
+    return Markdown(_quick(parameters) + markdown([*rows, *more]))
+
+
+def _quick(parameters: Any) -> str:
+    return QUICK if getattr(parameters, "profile", "paper") == "quick" else ""
+
+
+def answer(chapter: Chapter, study: Any) -> Markdown:
+    """The chapter's answer in a sentence a claim: its verdict, and what it was judged by."""
+    names = {claim.id: claim.says for claim in chapter.claims if claim.kind == CLAIM}
+    told = []
+    for v in chapter.judge(study) if chapter.judge is not None else []:
+        if v.claim in names:
+            shown = "; ".join(f"{p.says} {_measured(p)}, needed {p.criterion}" for p in v.parts)
+            told.append(f"**{v.claim}, {v.verdict}.** {names[v.claim]}: {shown}. {v.note}".strip())
+    return Markdown(_quick(getattr(study, "parameters", None)) + "\n\n".join(told))
+
+
+def _measured(part: Part) -> str:
+    return "undefined" if part.measured is None else interval_text(part.measured, part.interval)
 
 
 def verdict(chapter: Chapter, study: Any) -> Markdown:
-    """The chapter's verdicts on a study: criterion, measured value, interval; a row for each part."""
-    verdicts = chapter.judge(study) if chapter.judge is not None else []
+    """The chapter's verdicts on a study: criterion, measured value, interval; a row for each part.
+
+    Findings without a criterion are left out: their numbers stand in tables of the chapter.
+    """
+    judged = chapter.judge(study) if chapter.judge is not None else []
+    verdicts = [v for v in judged if v.verdict != DESCRIPTIVE]
     return table(verdict_rows(verdicts, chapter.claims), VERDICT_COLUMNS)
 
 
@@ -140,15 +162,17 @@ def verdict_rows(verdicts: Iterable[Verdict], claims: Iterable[Claim]) -> list[R
         head = {"claim": says[v.claim], "verdict": f"**{v.verdict}**"}
         if not v.parts:
             rows.append({**head, "criterion": v.criterion, "verdict": v.verdict})
+        if v.note:
+            head["claim"] += f" ({v.note.rstrip('.')})"
         for i, p in enumerate(v.parts):
             own = "" if len(v.parts) == 1 else f" ({p.verdict})"
             span = "" if p.interval is None else f"{p.interval[0]:z.3f} … {p.interval[1]:z.3f}"
-            unknown = f"undefined: {p.note}" if p.note else "undefined"
+            number = "undefined" if p.measured is None else f"{p.measured:z.3f}"
             rows.append(
                 {
                     **(head if i == 0 else {}),
                     "judged by": f"{p.says}{own}",
-                    "measured": unknown if p.measured is None else f"{p.measured:z.3f}",
+                    "measured": f"{number} ({p.note})" if p.note else number,
                     "95% interval": span,
                     "criterion": p.criterion,
                 }

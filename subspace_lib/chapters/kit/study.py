@@ -86,14 +86,16 @@ class StudyParameters(Profiled):
     """Parameters that all studies have. ``batch_size="full"`` is full-batch training."""
 
     dataset: DatasetName = "mnist5k"
-    preprocessing: Preprocessing = "standardized"
+    preprocessing: Preprocessing = Field(
+        default_factory=lambda fields: data.default_preprocessing(fields.get("dataset"))
+    )
     model: ModelName = "mlp"
     loss: LossName = "mse"
     k: Dimension = 10
     learning_rate: Rate = 0.01
     batch_size: Annotated[int, Field(ge=1)] | Literal["full"] = 50
     steps: Steps = 20_000
-    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[Seed, ...] = Field((11, 12, 13), min_length=1)
     refresh_every: RefreshEvery = "adaptive"
     target_angle: Angle = 0.05
     period: Period = 1

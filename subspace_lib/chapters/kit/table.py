@@ -40,3 +40,11 @@ def span(values: Iterable[float], digits: str) -> str:
     values = list(values)
     low, high = (f"{bound:{digits}}" for bound in (min(values), max(values)))
     return low if low == high else f"{low} … {high}"
+
+
+def interval_text(mean: float, interval: Sequence[float] | None) -> str:
+    """A mean with its interval, as text with a real minus: "0.020 (−0.005 … 0.045)"."""
+    text = f"{mean:z.3f}"
+    if interval is not None:
+        text += f" ({interval[0]:z.3f} … {interval[1]:z.3f})"
+    return text.replace("-", "−")

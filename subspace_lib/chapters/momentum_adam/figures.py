@@ -2,101 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from subspace_lib.chapters.kit.style import (
     CYCLE,
     INK,
     Picture,
+    band,
     log_ticks,
     panels,
+    series,
     styled,
     styles,
 )
-from subspace_lib.chapters.momentum_adam.study import MomentumStudy
+from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
 from subspace_lib.optimizers import ADAPTIVE
-from subspace_lib.runs.rates import directions, linear_rule, part_rates
+from subspace_lib.runs.rates import PARTS
+from subspace_lib.runs.windows import DEFINITIONS, directions, part_rates
 from subspace_lib.theory.quadratic import LinearRule, damping, stationary_rate, stationary_variance
+from subspace_lib.trajectory import Trajectory
 
-DEFINITIONS = ("slope", "mean", "displacement")
-MARKERS = ("o", "x", "^", "s", "+")
+SMOOTH = 20  # steps of the rolling mean of effective rates
+NAMES = {"dominant": "Dom-LR", "bulk": "Bulk-LR"}
+
+
+@styled
+def first_steps(study: MomentumStudy) -> Picture:
+    """Dom-LR and Bulk-LR over the first steps, SGD and the judged rules: rolling mean, range over seeds."""
+    figure, parts = panels(len(PARTS), height=5)
+    labels = [study.parameters.label(name) for name in ("sgd", *JUDGED)]
+    for axes, part in zip(parts, PARTS, strict=True):
+        for label, colour, dashes in styles(labels):
+            band(
+                axes,
+                series(study.first_steps(label), f"{part}_rate", SMOOTH),
+                colour,
+                dashes,
+                label,
+            )
+        axes.axhline(0, color=INK, lw=0.8, ls=":")
+        axes.set(ylabel=NAMES[part])
+    parts[0].legend(fontsize=9)
+    parts[-1].set_xlabel("step")
+    return Picture(figure, "Dom-LR and Bulk-LR over the first steps: " + ", ".join(labels))
 
 
 @styled
 def ratios(study: MomentumStudy) -> Picture:
-    """Bulk-LR/Dom-LR of every rule, a point a window, by slope, mean and displacement."""
-    labels, anchors = list(study.parameters.labels()), study.parameters.anchors
+    """Bulk-LR/Dom-LR of every rule by window, by slope, mean and displacement."""
     figure, parts = panels(len(DEFINITIONS), height=6.5)
+    found = {label: part_rates(study.later(label)) for label in study.parameters.rules()}
     for axes, name in zip(parts, DEFINITIONS, strict=True):
-        for j, (anchor, colour) in enumerate(zip(anchors, CYCLE * len(anchors), strict=False)):
-            x, y = [], []
-            for i, label in enumerate(labels):
-                for run in study.windows(label):
-                    rates: Any = part_rates(run).loc[anchor, name]  # a series by part
-                    x.append(i + 0.7 * ((j + 0.5) / len(anchors) - 0.5))
-                    y.append(rates["bulk"] / rates["dominant"] if rates.min() > 0 else np.nan)
-            axes.plot(x, y, MARKERS[j % len(MARKERS)], color=colour, ms=5, label=f"from {anchor:,}")
+        for i, anchor in enumerate(study.parameters.anchors):
+            y = [_ratio(rates.loc[anchor, name]) for rates in found.values()]
+            x = np.arange(len(y)) + 0.12 * (i - (len(study.parameters.anchors) - 1) / 2)
+            colour = CYCLE[i % len(CYCLE)]
+            axes.plot(x, y, "o", color=colour, ms=5, label=f"from {anchor:,}")
         axes.axhline(1, color=INK, lw=0.8, ls=":")
         axes.set(yscale="log", ylabel="Bulk-LR / Dom-LR", title=name)
         log_ticks(axes)
-    parts[-1].set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=9)
+    parts[-1].set_xticks(range(len(found)), list(found), rotation=30, ha="right", fontsize=9)
     parts[-1].set_xlabel("update rule")
-    figure.legend(
-        *parts[0].get_legend_handles_labels(), fontsize=9, ncols=3, loc="outside upper center"
-    )
+    handles = parts[0].get_legend_handles_labels()
+    figure.legend(*handles, fontsize=9, ncols=3, loc="outside upper center")
     return Picture(figure, "Bulk-LR over Dom-LR of each update rule, by three definitions")
+
+
+def _ratio(rates: Any) -> float:
+    """Bulk-LR/Dom-LR of a series by part; NaN where one is not positive."""
+    return float(rates["bulk"] / rates["dominant"]) if rates.min() > 0 else np.nan
 
 
 @styled
 def amplified(study: MomentumStudy) -> Picture:
     """Rate over η by eigendirection against its eigenvalue: measured, and predicted on the quadratic."""
-    return _by_eigenvalue(study, _labels(study, adaptive=False), "eigenvalue λ of the Hessian")
+    return _by_eigenvalue(study, False, "eigenvalue λ of the Hessian")
 
 
 @styled
 def amplified_adaptive(study: MomentumStudy) -> Picture:
     """The same for Adam and its kin, in the coordinates of their preconditioner."""
-    name = "eigenvalue of the preconditioned Hessian"
-    return _by_eigenvalue(study, _labels(study, adaptive=True), name)
+    return _by_eigenvalue(study, True, "eigenvalue of the preconditioned Hessian")
 
 
-def _labels(study: MomentumStudy, adaptive: bool) -> list[str]:
-    rules = study.parameters.labels().items()
-    return [label for label, (optimizer, _) in rules if (optimizer in ADAPTIVE) == adaptive]
-
-
-def _by_eigenvalue(study: MomentumStudy, labels: Sequence[str], name: str) -> Picture:
-    figure, parts = panels(len(labels), height=0.6 + 1.9 * len(labels))
-    for axes, label in zip(parts, labels, strict=True):
-        runs = study.windows(label)
-        since = study.parameters.switch_step
-        found, rule = directions(runs, since), linear_rule(runs[0].experiment)
-        axes.plot(
-            found["eigenvalue"], found["measured"], "o", color=CYCLE[0], ms=3.5, label="measured"
-        )
-        axes.plot(
-            found["eigenvalue"], found["predicted"], "x", color=CYCLE[1], ms=4, label="predicted"
-        )
-        slow = 0.0
-        if rule is not None:
-            slow = rule.slow_rate / rule.learning_rate
-            axes.axhline(slow, color=INK, lw=0.8, ls="--")
-            values = np.geomspace(found["eigenvalue"].min(), found["eigenvalue"].max(), 50)
-            damped = [stationary_rate(rule, value) / rule.learning_rate for value in values]
-            axes.plot(values, damped, color=INK, lw=0.8, ls=":")
-        axes.set(xscale="log", yscale="log", ylabel="rate / η", title=label)
-        inside = found["measured"][found["measured"] > 0]
-        axes.set_ylim(min(0.3, 0.8 * inside.min()), max(1.5 * slow, 1.3 * inside.max()))
-        log_ticks(axes)
+def _by_eigenvalue(study: MomentumStudy, adaptive: bool, name: str) -> Picture:
+    runs = {
+        label: (run, rule)
+        for label, (run, rule) in study.with_theory().items()
+        if (run.experiment.optimizer in ADAPTIVE) == adaptive
+    }
+    figure, parts = panels(len(runs), height=0.6 + 1.9 * len(runs))
+    for axes, (label, pair) in zip(parts, runs.items(), strict=True):
+        _compare(axes, *pair)
+        axes.set_title(label)
     log_ticks(parts[-1], "x")
     parts[0].legend(fontsize=9, ncols=2)
     parts[-1].set_xlabel(name)
-    return Picture(
-        figure, "Effective rate by eigendirection, measured and predicted: " + ", ".join(labels)
-    )
+    says = "Effective rate by eigendirection, measured and predicted: "
+    return Picture(figure, says + ", ".join(runs))
+
+
+def _compare(axes: Axes, run: Trajectory, rule: LinearRule) -> None:
+    """Measured and predicted rates of one rule, between its two limits."""
+    found = directions(run)
+    values = found["eigenvalue"]
+    axes.plot(values, found["measured"], "o", color=CYCLE[0], ms=3.5, label="measured")
+    axes.plot(values, found["predicted"], "x", color=CYCLE[1], ms=4, label="predicted")
+    slow = rule.slow_rate / rule.learning_rate
+    axes.axhline(slow, color=INK, lw=0.8, ls="--")
+    along = np.geomspace(values.min(), values.max(), 50)
+    damped = [stationary_rate(rule, value) / rule.learning_rate for value in along]
+    axes.plot(along, damped, color=INK, lw=0.8, ls=":")
+    axes.set(xscale="log", yscale="log", ylabel="rate / η")
+    inside = found["measured"][found["measured"] > 0]
+    axes.set_ylim(min(0.3, 0.8 * inside.min()), max(1.5 * slow, 1.3 * inside.max()))
+    log_ticks(axes)
 
 
 @styled
@@ -119,17 +142,19 @@ def transfer(study: MomentumStudy) -> Picture:
 
 
 @styled
-def bulk_adam(study: MomentumStudy) -> Picture:
-    """Training loss of Adam, and of Bulk-Adam by what is projected, first seed."""
-    p, seed = study.parameters, study.parameters.seeds[0]
-    figure, (axes,) = panels(1, height=3.8)
-    runs = {"Adam": study.runs["Adam", "none", seed]}
-    runs |= {f"Bulk-Adam, {name}": run for name, run in study.bulk_adam().items()}
-    for name, colour, dashes in styles(runs):
-        table = runs[name].table
-        axes.plot(table["step"], table["train_loss"], color=colour, ls=dashes, label=name)
-    axes.axvline(p.switch_step, color=INK, lw=0.8, ls=":")
-    axes.set(yscale="log", xlabel="step", ylabel="training loss L(θ)")
-    log_ticks(axes)
-    axes.legend(fontsize=8)
-    return Picture(figure, "Training loss of Adam, and of Bulk-Adam by what is projected")
+def bulk_ways(study: MomentumStudy) -> Picture:
+    """Training loss of each judged rule, and of its Bulk- version by what is projected; one seed."""
+    p = study.parameters
+    figure, parts = panels(len(JUDGED), height=3.2 * len(JUDGED))
+    for axes, name in zip(parts, JUDGED, strict=True):
+        plain = study.switches[name].trajectories["none", p.shown]
+        runs = {p.label(name): plain} | study.ways(name)
+        for label, colour, dashes in styles(runs):
+            table = runs[label].table
+            axes.plot(table["step"], table["train_loss"], color=colour, ls=dashes, label=label)
+        axes.axvline(study.switches[name].switch_steps[p.shown], color=INK, lw=0.8, ls=":")
+        axes.set(yscale="log", ylabel="training loss L(θ)", title=p.label(name))
+        log_ticks(axes)
+        axes.legend(fontsize=8)
+    parts[-1].set_xlabel("step")
+    return Picture(figure, "Training loss of Bulk-heavy ball and Bulk-Adam by what is projected")

@@ -1,40 +1,111 @@
-"""C8: amplification by both definitions of the effective rates, C2 and C3; heavy ball and Adam."""
+"""C8: the bulk part amplified over the first 1,000 steps, Dom- versions that stop; findings F2, F3, F4."""
 
 from __future__ import annotations
 
-from subspace_lib.chapters.kit.switch.judge import progress_part
+from subspace_lib.chapters.kit.switch.judge import part_of_pairs, progress_part
 from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
-from subspace_lib.runs.rates import amplification
+from subspace_lib.runs.rates import mean_rates
+from subspace_lib.runs.windows import DEFINITIONS, amplification, directions, error
+from subspace_lib.trajectory import Trajectory
 
-(C8,) = CLAIMS = (
+C8, F2, F3, F4 = CLAIMS = (
     Claim(
         "C8",
         "Momentum and Adam amplify the bulk part of the update",
-        f"Bulk-LR/Dom-LR {criteria.AMPLIFIED} × that of SGD, by slope and by mean; C2, C3 for both",
+        f"mean Bulk-LR at least {criteria.FACTOR:g} × SGD's Bulk-LR/Dom-LR × mean Dom-LR over the first "
+        f"{criteria.TABLE_STEPS:,} steps; C2; heavy ball and Adam",
         name="momentum and Adam",
         plain="Momentum and Adam amplify the bulk part of the update.",
         seen="momentum and Adam amplify the bulk part of the update",
+    ),
+    Claim(
+        "F2",
+        "Effective learning rates later in training",
+        "none: Bulk-LR/Dom-LR over that of SGD in late windows, by three definitions",
+        name="effective rates over time",
+        plain="What momentum and Adam do to the bulk part later than Table 1 looks.",
+        kind="finding",
+    ),
+    Claim(
+        "F3",
+        "Bulk- versions of heavy ball and Adam are as effective as the whole rule",
+        "C3, for each way to project",
+        name="Bulk-momentum and Bulk-Adam",
+        plain="Bulk-heavy ball and Bulk-Adam learn as heavy ball and Adam do.",
+        seen="Bulk-heavy ball and Bulk-Adam learn as the whole rules do",
+        kind="finding",
+    ),
+    Claim(
+        "F4",
+        "A quadratic with noise predicts the effective rates of momentum and adaptive rules",
+        "none: relative error of the predicted rates, median over eigendirections",
+        name="theory of the rates",
+        plain="How well a quadratic with noise predicts the effective rates.",
+        kind="finding",
     ),
 )
 
 
 def judge(study: MomentumStudy) -> list[Verdict]:
-    """C8 on the windows from the switch on, and on the Dom- and Bulk- versions."""
+    """C8 on Table 1 and on the Dom- versions; then what we ask beyond the paper."""
+    return [_table(study), _later(study), _bulk(study), _theory(study)]
+
+
+def excess(run: Trajectory, plain: Trajectory) -> float:
+    """By how much mean Bulk-LR exceeds FACTOR × SGD's Bulk-LR/Dom-LR × mean Dom-LR, in units of η."""
+    (dominant, bulk), (sgd_dominant, sgd_bulk) = mean_rates(run), mean_rates(plain)
+    wanted = criteria.FACTOR * sgd_bulk / sgd_dominant * dominant
+    return (bulk - wanted) / run.experiment.learning_rate
+
+
+def _table(study: MomentumStudy) -> Verdict:
+    p, plain = study.parameters, study.judged("sgd")
+    runs, amplified, stopped = [*plain], list[Part](), list[Part]()
+    for name in JUDGED:
+        own, switch = study.judged(name), study.switches[name]
+        found = [excess(run, sgd) for run, sgd in zip(own, plain, strict=True)]
+        asked = f"Bulk-LR − {criteria.FACTOR:g} × SGD's Bulk-LR/Dom-LR × Dom-LR"
+        amplified.append(part(f"{p.label(name)}: {asked}, over η", found, criteria.AMPLIFIED))
+        stopped.append(progress_part(switch, "dominant", criterion=criteria.DOM_RULES))
+        runs += [*own, *switch.of("none"), *switch.of("dominant")]
+    return verdict(C8, amplified + stopped, p, runs, study.note())
+
+
+def _later(study: MomentumStudy) -> Verdict:
+    p, plain, parts = study.parameters, study.later(study.parameters.label("sgd")), list[Part]()
+    for name in JUDGED:
+        run = study.later(p.label(name))
+        for how in DEFINITIONS:
+            over = amplification(run, how) / amplification(plain, how)
+            parts.append(part(f"Bulk-LR/Dom-LR of {p.label(name)} over SGD's, {how}", [over], None))
+    runs = [study.later(p.label(name)) for name in ("sgd", *JUDGED)]
+    return verdict(F2, parts, p, runs)
+
+
+def _bulk(study: MomentumStudy) -> Verdict:
+    p, parts, runs = study.parameters, list[Part](), list[Trajectory]()
+    for name in JUDGED:
+        switch = study.switches[name]
+        where = ", update projected"
+        parts.append(progress_part(switch, "bulk", where, criteria.F3_BULK))
+        runs += [*switch.of("none"), *switch.of("bulk")]
+    for (name, way), run in study.alternatives.items():
+        plain = study.switches[name].trajectories["none", p.shown]
+        names = study.switches[name].name("none"), study.switches[name].name("bulk")
+        says = f"progress({names[1]}), {way} projected"
+        parts.append(part_of_pairs(says, [(plain, run)], criteria.F3_BULK, names))
+        runs.append(run)
+    return verdict(F3, parts, p, runs, study.note())
+
+
+def _theory(study: MomentumStudy) -> Verdict:
     p = study.parameters
-    parts: list[Part] = []
-    for optimizer in JUDGED:
-        label = p.label(optimizer)
-        for definition in ("slope", "mean"):
-            found = [
-                amplification(study.runs[label, "window", seed], definition, p.switch_step)
-                / amplification(study.runs["SGD", "window", seed], definition, p.switch_step)
-                for seed in p.seeds
-            ]
-            says = f"Bulk-LR/Dom-LR of {label} over SGD's, {definition}"
-            parts.append(part(says, found, criteria.AMPLIFIED))
-        switch = study.switch(optimizer)
-        parts.append(progress_part(switch, "dominant"))
-        parts.append(progress_part(switch, "bulk", criterion=criteria.BULK_RULES))
-    return [verdict(C8, parts, p, study.runs.values())]
+    labels = [p.label(name) for name in ("sgd", *JUDGED)]
+    runs = [study.later(label) for label in labels]
+    parts = [
+        part(f"median error of the predicted rates, {label}", [error(directions(run))], None)
+        for label, run in zip(labels, runs, strict=True)
+    ]
+    return verdict(F4, parts, p, runs)

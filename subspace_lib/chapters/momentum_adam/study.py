@@ -8,76 +8,112 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from subspace_lib.chapters.kit.chapter import Stages
+from subspace_lib.chapters.kit.chapter import Stages, Task
 from subspace_lib.chapters.kit.study import (
     StudyParameters,
+    by_seed,
     check_switch,
     compute,
     numbers,
     source,
 )
-from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
-from subspace_lib.experiment import Experiment, OptimizerName, Phase, Projected
-from subspace_lib.optimizers import ADAPTIVE, RULES, SCALE_FREE, WITH_BETA
+from subspace_lib.chapters.kit.switch.study import (
+    SwitchParameters,
+    SwitchStudy,
+    switch_step,
+    switch_study,
+)
+from subspace_lib.evidence.criteria import TABLE_STEPS
+from subspace_lib.experiment import Experiment, OptimizerName, Projected
+from subspace_lib.optimizers import RULES, SCALE_FREE, WITH_BETA
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store
 from subspace_lib.runs.amplification import Amplification
-from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.runs.rates import EffectiveRates
+from subspace_lib.runs.windows import linear_rule
+from subspace_lib.theory.quadratic import LinearRule
 from subspace_lib.trajectory import Trajectory
 
-JUDGED = ("momentum", "adam")  # those that have Dom- and Bulk- versions, on all seeds
-WAYS = ("update", "gradient", "both")
+JUDGED = ("momentum", "adam")  # beside SGD; those that have Dom- and Bulk- versions
+WAYS: tuple[Projected, ...] = ("update", "gradient", "both")
 # A loss above that at initialisation: everything learned is lost, the run has diverged.
 STOP_ABOVE = 1.0
-Key = tuple[str, str, int]  # label of a rule, projection or "window", seed
+UNRECORDED = {
+    "record_every": None,
+    "spectrum_every": None,
+}  # runs that measure in ways of their own
+Runs = dict[tuple[str, int], Trajectory]  # by label of a rule, and seed
+
+
+class RuleParameters(SwitchParameters):
+    """A switch study of one rule; ``projected`` says what its Dom- and Bulk- versions project."""
+
+    projected: Projected = "update"
+
+    def run(self, seed: int, projection: str, switch_step: int = 0) -> Experiment:
+        """As in ``SwitchParameters``; a branch that loses all that was learned ends there."""
+        if projection == "none":
+            return super().run(seed, projection)
+        return self.experiment(
+            seed,
+            optimizer=self.optimizer,
+            beta=self.beta,
+            projection=projection,
+            switch_step=switch_step,
+            projected=self.projected,
+            stop_above=STOP_ABOVE,
+        )
 
 
 class MomentumParameters(StudyParameters):
-    """Parameters of the study. All rules start from the same point of SGD, at ``start_step``.
+    """Parameters of the study. Every rule starts from its own initialisation.
 
     η = ``learning_rate`` is that of SGD, heavy ball and Nesterov's momentum, ``adam_learning_rate`` that
-    of Adam, AdamW, RMSProp and Muon. ``betas`` are further β of heavy ball and ``others`` further rules,
-    on the first seed. ``anchors`` are the first steps of windows in which updates are measured; those from
-    ``switch_step`` on are judged. ``projected`` says what the Dom- and Bulk- versions project: the final
-    update, the gradient before it enters the rule, or both. The other ways are run on the first seed for
-    ``alternative_steps`` after the switch, Bulk-Adam's to the end.
+    of Adam, AdamW, RMSProp and Muon. Over the first ``table_steps`` steps the effective rates are measured
+    at every step, with the subspace anew every ``table_refresh_every`` steps; later in windows of
+    ``window`` steps from each of ``anchors`` on. The switch is as in ``SwitchParameters``.
+
+    SGD, heavy ball with ``beta``, and Adam have every seed. One seed alone, the second if there is one,
+    has the rest: further β of heavy ball (``betas``), Adam with β₁ = 0 and further rules (``others``), the
+    windows, and what else than the update Bulk- versions may project.
     """
 
     QUICK: ClassVar[dict[str, Any]] = {
         "dataset": "digits",
+        "preprocessing": "standardized",
         "k": 5,
         "learning_rate": 0.02,
         "adam_learning_rate": 5e-4,
+        "table_steps": 30,
         "steps": 250,
-        "start_step": 150,
-        "switch_step": 200,
+        "switch_alignment": None,
+        "switch_step": 60,
         "anchors": (210,),
         "window": 40,
         "directions": 8,
         "betas": (),
         "others": (),
-        "alternative_steps": 50,
         "seeds": (0, 1, 2),
         "target_angle": 0.5,
-        "record_every": 200,
-        "spectrum_every": 800,
+        "record_every": 50,
     }
 
-    adam_learning_rate: float = Field(1e-4, gt=0)
+    adam_learning_rate: float = Field(1e-3, gt=0)
     beta: float = Field(0.9, ge=0, lt=1)
+    betas: tuple[float, ...] = (0.5, 0.99)
+    others: tuple[OptimizerName, ...] = ("nesterov", "rmsprop", "adamw", "muon")
+    table_steps: int = Field(TABLE_STEPS, ge=2)
+    table_refresh_every: int = Field(1, ge=1)
     steps: int = 20_000
-    start_step: int = Field(1500, ge=1)
+    switch_alignment: float | None = Field(0.95, gt=0, lt=1)
     switch_step: int = Field(3000, ge=1)
-    anchors: tuple[int, ...] = Field((1700, 3000, 6000, 12_000, 19_800), min_length=1)
+    watch_from: int = Field(900, ge=0)
+    switch_from: int = Field(1000, ge=0)
+    anchors: tuple[int, ...] = Field((1000, 3000, 6000, 12_000, 19_800), min_length=1)
     window: int = Field(200, ge=2)
     directions: int = 50
-    betas: tuple[float, ...] = (0.5, 0.99)
-    others: tuple[OptimizerName, ...] = ("nesterov", "rmsprop", "adamw")
-    projected: Projected = "update"
-    alternative_steps: int = Field(2000, ge=1)
-    target_angle: float = 0.15
-    record_every: int = 450
-    spectrum_every: int = 4500
+    seeds: tuple[int, ...] = Field((11, 12, 13, 14, 15), min_length=1)
+    spectrum_every: int | None = None
 
     @field_validator("anchors", "betas", "others", mode="before")
     @classmethod
@@ -87,105 +123,74 @@ class MomentumParameters(StudyParameters):
     def check(self) -> None:
         """Raises InvalidParameter where steps do not follow each other."""
         check_switch(self.switch_step, self.steps)
-        if self.start_step > self.switch_step:
+        if self.anchors[-1] + self.window > self.steps:
             raise InvalidParameter(
-                f"start_step = {self.start_step} must be at most switch_step = {self.switch_step}."
+                f"anchors = {list(self.anchors)} must not lie beyond steps - window = "
+                f"{self.steps - self.window}."
             )
-        if self.anchors[0] < self.start_step or self.anchors[-1] + self.window > self.steps:
-            raise InvalidParameter(
-                f"anchors = {list(self.anchors)} must lie between start_step = {self.start_step} and "
-                f"steps - window = {self.steps - self.window}."
-            )
-        if self.anchors[-1] < self.switch_step:
-            raise InvalidParameter(
-                f"anchors = {list(self.anchors)} must have one at switch_step = {self.switch_step} or "
-                "later: those are judged."
-            )
+
+    @property
+    def shown(self) -> int:
+        """The seed of all that is shown on one seed: the second, or the only one."""
+        return self.seeds[:2][-1]
 
     def rate(self, optimizer: str) -> float:
         """The learning rate of a rule."""
         return self.adam_learning_rate if optimizer in SCALE_FREE else self.learning_rate
 
-    def fields_of(self, optimizer: str, beta: float | None = None) -> dict[str, Any]:
-        """What distinguishes the runs of a rule."""
-        rate = self.rate(optimizer)
-        start = Phase(until=self.start_step, optimizer="sgd", learning_rate=self.learning_rate)
-        fields: dict[str, Any] = {
-            "optimizer": optimizer,
-            "learning_rate": rate,
-            "before": (start,),
-        }
-        if optimizer in WITH_BETA:
-            fields["beta"] = self.beta if beta is None else beta
-        return fields
-
-    def window_run(self, seed: int, optimizer: str, beta: float | None = None) -> Amplification:
-        """The windows of a rule."""
-        end = self.anchors[-1] + self.window
-        windows = {"anchors": self.anchors, "window": self.window, "directions": self.directions}
-        steps = {"steps": end, "switch_step": self.start_step}
-        fields = self.fields_of(optimizer, beta) | steps | windows
-        return Amplification.parse(**self.fields(seed, **fields))
-
-    def switch_run(
-        self, seed: int, optimizer: str, projection: str, **changes: object
-    ) -> Experiment:
-        """X from ``start_step`` to the end, or Dom-X or Bulk-X from the switch on."""
-        fields = self.fields_of(optimizer) | changes
-        if projection == "none":
-            return self.experiment(seed, switch_step=self.start_step, **fields)
-        fields = {
-            "projected": self.projected,
-            "projection": projection,
-            "stop_above": STOP_ABOVE,
-        } | fields
-        return self.experiment(seed, switch_step=self.switch_step, **fields)
-
-    @property
-    def alternatives(self) -> tuple[str, ...]:
-        """The other ways to project."""
-        return tuple(way for way in WAYS if way != self.projected)
-
-    @property
-    def alternative_end(self) -> int:
-        """Last step of the runs that project in other ways: one that all runs record."""
-        end = min(self.steps, self.switch_step + self.alternative_steps)
-        whole = end - end % self.record_every
-        return whole if whole > self.switch_step else self.steps
-
-    def labels(self) -> dict[str, tuple[str, float | None]]:
-        """Rule and β by label, for the windows of the first seed."""
-        found: dict[str, tuple[str, float | None]] = {"SGD": ("sgd", None)}
-        for beta in sorted({*self.betas, self.beta}):
-            found[f"heavy ball {beta:g}"] = ("momentum", beta)
-        for name in dict.fromkeys(("adam", *self.others)):
-            found[RULES[name].title] = (name, None)
-        return found
-
     def label(self, optimizer: str) -> str:
         """The label of a judged rule, or of SGD."""
         return {"sgd": "SGD", "momentum": f"heavy ball {self.beta:g}", "adam": "Adam"}[optimizer]
 
-    def runs(self) -> dict[Key, Experiment]:
-        """All runs of the study: first what is judged, then what the first seed alone shows."""
-        found: dict[Key, Experiment] = {}
-        for seed in self.seeds:
-            for optimizer in ("sgd", *JUDGED):
-                found[self.label(optimizer), "window", seed] = self.window_run(seed, optimizer)
-            for optimizer in JUDGED:
-                for projection in PROJECTIONS:
-                    run = self.switch_run(seed, optimizer, projection)
-                    found[self.label(optimizer), projection, seed] = run
-        seed = self.seeds[0]
-        for label, (optimizer, beta) in self.labels().items():
-            found.setdefault((label, "window", seed), self.window_run(seed, optimizer, beta))
-        for optimizer in JUDGED:
-            for way, projection in product(self.alternatives, PROJECTIONS[1:]):
-                long = optimizer in ADAPTIVE and projection == "bulk"
-                changes = {"projected": way, "steps": self.steps if long else self.alternative_end}
-                run = self.switch_run(seed, optimizer, projection, **changes)
-                found[f"{self.label(optimizer)}, {way}", projection, seed] = run
-        return found
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """Optimizer, η and β by label: first those that every seed has."""
+        found = {self.label(name): (name, self.beta) for name in ("sgd", *JUDGED)}
+        found |= {f"heavy ball {beta:g}": ("momentum", beta) for beta in self.betas}
+        found["Adam, β₁ = 0"] = ("adam", 0.0)
+        found |= {RULES[name].title: (name, self.beta) for name in self.others}
+        return {
+            label: {"optimizer": name, "learning_rate": self.rate(name)}
+            | ({"beta": beta} if name in WITH_BETA else {})
+            for label, (name, beta) in found.items()
+        }
+
+    def table_run(self, seed: int, label: str) -> EffectiveRates:
+        """A rule's first steps, measured one by one."""
+        steps = {"steps": self.table_steps, "refresh_every": self.table_refresh_every}
+        fields = self.rules()[label] | steps | UNRECORDED
+        return EffectiveRates.parse(**self.fields(seed, **fields))
+
+    def window_run(self, seed: int, label: str) -> Amplification:
+        """A rule's windows."""
+        windows = {"anchors": self.anchors, "window": self.window, "directions": self.directions}
+        steps = {"steps": self.anchors[-1] + self.window}
+        fields = self.rules()[label] | windows | steps | UNRECORDED
+        return Amplification.parse(**self.fields(seed, **fields))
+
+    def table_runs(self) -> dict[tuple[str, int], EffectiveRates]:
+        """Table 1: the judged rules on every seed, the others on one."""
+        judged = [self.label(name) for name in ("sgd", *JUDGED)]
+        wanted = [*product(judged, self.seeds), *product(self.rules(), (self.shown,))]
+        return {(label, seed): self.table_run(seed, label) for label, seed in wanted}
+
+    def window_runs(self) -> dict[tuple[str, int], Amplification]:
+        """The windows of every rule, on one seed."""
+        return {(label, self.shown): self.window_run(self.shown, label) for label in self.rules()}
+
+    def switch(self, optimizer: str, projected: Projected = "update") -> RuleParameters:
+        """The switch study of a judged rule; of one seed where something else is projected."""
+        shared = {
+            name: getattr(self, name)
+            for name in RuleParameters.model_fields
+            if name in type(self).model_fields and name not in ("profile", "dry_run")
+        }
+        own = {"optimizer": optimizer, "learning_rate": self.rate(optimizer), "beta": self.beta}
+        seeds = self.seeds if projected == "update" else (self.shown,)
+        return RuleParameters.parse(**shared | own | {"projected": projected, "seeds": seeds})
+
+    def alternatives(self) -> dict[tuple[str, Projected], RuleParameters]:
+        """The switch studies in which something else than the update is projected."""
+        return {(name, way): self.switch(name, way) for name, way in product(JUDGED, WAYS[1:])}
 
 
 @dataclass(frozen=True)
@@ -194,40 +199,63 @@ class MomentumStudy:
 
     Attributes:
         parameters: those in force.
-        runs: by label of the rule, "window" or projection, and seed.
+        table: effective rates over the first steps; windows: later ones; by label of the rule, and seed.
+        switches: X, Dom-X and Bulk-X of the judged rules.
+        alternatives: Bulk-X of one seed, by rule and by what is projected in place of the update.
     """
 
     parameters: MomentumParameters
-    runs: dict[Key, Trajectory]
+    table: Runs
+    windows: Runs
+    switches: dict[str, SwitchStudy]
+    alternatives: dict[tuple[str, Projected], Trajectory]
 
-    def switch(self, optimizer: str) -> SwitchStudy:
-        """X, Dom-X and Bulk-X of a judged rule."""
-        p, label = self.parameters, self.parameters.label(optimizer)
-        shared = {n: getattr(p, n) for n in StudyParameters.model_fields if n != "profile"}
-        fields = {"optimizer": optimizer, "beta": p.beta, "learning_rate": p.rate(optimizer)}
-        fields |= {"switch_alignment": None, "switch_step": p.switch_step}
-        runs = {
-            (projection, seed): self.runs[label, projection, seed]
-            for projection in PROJECTIONS
-            for seed in p.seeds
+    def runs(self) -> list[Trajectory]:
+        """All runs."""
+        switched = [run for s in self.switches.values() for run in s.trajectories.values()]
+        measured = [*self.table.values(), *self.windows.values()]
+        return [*measured, *switched, *self.alternatives.values()]
+
+    def first_steps(self, label: str) -> list[Trajectory]:
+        """A rule's run of Table 1, of every seed that has it."""
+        return [run for (name, _), run in self.table.items() if name == label]
+
+    def judged(self, optimizer: str) -> list[Trajectory]:
+        """The runs of Table 1 of SGD or a judged rule, in the order of the seeds."""
+        label = self.parameters.label(optimizer)
+        return [self.table[label, seed] for seed in self.parameters.seeds]
+
+    def later(self, label: str) -> Trajectory:
+        """A rule's windows."""
+        return self.windows[label, self.parameters.shown]
+
+    def with_theory(self) -> dict[str, tuple[Trajectory, LinearRule]]:
+        """The windows of the rules that the quadratic model knows, and how it sees them; by label."""
+        found = {label: self.later(label) for label in self.parameters.rules()}
+        return {
+            label: (run, rule)
+            for label, run in found.items()
+            if (rule := linear_rule(run.experiment)) is not None
         }
-        switched = dict.fromkeys(p.seeds, p.switch_step)
-        return SwitchStudy(
-            SwitchParameters.parse(**shared | fields), runs, switched, dict.fromkeys(p.seeds, False)
-        )
 
-    def bulk_adam(self) -> dict[str, Trajectory]:
-        """Bulk-Adam of the first seed, by what is projected."""
-        p, seed = self.parameters, self.parameters.seeds[0]
-        labels = {f"{p.projected} projected": "Adam"}
-        labels |= {f"{way} projected": f"Adam, {way}" for way in p.alternatives}
-        return {name: self.runs[label, "bulk", seed] for name, label in labels.items()}
+    def ways(self, optimizer: str) -> dict[str, Trajectory]:
+        """Bulk-X of one seed by what is projected."""
+        own = {WAYS[0]: self.switches[optimizer].trajectories["bulk", self.parameters.shown]}
+        own |= {way: run for (name, way), run in self.alternatives.items() if name == optimizer}
+        return {f"{way} projected": run for way, run in own.items()}
 
-    def windows(self, label: str) -> list[Trajectory]:
-        """The windows of a rule, of every seed that has them."""
-        return [
-            run for (name, kind, _), run in self.runs.items() if (name, kind) == (label, "window")
-        ]
+    def note(self) -> str:
+        """Which switches were not asked for by the alignment, in a sentence each."""
+        return " ".join(filter(None, (switch.note() for switch in self.switches.values())))
+
+
+def bulk_run(
+    parameters: RuleParameters, store: Store | None = None, *, compute: bool = True
+) -> Trajectory:
+    """Bulk-X of the first seed alone, from the switch that X has found."""
+    get, seed = source(store, compute), parameters.seeds[0]
+    step, _ = switch_step(parameters, get(parameters.run(seed, "none")))
+    return get(parameters.run(seed, "bulk", step))
 
 
 def momentum_study(
@@ -236,10 +264,23 @@ def momentum_study(
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
     parameters, get = parameters.resolved(), source(store, compute)
     parameters.check()
-    wanted = parameters.runs()
-    return MomentumStudy(parameters, {key: get(experiment) for key, experiment in wanted.items()})
+    return MomentumStudy(
+        parameters,
+        {key: get(run) for key, run in parameters.table_runs().items()},
+        {key: get(run) for key, run in parameters.window_runs().items()},
+        {name: switch_study(parameters.switch(name), store, compute=compute) for name in JUDGED},
+        {
+            key: bulk_run(rule, store, compute=compute)
+            for key, rule in parameters.alternatives().items()
+        },
+    )
 
 
 def tasks(parameters: MomentumParameters) -> Stages:
-    """Run by run: none waits for another."""
-    return ([(compute, run) for run in parameters.runs().values()],)
+    """What is judged, run by run and switch by switch; then what one seed alone shows."""
+    p = parameters
+    judged: list[Task] = [(compute, run) for run in p.table_runs().values()]
+    for name in JUDGED:
+        judged += [(switch_study, rule) for rule in by_seed(p.switch(name))]
+    shown: list[Task] = [(compute, run) for run in p.window_runs().values()]
+    return judged, [*shown, *((bulk_run, rule) for rule in p.alternatives().values())]

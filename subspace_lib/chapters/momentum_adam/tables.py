@@ -2,54 +2,92 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 
+import numpy as np
 from IPython.display import Markdown
 
-from subspace_lib.chapters.kit.table import Row, table
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.table import Row, span, table
 from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
-from subspace_lib.runs.rates import amplification, directions, linear_rule, part_rates
-from subspace_lib.trajectory import Trajectory
+from subspace_lib.runs.rates import PARTS, mean_rates
+from subspace_lib.runs.windows import DEFINITIONS, directions, error, part_rates
+from subspace_lib.trajectory import Trajectory, progress
 
 
-def effective_rates(study: MomentumStudy) -> Markdown:
-    """Effective learning rates over η by rule: first seed, mean over the judged windows."""
-    since, rows = study.parameters.switch_step, []
-    plain = amplification(study.windows("SGD")[0], "slope", since)
-    for label in study.parameters.labels():
-        run = study.windows(label)[0]
-        eta, rates = run.experiment.learning_rate, part_rates(run).loc[since:].mean()
+def protocol(study: MomentumStudy) -> Markdown:
+    """The parameters in force, the switches, and the runs that did not come to their end."""
+    rows = [
+        {
+            "parameter": f"switch of {study.parameters.label(name)}, seed {seed}",
+            "in force": f"step {step:,}" + ("" if switch.triggered[seed] else ", by the fallback"),
+        }
+        for name, switch in study.switches.items()
+        for seed, step in switch.switch_steps.items()
+    ]
+    return page.in_force(study.parameters, study.runs(), rows)
+
+
+def first_steps(study: MomentumStudy) -> Markdown:
+    """Table 1: mean and deviation over the first steps of Dom-LR and Bulk-LR; means over seeds."""
+    rows: list[Row] = []
+    plain = {run.experiment.seed: _ratio(run) for run in study.judged("sgd")}
+    for label in study.parameters.rules():
+        runs = study.first_steps(label)
+        row = {"rule": label, "η": f"{runs[0].experiment.learning_rate:g}", "seeds": len(runs)}
+        for part, name in zip(PARTS, ("Dom-LR", "Bulk-LR"), strict=True):
+            rates = [run.table[f"{part}_rate"] for run in runs]
+            mean, deviation, median = (
+                np.mean([getattr(rate, how)() for rate in rates])
+                for how in ("mean", "std", "median")
+            )
+            row[name] = f"{mean:.4f} ± {deviation:.4f}"
+            row[f"{name}, median"] = f"{median:.4f}"
+        row["Bulk-LR/Dom-LR"] = f"{np.mean([_ratio(run) for run in runs]):.2f}"
+        over = [_ratio(run) / plain[run.experiment.seed] for run in runs]
+        rows.append(row | {"over SGD's": span(over, ".2f")} | _ended(runs))
+    return table(rows, note="± is the deviation over steps.")
+
+
+def _ratio(run: Trajectory) -> float:
+    """Mean Bulk-LR over mean Dom-LR of the first steps."""
+    dominant, bulk = mean_rates(run)
+    return bulk / dominant
+
+
+def _ended(runs: Iterable[Trajectory]) -> dict[str, str]:
+    """A cell for runs that diverged, whose means are of the steps before."""
+    told = [f"seed {run.experiment.seed} {run.status}" for run in runs if not run.complete]
+    return {"ended early": ", ".join(told)} if told else {}
+
+
+def later(study: MomentumStudy) -> Markdown:
+    """Effective learning rates over η by rule, mean over the windows; one seed."""
+    rows: list[Row] = []
+    for label in study.parameters.rules():
+        run = study.later(label)
+        eta, rates = run.experiment.learning_rate, part_rates(run).mean()
         row = {"rule": label, "η": f"{eta:g}"}
-        for name in ("slope", "mean", "displacement"):
+        for name in DEFINITIONS:
             row[f"Dom, {name}"] = f"{rates[name, 'dominant'] / eta:.3g}"
             row[f"Bulk, {name}"] = f"{rates[name, 'bulk'] / eta:.3g}"
-        ratio = amplification(run, "slope", since)
-        row["Bulk-LR/Dom-LR, slope"] = f"{ratio:.2f}"
-        rows.append(row | {"over SGD's": f"{ratio / plain:.2f}"})
-    return table(rows, note="Rates in units of η.")
+        rows.append(row | _ended([run]))
+    return table(rows, note=f"Rates in units of η, seed {study.parameters.shown}.")
 
 
 def predictions(study: MomentumStudy) -> Markdown:
     """How far predicted rates are from measured ones: medians over the leading eigendirections."""
-    k, since = study.parameters.k, study.parameters.switch_step
-    windows = sum(anchor >= since for anchor in study.parameters.anchors)
-    rows = []
-    for label in study.parameters.labels():
-        runs = study.windows(label)
-        found = directions(runs, since)
-        error = (found["predicted"] / found["measured"] - 1).abs()
-        driven = (found["driven"] / found["measured"] - 1).abs().median()
-        rule = linear_rule(runs[0].experiment)
-        sharp = found["eigenvalue"].iloc[0] / rule.edge if rule else math.nan
+    k, rows = study.parameters.k, list[Row]()
+    for label, (run, rule) in study.with_theory().items():
+        found = directions(run)
         rows.append(
             {
                 "rule": label,
-                "windows": len(runs) * windows,
-                "λ₁ over the rule's edge": f"{sharp:.2f}",
-                "predicted, all": f"{error.median():.0%}",
-                f"the first {k}": f"{error.iloc[:k].median():.0%}",
-                "the others": f"{error.iloc[k:].median():.0%}",
-                "quadratic, same noise": f"{driven:.0%}",
+                "λ₁ over the rule's edge": f"{found['eigenvalue'].iloc[0] / rule.edge:.2f}",
+                "predicted, all": f"{error(found):.0%}",
+                f"the first {k}": f"{error(found.iloc[:k]):.0%}",
+                "the others": f"{error(found.iloc[k:]):.0%}",
+                "quadratic, same noise": f"{error(found, 'driven'):.0%}",
             }
         )
     return table(rows)
@@ -63,58 +101,33 @@ def ingredients(study: MomentumStudy) -> Markdown:
         "mean of gradients alone": "mean of gradients alone",
     }
     return table(
-        {"seed": run.experiment.seed, "window from step": f"{anchor:,}"}
+        {"window from step": f"{anchor:,}"}
         | {says: f"{rates[n, 'bulk'] / rates[n, 'dominant']:.2f}" for says, n in names.items()}
-        for run in study.windows("Adam")
-        for anchor, rates in part_rates(run).iterrows()
+        for anchor, rates in part_rates(study.later("Adam")).iterrows()
     )
 
 
-def projections(study: MomentumStudy) -> Markdown:
-    """Losses with the update projected and with the gradient, first seed, where the shorter runs end."""
-    p, seed = study.parameters, study.parameters.seeds[0]
-    rows: list[Row] = []
-    for optimizer in JUDGED:
-        label = p.label(optimizer)
-        plain = _loss_at(study.runs[label, "none", seed], p.alternative_end)
-        ways = {p.projected: label} | {way: f"{label}, {way}" for way in p.alternatives}
-        for what, name in ways.items():
-            dom, bulk = (
-                _loss_at(study.runs[name, projection, seed], p.alternative_end)
-                for projection in ("dominant", "bulk")
-            )
+def bulk_ways(study: MomentumStudy) -> Markdown:
+    """How the Bulk- runs end, by what is projected: step, loss, progress, and the angle of the subspace."""
+    p, rows = study.parameters, list[Row]()
+    for name in JUDGED:
+        switch = study.switches[name]
+        runs = {("update projected", seed): switch.trajectories["bulk", seed] for seed in p.seeds}
+        runs |= {(way, p.shown): run for way, run in study.ways(name).items()}
+        for (way, seed), run in runs.items():
+            plain, end = switch.trajectories["none", seed], run.table.iloc[-1]
             rows.append(
                 {
-                    "rule": label,
-                    "L of the rule": plain,
-                    "projected": what,
-                    "L of Dom-": dom,
-                    "L of Bulk-": bulk,
+                    "rule": switch.name("bulk"),
+                    "": way,
+                    "seed": seed,
+                    "ends": run.status,
+                    "training loss there": f"{end['train_loss']:.4f}",
+                    "the whole rule's": _loss_at(plain, int(end["step"])),
+                    "progress": f"{progress(plain, run):z.3f}",
+                    "median certified angle": f"{run.table['angle_bound'].median():.2f}",
                 }
             )
-    says = f"Training losses at step {p.alternative_end:,}; the switch is at {p.switch_step:,}."
-    return table(rows, note=says)
-
-
-def bulk_adam(study: MomentumStudy) -> Markdown:
-    """How the Bulk-Adam runs end: step, loss, and how well the subspace was known until they diverged."""
-    p = study.parameters
-    runs = {(f"{p.projected} projected", s): study.runs["Adam", "bulk", s] for s in p.seeds}
-    runs |= {(name, p.seeds[0]): run for name, run in study.bulk_adam().items()}
-    rows = []
-    for (name, seed), run in runs.items():
-        end = run.table.iloc[-1]
-        rows.append(
-            {
-                "Bulk-Adam": name,
-                "seed": seed,
-                "ends": run.status.split()[0],
-                "at step": f"{int(end['step']):,}",
-                "training loss there": f"{end['train_loss']:.4f}",
-                "Adam's": _loss_at(study.runs["Adam", "none", seed], int(end["step"])),
-                "median certified angle": f"{run.table['angle_bound'].median():.2f}",
-            }
-        )
     return table(rows)
 
 

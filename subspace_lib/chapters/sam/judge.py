@@ -1,17 +1,20 @@
-"""C7: C2 and C3 for SAM, with minibatches and with the full batch."""
+"""C7: C2 and C3 for SAM with minibatches, C6's two for the full batch at SAM's edge."""
 
 from __future__ import annotations
 
+from subspace_lib.chapters.kit.edge import edge_parts
 from subspace_lib.chapters.kit.switch.judge import progress_part
 from subspace_lib.chapters.sam.study import SamStudy
-from subspace_lib.evidence.verdicts import Claim, Part, Verdict, verdict
-from subspace_lib.trajectory import Trajectory
+from subspace_lib.evidence import criteria
+from subspace_lib.evidence.verdicts import Claim, Verdict, verdict
 
 (C7,) = CLAIMS = (
     Claim(
         "C7",
         "The same holds for SAM, below its edge of stability and at it",
-        "C2, C3 for SAM with minibatches and with the full batch",
+        f"minibatch: progress(Dom-SAM) {criteria.DOM_PROGRESS}, progress(Bulk-SAM) "
+        f"{criteria.BULK_PROGRESS}; full batch: gain of Dom-SAM after its bounce "
+        f"{criteria.DOM_EDGE_GAIN} of SAM's, progress(Bulk-SAM) {criteria.BULK_PROGRESS}",
         name="SAM",
         plain=(
             "Dom-SAM stops and Bulk-SAM goes on, with minibatches and, at SAM's edge of stability, "
@@ -23,10 +26,9 @@ from subspace_lib.trajectory import Trajectory
 
 
 def judge(study: SamStudy) -> list[Verdict]:
-    """C7 on the runs of both switches."""
-    parts: list[Part] = []
-    runs: list[Trajectory] = []
-    for where, s in ((", minibatch", study.minibatch), (", full batch", study.edge)):
-        parts += [progress_part(s, projection, where) for projection in ("dominant", "bulk")]
-        runs += s.trajectories.values()
-    return [verdict(C7, parts, study.minibatch.parameters, runs)]
+    """C7 on the runs of both switches; not on the pilot."""
+    mini, edge = study.minibatch, study.edge
+    parts = [progress_part(mini, side, ", minibatch") for side in ("dominant", "bulk")]
+    parts += edge_parts(edge, ", full batch")
+    runs = [*mini.trajectories.values(), *edge.trajectories.values()]
+    return [verdict(C7, parts, mini.parameters, runs, mini.note())]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from subspace_lib.chapters.kit.noise import alignment_parts
+from subspace_lib.chapters.kit.noise import noise_parts
 from subspace_lib.chapters.kit.switch.judge import BOUNDS, part_of_pairs
 from subspace_lib.chapters.valley.study import PROBLEMS, ValleyStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
-from subspace_lib.trajectory import tail
 
 (C5,) = CLAIMS = (
     Claim(
@@ -44,11 +43,9 @@ def judge(study: ValleyStudy) -> list[Verdict]:
 
 def _of_problem(study: ValleyStudy, problem: str) -> list[Part]:
     where, parts = f", {problem}", []
-    sgd, gd, back = (study.of(problem, case) for case in ("SGD", "GD", "back"))
     for name, criterion in (("Dom-SGD", BOUNDS["dominant"]), ("Bulk-SGD", BOUNDS["bulk"])):
-        pairs = list(zip(sgd, study.of(problem, name), strict=True))
+        pairs = list(zip(study.of(problem, "SGD"), study.of(problem, name), strict=True))
         parts.append(part_of_pairs(f"progress({name}){where}", pairs, criterion, ("SGD", name)))
-    cases = [study.of(problem, case) for case in study.by_batch_size(problem).values()]
-    sizes = [[tail(run, "alignment") for run in runs] for runs in zip(*cases, strict=True)]
-    switch = study.first(problem).switch_step
-    return parts + alignment_parts(sgd, gd, back, switch, sizes, where)
+    seen = [study.alignments(problem, seed) for seed in study.parameters.seeds]
+    before, without, again = zip(*seen, strict=True)
+    return parts + noise_parts(before, without, again, where)

@@ -2,60 +2,65 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
-import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import Profiled, distinct, numbers, source
+from subspace_lib.chapters.kit.study import Plan, Profiled, distinct, numbers, source
+from subspace_lib.evidence import criteria
 from subspace_lib.results.store import Store
-from subspace_lib.runs.simulation import RegressionSimulation, Simulation, ValleySimulation
-from subspace_lib.theory.valley import Valley
-from subspace_lib.trajectory import COMPLETE, Trajectory
+from subspace_lib.runs.simulation import (
+    RegressionSimulation,
+    Simulation,
+    ValleySimulation,
+    case_of,
+)
+from subspace_lib.trajectory import COMPLETE, Trajectory, progress
 
 PROBLEMS = ("valley", "regression")
-FULL = "full"  # the batch of all samples: GD
-SHARED = ("learning_rate", "batch_sizes", "steps", "switch_step", "full_steps", "paths")
-VALLEY = ("condition", "cross", "shift", "sharpnesses", "crosses", "distances", "distance_shift")
+SHARED = ("learning_rate", "steps", "switch_step", "paths", "record_every", "settle_paths")
+VALLEY = ("condition", "cross", "sharpnesses", "crosses")
 REGRESSION = ("dimension", "samples", "outliers", "signal", "label_noise")
-LISTS = ("batch_sizes", "sharpnesses", "crosses", "distances", "regression_batch_sizes", "seeds")
 
 
 class ValleyParameters(Profiled):
     """Parameters of the study: of the valley, of the regression (``regression_`` where both have one).
 
-    ``sharpnesses`` are values of ηκ, ``crosses`` of c, ``distances`` of y, for the last with the sample
-    losses shifted by ``distance_shift``. Bounds are those of ``subspace_lib.runs.simulation``.
+    ``sharpnesses`` are values of ηκ, ``crosses`` of c, for each of which the valley's closed forms are
+    simulated. Bounds are those of ``subspace_lib.runs.simulation``.
     """
 
+    # A steeper step, and a cross term with the same ηc²: a tenth of the steps for the same picture.
     QUICK: ClassVar[dict[str, Any]] = {
         "seeds": (0, 1, 2),
-        "steps": 4000,
-        "paths": 50,
-        "settle_paths": 1000,
+        "learning_rate": 1e-4,
+        "cross": 31.6,
+        "steps": 20_000,
+        "switch_step": 500,
+        "record_every": 100,
+        "paths": 100,
+        "sharpnesses": (0.5, 1.0),
+        "settle_paths": 500,
         "regression_steps": 1000,
-        "regression_paths": 5,
+        "regression_paths": 10,
         "regression_settle_paths": 300,
     }
 
     condition: float = 1000.0
-    cross: float = 10.0
-    shift: float = 0.0
-    learning_rate: float = 5e-4
-    batch_sizes: tuple[int, ...] = (10, 100, 1000)
-    steps: int = 20_000
-    switch_step: int = 500
-    full_steps: int = 500
+    cross: float = 100.0
+    learning_rate: float = 1e-5
+    steps: int = 200_000
+    switch_step: int = 2000
     paths: int = 200
-    sharpnesses: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 1.8, 1.9)
-    crosses: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 20.0)
-    distances: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
-    distance_shift: float = 1.0
-    settle_paths: int = 5000
+    record_every: int = 1000
+    sharpnesses: tuple[float, ...] = Field((0.1, 0.2, 0.5, 1.0), min_length=1)
+    crosses: tuple[float, ...] = Field((3.0, 10.0, 30.0, 100.0), min_length=1)
+    settle_paths: int = 1000
     dimension: int = 200
     samples: int = 1000
     outliers: int = 10
@@ -63,15 +68,14 @@ class ValleyParameters(Profiled):
     label_noise: float = 1.0
     regression_learning_rate: float = 1e-3
     regression_batch_size: int = 10
-    regression_batch_sizes: tuple[int, ...] = (1, 40, 160)
     regression_steps: int = 2000
     regression_switch_step: int = 200
-    regression_full_steps: int = 200
     regression_paths: int = 20
+    regression_record_every: int = 10
     regression_settle_paths: int = 500
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[int, ...] = Field((11, 12, 13), min_length=1)
 
-    @field_validator(*LISTS, mode="before")
+    @field_validator("sharpnesses", "crosses", "seeds", mode="before")
     @classmethod
     def _numbers_from_text(cls, values: Any) -> Any:
         return numbers(values)
@@ -88,10 +92,8 @@ class ValleyParameters(Profiled):
             InvalidParameter: a value is out of bounds.
         """
         if problem == "valley":
-            return ValleySimulation.parse(
-                **self._fields((*SHARED, *VALLEY, "settle_paths")), seed=seed, batch_size=1
-            )
-        own = (*SHARED, "batch_size", "settle_paths")
+            return ValleySimulation.parse(**self._fields((*SHARED, *VALLEY)), seed=seed)
+        own = (*SHARED, "batch_size")
         return RegressionSimulation.parse(
             **self._fields(REGRESSION), **self._fields(own, "regression_"), seed=seed
         )
@@ -116,10 +118,6 @@ class ValleyStudy:
         """The description of the first run in the valley."""
         return cast(ValleySimulation, self.first("valley"))
 
-    def k(self, problem: str) -> int:
-        """The size of the problem's dominant subspace."""
-        return Valley.k if problem == "valley" else self.parameters.outliers
-
     def values(self, problem: str, seed: int, case: str, quantity: str) -> pd.Series:
         """A quantity of a case by its index (``runs.simulation``); empty where there is none."""
         table = self.runs[problem, seed].table
@@ -127,7 +125,7 @@ class ValleyStudy:
         return rows.set_index("index")["value"]
 
     def branch(self, problem: str, case: str, seed: int) -> Trajectory:
-        """A case as a run of its own, a row a step, its first row that of the switch."""
+        """A case as a run of its own, a row a recorded step; one that ended early has diverged."""
         run = self.runs[problem, seed]
         rows = run.table[run.table["case"] == case]
         table = rows.pivot(index="index", columns="quantity", values="value")
@@ -139,54 +137,58 @@ class ValleyStudy:
         """A case of each seed, in the order of the seeds."""
         return [self.branch(problem, case, seed) for seed in self.parameters.seeds]
 
-    def by_batch_size(self, problem: str) -> dict[int | str, str]:
-        """The cases by batch size, in ascending order, the full batch last."""
-        e = self.first(problem)
-        sizes = {size: f"batch {size}" for size in e.batch_sizes} | {e.batch_size: "SGD"}
-        return {size: sizes[size] for size in sorted(sizes)} | {FULL: "GD"}
+    def progresses(self, problem: str, case: str) -> list[float]:
+        """Progress of a case by seed."""
+        pairs = zip(self.of(problem, "SGD"), self.of(problem, case), strict=True)
+        return [progress(*pair) for pair in pairs]
 
-    def predicted_alignment(self, problem: str, seed: int, size: int | str) -> float:
-        """√(E‖P_k∇L‖²/E‖∇L‖²) by the closed forms at the end of the run, by batch size.
+    def alignments(self, problem: str, seed: int) -> tuple[float, float, float]:
+        """C4's three: SGD before the switch, GD at its end, SGD again at its end; NaN if SGD diverged."""
+        start, gd, back = (
+            self.values(problem, seed, case, "alignment") for case in ("start", "GD", "back")
+        )
+        if not len(back):
+            return (math.nan,) * 3
+        first, last = gd.index[0], gd.index[-1]
+        without = gd[gd.index >= last - criteria.WITHOUT_NOISE_TAIL * (last - first)]
+        before = start.iloc[-criteria.BEFORE_WINDOW - 1 : -1]
+        again = back.iloc[-criteria.AGAIN_WINDOW :]
+        return float(before.mean()), float(without.mean()), float(again.mean())
 
-        In the valley a batch of B divides the noise's variance by B: c and s by √B.
+    def ratios(self, seed: int, of: str) -> pd.Series:
+        """Simulated stationary variances over their closed form.
+
+        ``of`` "valley": for every ηκ and c, and for SGD of the valley itself. "dominant", "at minimum": for
+        each dominant eigenvector of the regression, with and without SGD's own share in the noise. "bulk":
+        for each of the others, which do not all settle in a run, over the exact moments of the same steps.
         """
-        if size == FULL:
-            return 0.0
-        if problem == "regression":
-            return float(self.values(problem, seed, "predicted", "energy")[size])
-        e, root = self.valley, np.sqrt(size)
-        valley = Valley(e.condition, e.cross / root, e.shift / root)
-        return valley.stationary_alignment(e.learning_rate, _distance(e))
+        if of == "valley":
+            cases = [case_of(sharp) for sharp in self.valley.sharpnesses]
+            swept = [self._ratio("valley", seed, case, "expected") for case in cases]
+            return pd.concat([*swept, self._own_ratio(seed)])
+        expected = {"dominant": "stationary", "bulk": "expected"}.get(of, of)
+        ratios, k = self._ratio("regression", seed, "settled", expected), self.parameters.outliers
+        return ratios.iloc[k:] if of == "bulk" else ratios.iloc[:k]
 
-    def error(self, seed: int, part: str) -> float:
-        """Relative error of simulated stationary variances against their closed form.
+    def _ratio(self, problem: str, seed: int, case: str, expected: str) -> pd.Series:
+        simulated = self.values(problem, seed, case, "variance")
+        return simulated / self.values(problem, seed, case, expected)
 
-        ``part`` "valley": the largest over ηκ, c and y. "dominant": the largest over the dominant
-        eigenvectors of the regression. "bulk": that of the mean of simulated over expected in the bulk,
-        whose directions have not all settled: against the exact moments over the same steps.
-        """
-        if part == "valley":
-            cases = [self.ratios("valley", seed, case, "expected") for case in ("ηκ", "c", "y")]
-            return float(pd.concat(cases).sub(1).abs().max(skipna=False))
-        kind = "stationary" if part == "dominant" else "expected"
-        ratios, k = self.ratios("regression", seed, "settled", kind), self.parameters.outliers
-        if part == "dominant":
-            return float(ratios.iloc[:k].sub(1).abs().max(skipna=False))
-        return abs(float(ratios.iloc[k:].mean()) - 1)
+    def _own_ratio(self, seed: int) -> pd.Series:
+        """The mean over SGD's rows, without those that follow each other too closely to differ."""
+        e = self.valley
+        steep, flat = (self.values("valley", seed, "SGD", name) for name in ("steep", "flat"))
+        ratio = steep / (flat * e.valley.stationary_variance(e.learning_rate, 1.0))
+        return pd.Series({e.cross: ratio[ratio.index % e.record_every == 0].mean()})
 
-    def ratios(self, problem: str, seed: int, case: str, expected: str) -> pd.Series:
-        """Simulated variance over what was expected, by the case's index."""
-        variance = self.values(problem, seed, case, "variance")
-        return variance / self.values(problem, seed, case, expected)
-
-
-def _distance(e: ValleySimulation) -> float:
-    """y of SGD on average at the end of the run."""
-    return e.start[1] * (1 - e.learning_rate) ** e.steps
+    def error(self, seed: int, of: str) -> float:
+        """The largest relative error of ``ratios``; "bulk": that of their mean."""
+        errors = self.ratios(seed, of) - 1
+        return float(abs(errors.mean()) if of == "bulk" else errors.abs().max(skipna=False))
 
 
 def valley_study(
-    parameters: ValleyParameters, store: Store | None = None, *, compute: bool = True
+    parameters: ValleyParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> ValleyStudy:
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
     parameters, get = parameters.resolved(), source(store, compute)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from subspace_lib.chapters.kit.study import StudyParameters, check_switch, source
+from subspace_lib.chapters.kit.study import Plan, StudyParameters, check_switch, source
 from subspace_lib.experiment import Experiment, OptimizerName
 from subspace_lib.results.store import Store
 from subspace_lib.subspace.projection import PROJECTIONS
@@ -15,10 +15,16 @@ from subspace_lib.trajectory import Trajectory
 
 
 class SwitchParameters(StudyParameters):
-    """Parameters of a switch study; X is the optimizer. ρ is SAM's, β momentum's and Adam's."""
+    """Parameters of a switch study; X is the optimizer. ρ is SAM's, β momentum's and Adam's.
+
+    The switch is where the moving average of the alignment, watched from ``watch_from`` on, exceeds
+    ``switch_alignment``, at the earliest at ``switch_from``, at the latest at ``switch_step``; with
+    ``switch_alignment=None`` it is at ``switch_step``.
+    """
 
     QUICK: ClassVar[dict[str, Any]] = {
         "dataset": "digits",
+        "preprocessing": "standardized",
         "learning_rate": 0.02,
         "steps": 500,
         "switch_alignment": None,
@@ -34,13 +40,26 @@ class SwitchParameters(StudyParameters):
     beta: float = 0.9
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
     switch_step: int = Field(3000, ge=1)
+    watch_from: int = Field(900, ge=0)
+    switch_from: int = Field(1000, ge=0)
 
     def run(self, seed: int, projection: str, switch_step: int = 0) -> Experiment:
         """X from beginning to end, or Dom-X or Bulk-X from the switch on."""
         fields: dict[str, Any] = {"optimizer": self.optimizer, "rho": self.rho, "beta": self.beta}
         if projection != "none":
             return self.experiment(seed, projection=projection, switch_step=switch_step, **fields)
-        return self.experiment(seed, watch_alignment=self.switch_alignment, **fields)
+        return self.experiment(seed, **self._watched(), **fields)
+
+    def _watched(self) -> dict[str, Any]:
+        """The fields of a run that finds the switch."""
+        if self.switch_alignment is None:
+            return {}
+        return {
+            "watch_alignment": self.switch_alignment,
+            "watch_from": self.watch_from,
+            "switch_from": self.switch_from,
+            "switch_by": self.switch_step,
+        }
 
 
 @dataclass(frozen=True)
@@ -65,16 +84,29 @@ class SwitchStudy:
         """X, Dom-X or Bulk-X."""
         return self.of(projection)[0].experiment.method
 
+    def note(self) -> str:
+        """One sentence for the ledger where a switch was not asked for by the alignment, else nothing."""
+        p = self.parameters
+        late = [str(seed) for seed in p.seeds if not self.triggered.get(seed, True)]
+        if p.switch_alignment is None or not late:
+            return ""
+        seeds = "seed" if len(late) == 1 else "seeds"
+        return (
+            f"{self.name('none')}, {seeds} {', '.join(late)}: switched at step {p.switch_step:,} by the "
+            f"fallback, because the alignment's moving average had not exceeded {p.switch_alignment:g}."
+        )
+
 
 def switch_step(parameters: SwitchParameters, plain: Trajectory) -> tuple[int, bool]:
     """Where to switch, and whether the alignment's moving average asked for it there."""
-    if parameters.switch_alignment is not None and plain.trigger_step is not None:
-        return plain.trigger_step, True
-    return parameters.switch_step, False
+    found = plain.trigger_step
+    if parameters.switch_alignment is None or found is None:
+        return parameters.switch_step, False
+    return found, found < parameters.switch_step
 
 
 def switch_study(
-    parameters: SwitchParameters, store: Store | None = None, *, compute: bool = True
+    parameters: SwitchParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> SwitchStudy:
     """Load a switch study, or compute what is missing of it.
 

@@ -19,10 +19,7 @@ def protocol(study: SwitchStudy) -> Markdown:
         if study.triggered[seed]:
             why = f"alignment's moving average above {p.switch_alignment}"
         elif p.switch_alignment is not None:
-            why = (
-                f"**the moving average never exceeded {p.switch_alignment} in {p.steps} steps**; "
-                "switched at switch_step instead"
-            )
+            why = f"**by the fallback**: the moving average had not exceeded {p.switch_alignment}"
         else:
             why = "fixed by switch_step"
         step = f"step {study.switch_steps[seed]}: {why}"

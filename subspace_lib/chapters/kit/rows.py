@@ -1,0 +1,27 @@
+"""Which steps of a run get a row: some all along, and every one of the windows that are averaged over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SPARSE = 7  # steps between rows that nothing is averaged over
+Span = tuple[int, int]  # first and last step, both included
+
+
+def rows(every: int, along: Span, *windows: Span) -> dict[str, Any]:
+    """Fields of a run: a row every so many steps of a span, from its first on, and at each of the windows.
+
+    Windows may overlap each other and begin before step 0.
+    """
+    first, last = along
+    wanted = set(range(first, last + 1, every))
+    for start, end in windows:
+        wanted |= set(range(max(0, start), end + 1))
+    return {"record_every": 1, "record_spans": _spans(sorted(wanted))}
+
+
+def _spans(steps: list[int]) -> tuple[Span, ...]:
+    """Ascending steps as the fewest spans without a gap."""
+    starts = [s for s, before in zip(steps, [None, *steps], strict=False) if before != s - 1]
+    ends = [s for s, after in zip(steps, [*steps[1:], None], strict=True) if after != s + 1]
+    return tuple(zip(starts, ends, strict=True))

@@ -1,0 +1,216 @@
+"""Chapter 07: its study from parameters to figures, its judge, and what its Bulk- versions project."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import few_digits
+from torch import nn
+
+from subspace_lib import models
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.momentum_adam import figures, tables
+from subspace_lib.chapters.momentum_adam.judge import CLAIMS, judge
+from subspace_lib.chapters.momentum_adam.study import (
+    JUDGED,
+    MomentumParameters,
+    MomentumStudy,
+    momentum_study,
+    tasks,
+)
+from subspace_lib.evidence import criteria
+from subspace_lib.results.store import Store
+from subspace_lib.runs.training import Run
+from subspace_lib.trajectory import Trajectory
+
+SMALL = {
+    "dataset": "digits",
+    "k": 2,
+    "seeds": (3, 4),
+    "table_steps": 4,
+    "steps": 12,
+    "switch_alignment": None,
+    "switch_step": 6,
+    "anchors": (8,),
+    "window": 4,
+    "directions": 3,
+    "betas": (),
+    "others": ("rmsprop",),
+    "record_every": 6,
+    "refresh_every": 4,
+    "target_angle": 0.3,
+}
+
+
+def tiny(*arguments):
+    torch.manual_seed(4)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 10))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The study of a tiny network, computed piece by piece as the results command does."""
+    root, parameters = tmp_path_factory.mktemp("results"), MomentumParameters(**SMALL)
+    with few_digits(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "build", tiny)
+        patch.setenv("SUBSPACE_RESULTS", str(root))
+        for stage in tasks(parameters):
+            for piece, fields in stage:
+                piece(fields)
+        yield momentum_study(parameters, Store(root), compute=False)
+
+
+def test_a_study_from_parameters_to_figures_and_tables(small):
+    study = small
+    verdicts = judge(study)
+    assert [v.claim for v in verdicts] == [claim.id for claim in CLAIMS]
+    assert {v.verdict for v in verdicts} == {"inconclusive", "descriptive"}  # two seeds
+    for draw in (
+        figures.first_steps,
+        figures.ratios,
+        figures.amplified,
+        figures.amplified_adaptive,
+        figures.transfer,
+        figures.bulk_ways,
+    ):
+        figure = draw(study).figure
+        assert all(axes.get_ylabel() for axes in figure.axes) and figure.axes[-1].get_xlabel()
+    for show in (tables.first_steps, tables.later, tables.predictions):
+        assert "| RMSProp" in show(study).data
+    assert "| Adam, β₁ = 0" in tables.first_steps(study).data
+    assert "| switch of Adam, seed 4" in tables.protocol(study).data
+    assert tables.ingredients(study).data.count("\n") == 2
+    assert tables.bulk_ways(study).data.count("| both projected") == 2
+
+
+def test_the_judged_rules_have_every_seed_and_all_else_the_second(small):
+    study = small
+    seeds = {label: [s for name, s in study.table if name == label] for label, _ in study.table}
+    judged = {"SGD", "heavy ball 0.9", "Adam"}
+    assert {label for label, found in seeds.items() if sorted(found) == [3, 4]} == judged
+    assert seeds["RMSProp"] == seeds["Adam, β₁ = 0"] == [4]
+    assert {seed for _, seed in study.windows} == {4}
+    assert {run.experiment.seed for run in study.alternatives.values()} == {4}
+    assert study.first_steps("RMSProp")[0].experiment.refresh_every == 1
+    assert study.first_steps("Adam, β₁ = 0")[0].experiment.beta == 0
+
+
+@pytest.mark.parametrize("way", ["update", "gradient", "both"])
+def test_what_is_projected_by_hand(small, way):
+    """Bulk-heavy ball, whose state began before the switch; the basis is the run's own."""
+    study = small
+    e = study.ways("momentum")[f"{way} projected"].experiment
+    assert (e.projected, e.projection, e.switch_step) == (way, "bulk", 6)
+    run, theta, m = Run(e), None, None
+    while run.step < e.steps:
+        if run.step == e.switch_step:
+            theta, m = run.theta, run.trainer.rule_state["momentum"]
+        step = run.step
+        _, g = run.objective.gradient(run.theta, run.trainer.batches.rows(step))
+        run.advance()
+        if step >= e.switch_step:
+            m = 0.9 * m + (g if way == "update" else g - run.subspace.project(g))
+            update = -e.learning_rate * m
+            theta = theta + (update if way == "gradient" else update - run.subspace.project(update))
+            torch.testing.assert_close(run.theta, theta)
+
+
+def rates(parameters, label, seed, dominant, bulk):
+    """A run of Table 1 with these mean rates, which differ from step to step."""
+    table = pd.DataFrame(
+        {
+            "dominant_rate": [dominant - 0.1, dominant + 0.1],
+            "bulk_rate": [bulk + 0.2, bulk - 0.2],
+        }
+    )
+    return Trajectory(parameters.table_run(seed, label), table, "complete", None, {})
+
+
+def made_up(table, dom=0.99, bulk=0.51, status="complete"):
+    """A study with these mean Dom-LR and Bulk-LR by rule, and losses at the end; X comes to 0.5 from 1."""
+    p, switches = MomentumParameters(), {}
+    first = {
+        (p.label(name), seed): rates(p, p.label(name), seed, *table[name])
+        for name in ("sgd", *JUDGED)
+        for seed in p.seeds
+    }
+    ends = {"none": 0.5, "dominant": dom, "bulk": bulk}
+    for name in JUDGED:
+        runs = {}
+        for (projection, end), seed in ((item, s) for item in ends.items() for s in p.seeds):
+            losses = pd.DataFrame({"step": [3000, 20_000], "train_loss": [1.0, end]})
+            run, how = p.switch(name).run(seed, projection, 3000), "complete"
+            if projection == "bulk":
+                how = status
+            runs[projection, seed] = Trajectory(run, losses, how, None, {})
+        steps = dict.fromkeys(p.seeds, 3000)
+        switches[name] = SwitchStudy(p.switch(name), runs, steps, dict.fromkeys(p.seeds, True))
+    other = {key: runs["bulk", p.shown] for key in p.alternatives()}
+    return MomentumStudy(p, first, {}, switches, other)
+
+
+@pytest.fixture
+def only_table_and_switch(monkeypatch):
+    """Without windows there is no F2 and no F4."""
+    module = sys.modules[judge.__module__]
+    for name in ("_later", "_theory"):
+        monkeypatch.setattr(module, name, lambda study: None)
+
+
+TABLE = {"sgd": (0.012, 0.010), "momentum": (0.006, 0.033), "adam": (0.015, 0.035)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "reproduced"),
+        ({"momentum": (0.030, 0.0320)}, "not reproduced"),  # 1.28 × SGD's
+        ({"momentum": (0.030, 0.0326)}, "reproduced"),  # 1.304 ×
+        ({"adam": (0.030, 0.030)}, "not reproduced"),
+        ({"momentum": (-0.001, 0.033)}, "reproduced"),  # a mean near zero has no meaningful ratio
+        ({"momentum": (0.0, -0.001)}, "not reproduced"),
+    ],
+)
+def test_c8_asks_for_an_amplification_by_the_factor(only_table_and_switch, changes, expected):
+    assert pytest.approx(1.3) == criteria.FACTOR
+    assert judge(made_up(TABLE | changes))[0].verdict == expected
+
+
+def test_c8_is_paired_by_seed_and_in_units_of_eta(only_table_and_switch):
+    study = made_up(TABLE)
+    p = study.parameters
+    study.table["SGD", 13] = rates(p, "SGD", 13, 0.010, 0.020)
+    (momentum, adam, *_) = judge(study)[0].parts
+    usual, other = 0.033 - 1.3 * 0.010 / 0.012 * 0.006, 0.033 - 1.3 * 2 * 0.006
+    assert momentum.values == pytest.approx(np.array([usual, usual, other, usual, usual]) / 0.01)
+    assert adam.values[0] == pytest.approx((0.035 - 1.3 * 0.010 / 0.012 * 0.015) / 0.001)
+
+
+def test_c8_needs_dom_versions_that_stop_and_not_bulk_versions_that_learn(only_table_and_switch):
+    assert judge(made_up(TABLE, dom=0.8))[0].verdict == "not reproduced"
+    c8, _, f3, _ = judge(made_up(TABLE, bulk=0.9))
+    assert (c8.verdict, f3.verdict) == ("reproduced", "does not hold")
+    c8, _, f3, _ = judge(made_up(TABLE, status="diverged at step 9000"))
+    assert (c8.verdict, f3.verdict) == ("reproduced", "does not hold")
+    assert f3.parts[0].measured == -1
+
+
+def test_a_way_to_project_that_one_seed_alone_shows_has_no_verdict(only_table_and_switch):
+    f3 = judge(made_up(TABLE))[2]
+    assert [part.verdict for part in f3.parts] == ["holds"] * 2 + ["inconclusive"] * 4
+    assert "1 of the 3 seeds" in f3.parts[-1].note
+
+
+def test_a_rule_that_diverged_decides_nothing_and_the_table_says_so(only_table_and_switch):
+    study = made_up(TABLE)
+    run = study.table["Adam", 12]
+    study.table["Adam", 12] = Trajectory(run.experiment, run.table, "diverged at step 2", None, {})
+    assert judge(study)[0].verdict == "inconclusive"
+
+
+def test_c8_rests_on_every_run_of_the_judged_seeds(only_table_and_switch):
+    c8 = judge(made_up(TABLE))[0]
+    assert c8.seeds == (11, 12, 13, 14, 15)
+    assert len(set(c8.results)) == 5 * (3 + 2 * 2)
