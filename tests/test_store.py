@@ -195,8 +195,11 @@ def test_everything_that_changes_the_numbers_changes_the_key():
         "record_every": 30,
         "spectrum_every": 120,
         "chunk": 999,
-        "preprocessing": "unit",
+        "preprocessing": "standardized",
         "watch_alignment": 0.9,
+        "watch_from": 800,
+        "switch_from": 1001,
+        "switch_by": 3000,
         "correction": 500,
         "record_spans": [[5, 60]],
         "classes": 3,
@@ -226,7 +229,7 @@ def test_where_a_run_is_computed_does_not_change_its_key(monkeypatch):
 
 def test_a_description_says_what_kind_of_run_it_is_and_leaves_nothing_to_a_default():
     description = Experiment(**SMALL).describe()
-    assert description["kind"] == "training" and description["preprocessing"] == "standardized"
+    assert description["kind"] == "training" and description["preprocessing"] == "unit"
     assert set(Experiment.model_fields) - set(description) == NOT_DESCRIBED
     for kind, (described, _) in runs.KINDS.items():
         assert described.kind == kind

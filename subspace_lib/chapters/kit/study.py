@@ -100,7 +100,7 @@ class StudyParameters(Profiled):
     target_angle: Angle = 0.05
     period: Period = 1
     record_every: Every | None = 90
-    spectrum_every: Every | None = 900
+    spectrum_every: Every | None = 1800
     device: Device = "cpu"
 
     @field_validator("batch_size", mode="before")
