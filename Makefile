@@ -3,7 +3,7 @@
 # make results    all long runs whose results are missing; goes on with what was interrupted
 # make notebooks  executes the chapters in place, from the results, and draws the README's picture
 # make test-slow  checks on real data that take minutes (MNIST-5k in $SUBSPACE_DATA or downloaded)
-# make benchmark  our solver beside others, written to results/benchmark.json (about an hour on one core)
+# make benchmark  the price over plain SGD, our solver beside others: results/benchmark.json (about an hour on one core)
 # make lint       ruff and mypy
 
 PYTHON ?= python3

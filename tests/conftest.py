@@ -91,6 +91,15 @@ def digits() -> data.Dataset:
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that no process is left with one of them at the end."""
-    first = ("figures", "amplification", "momentum_adam", "store", "training", "survey", "subspace", "book")
+    first = (
+        "figures",
+        "amplification",
+        "momentum_adam",
+        "store",
+        "training",
+        "survey",
+        "subspace",
+        "book",
+    )
     place = {f"test_{name}": i for i, name in enumerate(first)}
     items.sort(key=lambda item: place.get(item.module.__name__, len(place)))

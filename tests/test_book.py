@@ -147,7 +147,17 @@ def test_the_chapters_on_momentum_show_the_rates_that_the_store_gives_today():
 def test_the_cost_chapter_shows_the_stored_benchmark():
     found = cost.stored()
     expected = [cost_tables.solvers(cost.comparison(cost.CostParameters()))]
-    for name in ("ratios", "along_runs", "per_product", "where_from", "verdict", "ways", "memory"):
+    for name in (
+        "answer",
+        "price",
+        "ratios",
+        "along_runs",
+        "per_product",
+        "where_from",
+        "verdict",
+        "ways",
+        "memory",
+    ):
         expected.append(getattr(cost_tables, name)(found))
     for table in expected:
         assert table.data in shown("12_cost")

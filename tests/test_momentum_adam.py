@@ -91,7 +91,7 @@ def test_the_judged_rules_have_every_seed_and_all_else_the_second(small):
     judged = {"SGD", "heavy ball 0.9", "Adam"}
     assert {label for label, found in seeds.items() if sorted(found) == [3, 4]} == judged
     assert seeds["RMSProp"] == seeds["Adam, β₁ = 0"] == [4]
-    assert {seed for _, seed in study.windows} == {4}
+    assert {run.experiment.seed for run in study.windows.values()} == {4}
     assert {run.experiment.seed for run in study.alternatives.values()} == {4}
     assert study.first_steps("RMSProp")[0].experiment.refresh_every == 1
     assert study.first_steps("Adam, β₁ = 0")[0].experiment.beta == 0
@@ -125,7 +125,7 @@ def rates(parameters, label, seed, dominant, bulk):
             "bulk_rate": [bulk + 0.2, bulk - 0.2],
         }
     )
-    return Trajectory(parameters.table_run(seed, label), table, "complete", None, {})
+    return Trajectory(parameters.table_runs()[label, seed], table, "complete", None, {})
 
 
 def made_up(table, dom=0.99, bulk=0.51, status="complete"):

@@ -513,6 +513,131 @@ def test_a_tracker_goes_on_after_a_product_that_failed():
         assert tracker.refresh(theta, step, probe).bound < 1e-6
 
 
+class Sampled(Drifting):
+    """A drifting Hessian that is a mean over samples: a subset shows it give or take a fixed error."""
+
+    gradient_equivalents = 0.0
+
+    def __len__(self):
+        return 1000
+
+    def hessian(self, theta):
+        objective, whole = self, super().hessian(theta)
+
+        class Counted(Matrix):
+            def __matmul__(self, block):
+                objective.gradient_equivalents += block.shape[1]
+                return super().__matmul__(block)
+
+        return Counted(whole.matrix, self)
+
+
+def looked_at(at, dim, k, steps, **options):
+    """Look whenever it is due for t = 0 … steps; yields (t, look or None, tracker, true angle)."""
+    tracker = DominantSubspace(Sampled(at, dim), k, subset=100, **options)
+    for t in range(steps + 1):
+        theta, probe = torch.full((dim,), float(t), dtype=torch.float64), start(dim, 1, seed=t)[:, 0]
+        look = tracker.look(theta, t, probe) if tracker.due(t) else None
+        exact = torch.linalg.eigh(at(float(t)))[1][:, -k:]
+        yield t, look, tracker, sin_largest_angle(tracker.basis, exact)
+
+
+def turning(speed, dim=60, k=4):
+    """H(t), whose eigenvectors turn by ``speed(t)`` in all until t."""
+    base, _ = symmetric(np.r_[np.linspace(0, 1, dim - k), np.linspace(5, 8, k)])
+    skew = start(dim, dim, seed=5)
+    skew = (skew - skew.T) / (2 * dim) ** 0.5
+
+    def at(t):
+        turn = torch.linalg.matrix_exp(speed(t) * skew)
+        return turn @ base @ turn.T
+
+    return at
+
+
+def test_looks_follow_a_turn_that_would_take_a_refresh_every_few_steps():
+    rows = list(looked_at(turning(lambda t: 0.004 * t), 60, 4, 120))
+    assert max(angle for *_, angle in rows) < 0.1  # twice the target
+    fresh = sum(look.refresh is not None for _, look, *_ in rows if look)
+    looks = sum(look is not None for _, look, *_ in rows)
+    assert looks > 10
+    assert fresh < looks / 4  # 120 steps turn it by 0.5, ten times the target
+    # What it says about its basis after a look is true.
+    assert all(angle <= tracker_angle + 1e-3 for tracker_angle, angle in _said(0.004))
+
+
+def _said(speed):
+    for _, look, tracker, angle in looked_at(turning(lambda t: speed * t), 60, 4, 120):
+        if look is not None:
+            yield tracker.angle, angle
+
+
+def test_a_sudden_change_between_refreshes_is_noticed_by_the_next_look():
+    at = turning(lambda t: 0.0 if t < 205 else 0.6)
+    rows = list(looked_at(at, 60, 4, 310))
+    before = [t for t, look, *_ in rows if look and look.refresh and t < 205]
+    assert before[-1] < 100  # all was quiet
+    noticed, look, _, angle = next(row for row in rows if row[0] >= 205 and row[1])
+    assert look.turn > 0.1
+    assert look.refresh is not None  # at the same step, by products over all data
+    assert angle < 0.05
+    assert look.refresh.bound >= 0 or math.isnan(look.refresh.bound)
+    assert noticed <= 305
+
+
+def test_an_eigenvalue_that_rises_outside_of_the_block_is_seen_by_looks():
+    base, vectors = symmetric(np.r_[np.linspace(0, 1, 56), np.linspace(5, 8, 4)])
+    riser = vectors[:, 3]
+
+    def at(t):
+        return base + max(0.0, 0.02 * (t - 100)) * torch.outer(riser, riser)
+
+    *_, (_, _, _, angle) = looked_at(at, 60, 4, 800)
+    assert angle < 0.05  # at 14 it is the largest by far
+
+
+def test_a_tracker_goes_on_between_looks_from_its_state_bit_by_bit():
+    at = turning(lambda t: 0.01 * t)
+    states = {}
+    for t, _, tracker, _ in looked_at(at, 60, 4, 60):
+        if t in (0, 1, 20, 41):
+            states[t] = {n: v.clone() for n, v in tracker.state().items()}
+    whole = tracker.state()
+    for t, state in states.items():
+        again = DominantSubspace(Sampled(at, 60), 4, subset=100)
+        again.load_state(state)
+        for step in range(t + 1, 61):
+            if again.due(step):
+                theta = torch.full((60,), float(step), dtype=torch.float64)
+                again.look(theta, step, start(60, 1, seed=step)[:, 0])
+        for name, value in again.state().items():
+            assert torch.equal(value, whole[name]), (t, name)
+
+
+def test_an_allowance_is_kept_and_the_angle_says_what_it_costs():
+    at = turning(lambda t: 0.02 * t)
+    spent, worst = {}, {}
+    for allowance in (None, 0.3):
+        rows = list(looked_at(at, 60, 4, 120, allowance=allowance))
+        tracker = rows[-1][2]
+        spent[allowance] = tracker.budget.looks + tracker.budget.refreshes
+        worst[allowance] = tracker.angle_at(120)
+    assert spent[0.3] <= 0.3 * 120 < spent[None]
+    assert worst[0.3] > worst[None]
+    with pytest.raises(ValueError, match="allowance = 0 must be above 0"):
+        still(allowance=0)
+
+
+def test_a_probe_that_is_not_finite_is_refused_and_nothing_is_lost():
+    *_, (*_, tracker, _) = follow(turning(lambda t: 0.0), 60, 4, 3)
+    before = {name: value.clone() for name, value in tracker.state().items()}
+    bad = torch.full((60,), math.nan, dtype=torch.float64)
+    with pytest.raises(NonFiniteProduct, match="Step 4: The probe has NaN or inf"):
+        tracker.refresh(torch.zeros(60, dtype=torch.float64), 4, bad)
+    for name, value in tracker.state().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_projection_and_alignment_by_definition():
     base, vectors = symmetric(np.r_[np.linspace(0, 1, 30), 5, 6])
     *_, (_, _, tracker, _) = follow(lambda t: base, 32, 2, 2)

@@ -1,4 +1,4 @@
-"""Side by side: what it costs to follow the dominant subspace, by this library and by others.
+"""What it costs to follow the dominant subspace: over plain SGD, and beside the solvers of others.
 
 ``make benchmark`` runs every case and writes ``results/benchmark.json``; ``notebooks/12_cost`` shows it.
 """

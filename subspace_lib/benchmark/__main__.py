@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
+import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
 import torch
 
-from subspace_lib.benchmark import adaptive, growth
+from subspace_lib.benchmark import adaptive, growth, price
 from subspace_lib.benchmark.measure import run_case
 from subspace_lib.benchmark.problem import ANGLE, CASES, RESIDUAL, K
+from subspace_lib.results.files import replace
 from subspace_lib.results.provenance import commit, processor
 from subspace_lib.results.store import COMMITTED
 
@@ -42,6 +45,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": processor(),
         "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),  # processes of the last minute, its own included
         "python": platform.python_version(),
         "packages": versions,
         "commit": commit(),
@@ -50,31 +54,59 @@ def machine() -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    calls: dict[str, Callable[[], object]] = {
-        "products": growth.products,
-        "adaptive": adaptive.adaptive,
-        "growth": growth.growth,
-        "memory": growth.memory,
-    }
-    parts = [*CASES, *calls]
+PRICED = {f"price-{name}": name for name in price.PRICES}
+CALLS: dict[str, Callable[[], object]] = {
+    "products": growth.products,
+    "adaptive": adaptive.adaptive,
+    "growth": growth.growth,
+    "memory": growth.memory,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the parts that are named, or all; the others stay as they are."""
+    parts = [*PRICED, *CASES, *CALLS]
     parser = argparse.ArgumentParser(prog="python -m subspace_lib.benchmark", description=__doc__)
     parser.add_argument("--part", nargs="*", choices=parts, default=parts)
+    own = price.PRICES["cnn"].steps
+    parser.add_argument("--cnn-steps", type=_count, default=own, help=f"of price-cnn: {own}")
     torch.set_num_threads(1)
-    wanted = parser.parse_args().part
+    given = parser.parse_args(arguments)
     file = COMMITTED / "benchmark.json"
-    found = json.loads(file.read_text()) if file.exists() else {}
-    for part in wanted:
+    for part in given.part:
         print(f"== {part}", flush=True)
+        measured = measure(part, given.cnn_steps) | {"machine": machine()}
+        # Read only now: another part may have been written meanwhile.
+        found = json.loads(file.read_text()) if file.exists() else {}
         if part in CASES:
-            found.setdefault("cases", {})[part] = run_case(
-                CASES[part], functools.partial(print, flush=True)
-            ) | {"machine": machine()}
+            found.setdefault("cases", {})[part] = measured
+        elif part in PRICED:
+            found.setdefault("price", {})[PRICED[part]] = measured
         else:
-            found[part] = {"measured": calls[part](), "machine": machine()}
-            print(json.dumps(found[part]["measured"], indent=1))
+            found[part] = measured
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(found, indent=1) + "\n")
+        replace(file, (json.dumps(found, indent=1) + "\n").encode())
+
+
+def measure(part: str, cnn_steps: int) -> dict[str, Any]:
+    """What is measured of one part, printed as well."""
+    if part in CASES:
+        return run_case(CASES[part], functools.partial(print, flush=True))
+    if part in PRICED:
+        setting = price.PRICES[PRICED[part]]
+        if part == "price-cnn":
+            setting = dataclasses.replace(setting, steps=cnn_steps)
+        found = price.price(setting)
+    else:
+        found = {"measured": CALLS[part]()}
+    print(json.dumps(found, indent=1))
+    return found
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of steps of at least 1.")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import random
 import time
 from typing import Any
 
-from subspace_lib.benchmark.problem import K
+from subspace_lib.benchmark.problem import PIXELS, K
 from subspace_lib.experiment import Experiment
 from subspace_lib.linalg.eigensolver import sin_largest_angle, top_eigenpairs
 from subspace_lib.runs.training import Run
@@ -39,6 +39,7 @@ def _follow(
 ) -> dict[str, Any]:
     """One run from ``first`` on; at random steps its basis is compared with a solution to 1e-4 λ_1."""
     experiment = Experiment(
+        preprocessing=PIXELS,
         learning_rate=learning_rate,
         batch_size=batch_size,
         projection=projection,

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from subspace_lib import data, models
-from subspace_lib.benchmark.problem import CHUNKS, best_gradient, seconds
+from subspace_lib.benchmark.problem import CHUNKS, PIXELS, best_gradient, seconds
 from subspace_lib.linalg import matmul
 from subspace_lib.linalg.eigensolver import orthonormalize
 from subspace_lib.models.mlp import mlp
@@ -59,7 +59,7 @@ WAYS = ("one after the other", "vmap", "compiled", "compiled, vmap")
 def _objectives(
     dataset: str, model: str, chunks: tuple[int, ...], batch: bool = False
 ) -> Iterator[Objective]:
-    loaded = data.load(dataset)
+    loaded = data.load(dataset, PIXELS)
     inputs, labels = loaded.train_inputs, loaded.train_labels
     for chunk in chunks:
         network = models.build(model, loaded.shape, loaded.classes, seed=0)
@@ -139,7 +139,7 @@ def growth() -> list[dict[str, Any]]:
 
 
 def _refreshes(k: int, samples: int, width: int, chunk: int) -> dict[str, Any]:
-    dataset = data.load("mnist5k")
+    dataset = data.load("mnist5k", PIXELS)
     torch.manual_seed(0)
     model = mlp(784, 10, width)
     inputs, labels = dataset.train_inputs[:samples], dataset.train_labels[:samples]

@@ -67,6 +67,7 @@ def run_case(case: Case, watch: Callable[[str], None] = lambda line: None) -> di
     values = problem.points[1].values
     return {
         "dataset": case.dataset,
+        "preprocessing": case.preprocessing,
         "model": case.model,
         "learning_rate": case.learning_rate,
         "after": case.after,

@@ -22,6 +22,7 @@ from subspace_lib.runs.batches import Batches
 
 K = 10
 CHUNKS = {"mlp": (250, 500, 1000, 2500, 5000), "cnn": (125, 250, 500)}  # tried for a gradient
+PIXELS = "standardized"  # of everything but the price, as when the aims were set
 RESIDUAL, ANGLE = 1e-3, 1e-2  # the target: relative to λ_1, and the sine of the largest angle
 
 
@@ -37,6 +38,7 @@ class Case:
     points: int  # consecutive points at which solvers are measured
     batch_size: int = 50
     device: str = "cpu"
+    preprocessing: str = PIXELS
 
 
 CASES = {
@@ -95,7 +97,7 @@ class Problem:
 
 def prepare(case: Case) -> Problem:
     """Train to the case's points and solve for their references in float64."""
-    dataset = data.load(case.dataset)
+    dataset = data.load(case.dataset, case.preprocessing)
     chunk = models.CHUNKS[case.model]
 
     def objective(dtype: torch.dtype) -> Objective:

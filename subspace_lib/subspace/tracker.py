@@ -8,26 +8,15 @@ import warnings
 import torch
 from torch import Tensor
 
-from subspace_lib.linalg.eigensolver import (
-    NonFiniteProduct,
-    RitzPairs,
-    clearest_cut,
-    sin_largest_angle,
-    top_eigenpairs,
-)
-from subspace_lib.objective import Hessian, Objective
-from subspace_lib.subspace.advance import Correction, Multiplied, advance
-from subspace_lib.subspace.block import CLEAR, GuardedBlock, Kind, columnwise_copy
+from subspace_lib.linalg.eigensolver import NonFiniteProduct, RitzPairs, top_eigenpairs
+from subspace_lib.objective import Objective
+from subspace_lib.subspace.block import CLEAR
 from subspace_lib.subspace.budget import Budget
-from subspace_lib.subspace.certificate import Certificate
-from subspace_lib.subspace.cold_start import cold_start, completed, solved_anew
 from subspace_lib.subspace.drift import Drift, Seen
-from subspace_lib.subspace.refresh import Look, Refresh, Verdict, by_products, judge, turned
+from subspace_lib.subspace.passes import Passes
+from subspace_lib.subspace.refresh import Look, Refresh, turned
 from subspace_lib.subspace.schedule import Schedule, as_schedule
 
-LEAN = 20  # steps after a full refresh within which others may be lean
-WIDE = 0.6  # of λ_k: while λ_{k+1} is below, the watcher may stay away
-BUDGET = 6  # products per column of the block, for a refresh whose certificate fails
 REFRESHED = 1000  # steps within which a refresh comes, whatever the looks in between see
 PREFIX = "schedule."  # of what the schedule remembers, in a state
 
@@ -77,7 +66,7 @@ class DominantSubspace:
         subset: samples that looks see; None for a twentieth of the data, 50 to 250 of them; 0 for no looks:
             every one is a refresh. Without looks less memory is needed: two blocks less.
         allowance: gradient equivalents a step that looks and refreshes may take, the cold start apart;
-            None for no limit. ``angle`` says how exact the basis is at that price.
+            None for no limit. A refresh is one pass then, and ``angle`` says how exact the basis is.
         watch: steps after which the watcher takes part again, ≥ 1.
         seed: of the cold start's random block.
         refresh: the former name of ``refresh_every``.
@@ -117,16 +106,25 @@ class DominantSubspace:
             raise ValueError(f"k + guards = {k + guards} must be below D = {objective.dim}.")
         self.objective, self.k, self.guards = objective, k, guards
         self.schedule, self.target = as_schedule(refresh_every, target), target
-        self.correction, self.watch = correction, watch
         self.last_step = self.last_look = -1
-        self.angle, self._certified = 1.0, 1.0
+        self.angle = 1.0
         self._turn, self._span = 0.0, 1  # of the last interval
         self.budget = Budget(math.inf if allowance is None else allowance)
         self._drift = Drift(_subset(objective) if subset is None else subset)
         self._start: Tensor | None = None  # the basis right after the last refresh
         self._generator = torch.Generator().manual_seed(seed)
-        self._block = GuardedBlock(k, guards, objective.dim)
-        self._certificate = Certificate(k)
+        self._passes = Passes(
+            objective,
+            k,
+            guards,
+            target,
+            correction,
+            watch,
+            self._drift,
+            allowance is not None,
+            self._generator,
+        )
+        self._block, self._certificate = self._passes.block, self._passes.certificate
 
     @property
     def interval(self) -> int:
@@ -219,7 +217,7 @@ class DominantSubspace:
         self.schedule.note(step, turn, False)
         self._turn, self._span = turn, max(1, step - self.last_look)
         self.last_look = step
-        self.angle = min(1.0, self._certified + self._drift.unseen * self._drift.turn)
+        self.angle = min(1.0, self._passes.certified + self._drift.unseen * self._drift.turn)
         return turn
 
     def _stale(self, seen: Seen, step: int) -> bool:
@@ -255,7 +253,7 @@ class DominantSubspace:
         try:
             if not torch.isfinite(probe.sum()):
                 raise NonFiniteProduct("The probe has NaN or inf; give a finite vector, or zeros.")
-            seen = self._refresh(theta, step, probe, measure)
+            seen = self._passes.refresh(theta, step, probe, measure)
         except NonFiniteProduct as error:
             raise NonFiniteProduct(f"Step {step}: {error}") from None
         if cold:
@@ -267,118 +265,9 @@ class DominantSubspace:
             self._span = max(1, step - self.last_look)
             self.schedule.note(step, seen.turn, cold)
         self.last_step = self.last_look = step
-        self._start = self.basis
+        self.angle = self._passes.certified
+        self._start = self.basis if self._drift.known else None
         return seen
-
-    def _refresh(self, theta: Tensor, step: int, probe: Tensor, measure: bool) -> Refresh:
-        """Multiply, certify, advance; then accept that, certify it by a second pass, or search anew."""
-        k, block, hessian = self.k, self._block, self.objective.hessian(theta)
-        before, cold = self.objective.products, block.empty
-        if cold:
-            block.begin(self._cold_start(hessian, theta))
-        kind = Kind.FULL if cold or measure else self._kind(step)
-
-        first = Multiplied.by(hessian, block.prepare(kind, probe))
-        residuals, bound = self._certificate.certify(first)
-        curvature = first.curvature(probe, k) if kind is Kind.FULL else None
-        values, old = first.values, first.columns[:, :k]
-        width = block.kept(kind, values)
-        self._drift.begin(theta, first)
-        moved, settled = self._advance(hessian, first)
-        block.replace(moved[:, :width], kind, step)
-        unresolved = self._certificate.unresolved
-        del first, moved  # memory
-
-        turn = turned(old, block.columns, values, k, probe if math.isnan(bound) else None)
-        verdict = judge(kind, values, k, turn, bound, self.target, settled, unresolved)
-        self._certified = self._after(bound)
-        if verdict is not Verdict.ACCEPT:
-            old = columnwise_copy(old)  # memory: it was part of all that had been multiplied
-            self._drift.forget()
-        if verdict is Verdict.SEARCH_ANEW:
-            block.begin(old)
-            block.begin(self._cold_start(hessian, theta))
-            turn = sin_largest_angle(old, block.basis)
-        elif verdict is Verdict.SECOND_PASS:
-            certified = self._second_pass(hessian, theta)
-            turn = sin_largest_angle(old, block.basis)
-            del old  # memory
-            if not certified:
-                self._drift.forget()
-                self._go_on(hessian)
-
-        block.lay_columnwise()
-        self.angle = self._certified
-        cut = clearest_cut(values[:width], k) if kind is Kind.FULL else k
-        products = self.objective.products - before
-        loss, gradient = by_products(hessian)
-        return Refresh(
-            step, values, residuals, turn, bound, cut, products, loss, gradient, curvature
-        )
-
-    def _cold_start(self, hessian: Hessian, theta: Tensor) -> Tensor:
-        return cold_start(hessian, theta, self.k, self.guards, self._generator)
-
-    def _kind(self, step: int) -> Kind:
-        """What the refresh at this step multiplies: less than everything while the gap is clear."""
-        block, certificate = self._block, self._certificate
-        if not certificate.gap_clear(CLEAR) or step - block.full_step >= LEAN:
-            return Kind.FULL
-        if certificate.gap_clear(WIDE) and step - block.watch_step < self.watch:
-            return Kind.BARE
-        if block.width == self.k:
-            block.take_back(1)
-        return Kind.LEAN if block.width > self.k else Kind.FULL  # the basis has absorbed the guard
-
-    def _advance(self, hessian: Hessian, multiplied: Multiplied) -> tuple[Tensor, bool]:
-        """The next columns, and whether the correction has found them near enough."""
-        k, correction = self.k, None
-        if multiplied.powerless(k):
-            return solved_anew(hessian, multiplied, k, self.guards, self._generator), False
-        if self.correction:
-            correction = Correction(self.correction, self._certificate.ceiling, self.target)
-        return advance(hessian, multiplied, k, correction)
-
-    def _second_pass(self, hessian: Hessian, theta: Tensor) -> bool:
-        """Whether a second pass at the same θ is enough: it certifies the basis, and moves it on.
-
-        Where no gap can be seen, it is enough if the block as a whole has come to rest.
-        """
-        block, k = self._block, self.k
-        if block.width == k:
-            block.take_back()
-        second, old = Multiplied.by(hessian, block.columns), block.basis
-        _, bound = self._certificate.certify(second)
-        self._drift.begin(theta, second)
-        block.columns = self._advance(hessian, second)[0]
-        self._certified = self._after(bound)
-        if math.isnan(bound):
-            return turned(old, block.columns, second.values, k) <= self.target
-        return bound <= self.target
-
-    def _after(self, bound: float) -> float:
-        """Angle after a pass that has certified this one: a power step shortens what lies outside."""
-        if math.isnan(bound):
-            return 1.0
-        c = self._certificate
-        return bound * max(0.0, min(1.0, c.ceiling / c.last)) if c.last > 0 else bound
-
-    def _go_on(self, hessian: Hessian) -> None:
-        """Solve at the same θ until certified or out of products; then look for what was missed.
-
-        If that is interrupted, the next refresh is a cold start.
-        """
-        width = self._block.width
-        pairs = top_eigenpairs(
-            hessian,
-            self.k,
-            self._block.give_away(),
-            angle=self.target,
-            max_products=BUDGET * width,
-            max_basis=3 * width // 2,
-        )
-        self._certified = self.target if pairs.converged else 1.0
-        self._block.begin(completed(hessian, pairs, self.k, self.guards, self._generator).vectors)
 
     def _work(self) -> float:
         """Gradient equivalents spent so far; products, of an operator without gradients."""
@@ -410,7 +299,7 @@ class DominantSubspace:
             **{f"{PREFIX}{name}": value for name, value in self.schedule.state().items()},
             "last_step": torch.tensor([self.last_step, self.last_look]),
             "angles": torch.tensor(
-                [self.angle, self._certified, self._turn, self._span], dtype=torch.float64
+                [self.angle, self._passes.certified, self._turn, self._span], dtype=torch.float64
             ),
             "start": torch.empty(0, 0) if self._start is None else self._start.T.clone(),
             "budget": self.budget.state(),
@@ -428,7 +317,7 @@ class DominantSubspace:
         self._block.load_state(state)
         self._drift.load_state(state)
         self.last_step, self.last_look = state["last_step"].tolist()
-        self.angle, self._certified, self._turn, self._span = state["angles"].tolist()
+        self.angle, self._passes.certified, self._turn, self._span = state["angles"].tolist()
         self._start = state["start"].T if len(state["start"]) else None
         self.budget.load_state(state["budget"])
         self._certificate.load_state(state["ceilings"])

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from subspace_lib.benchmark.problem import ANGLE
-from subspace_lib.chapters.kit.style import COLOURS, INK, LINES, Picture, band, panels, styled
+from subspace_lib.chapters.cost.study import prices
+from subspace_lib.chapters.kit.style import (
+    COLOURS,
+    CYCLE,
+    INK,
+    LINES,
+    Picture,
+    band,
+    panels,
+    styled,
+)
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 
 MARKERS = {
@@ -22,6 +34,48 @@ MARKERS = {
     "skerch": ("P", "#999999"),
     "PyHessian": ("X", "#8A6D3B"),
 }
+
+
+def way(row: dict[str, Any]) -> str:
+    """The name of a way to train."""
+    name = row["method"]
+    if not row["follows"]:
+        return f"{name}, at rows only"
+    name += ", followed" if row["projection"] == "none" else ""
+    name += ", with rows" if row["rows"] else ""
+    return name if row["budget"] is None else f"{name}, budget {row['budget']:g}"
+
+
+def shares(row: dict[str, Any]) -> dict[str, float]:
+    """What its seconds go into, over those of plain SGD."""
+    following, recording = row["following"], row["recording"]
+    return {
+        "steps and projecting": row["ratio"] - following - recording,
+        "looks and refreshes": following,
+        "rows": recording,
+    }
+
+
+@styled
+def price(found: dict[str, Any]) -> Picture:
+    """Seconds over those of plain SGD by what they go into, a bar for each way to train."""
+    parts = list(prices(found).values())
+    heights = [len(part["rows"]) for part in parts]
+    figure = Figure(figsize=(5.6, 1.3 + 0.35 * sum(heights)), layout="constrained")
+    grid = figure.subplots(len(parts), squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    for axes, part in zip(grid, parts, strict=True):
+        names, left = [way(row) for row in part["rows"]], np.zeros(len(part["rows"]))
+        table = pd.DataFrame([shares(row) for row in part["rows"]])
+        for share, colour in zip(table, CYCLE, strict=False):
+            axes.barh(names, table[share], left=left, color=colour, label=share)
+            left += table[share]
+        axes.invert_yaxis()
+        axes.axvline(1, color=INK, lw=0.8, ls=":")
+        axes.set_title(f"{part['model']} on {part['dataset']}")
+    axes.set_xlabel("seconds, over those of plain SGD")
+    handles = axes.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=9)
+    return Picture(figure, "Seconds over those of plain SGD, by way to train")
 
 
 @styled

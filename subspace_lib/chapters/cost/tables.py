@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 from IPython.display import Markdown
 
 from subspace_lib.benchmark.aims import aims, cheapest
 from subspace_lib.benchmark.growth import REFRESHES
-from subspace_lib.chapters.cost.figures import MARKERS
+from subspace_lib.chapters.cost.figures import MARKERS, shares, way
+from subspace_lib.chapters.cost.study import prices
 from subspace_lib.chapters.kit.table import Row, markdown, table
 
 MARKED = tuple(MARKERS)  # every solver, ours first
@@ -25,12 +27,78 @@ SOLVERS = (
 )
 
 
+def answer(found: dict[str, Any]) -> Markdown:
+    """What Dom-SGD and Bulk-SGD cost over plain SGD, in a paragraph for each network."""
+    return Markdown("\n\n".join(_answer(part) for part in prices(found).values()))
+
+
+def _answer(part: dict[str, Any]) -> str:
+    free = [row for row in part["rows"] if row["budget"] is None]
+    bare = {row["projection"]: row["ratio"] for row in free if not row["rows"]}
+    checks = [check for row in free for check in row["checks"]]
+    beyond = sum(check["angle"] > check["known"] for check in checks)
+    told = [
+        f"**{part['model'].upper()} on {part['dataset']}: Dom-SGD takes {bare['dominant']:.1f} times "
+        f"the seconds of plain SGD, Bulk-SGD {bare['bulk']:.1f} times, and SGD whose subspace is only "
+        f"followed {bare['none']:.1f} times.**",
+        f"That is over {part['steps']:,} steps after step {part['start']:,}. At {len(checks)} random "
+        f"ones the basis in use was within a sine of {_worst(checks, 'angle'):.3f} of the exact one, at "
+        f"{beyond} of them beyond what the tracker stated, and the alignment within "
+        f"{_worst(checks, 'alignment_error'):.4f}. A cold start of "
+        f"{part['cold_start']['gradient_equivalents']:.0f} gradients comes on top, once.",
+    ]
+    told += [
+        f"With a budget of {row['budget']:g}, {row['method']} takes {row['ratio']:.1f} times the "
+        f"seconds, and its basis was within {_worst(row['checks'], 'angle'):.3f}."
+        for row in part["rows"]
+        if row["budget"] is not None
+    ]
+    return " ".join(told)
+
+
+def _worst(checks: list[dict[str, float]], name: str) -> float:
+    return max((check[name] for check in checks), default=math.nan)
+
+
+def price(found: dict[str, Any]) -> Markdown:
+    """Every way to train: its seconds over those of plain SGD, and how true its basis was."""
+    parts = prices(found).values()
+    rows = [{"network": part["model"], **_price(row)} for part in parts for row in part["rows"]]
+    return table(rows, note=" ".join(map(_plain, parts)))
+
+
+def _price(row: dict[str, Any]) -> Row:
+    checks = row["checks"]
+    line = {
+        "run": way(row),
+        "× plain SGD": f"{row['ratio']:.1f}",
+        **{name: f"{share:.1f}" for name, share in shares(row).items()},
+        "refreshes": row["refreshes"],
+        "steps with a look": row["looks"],
+        "gradients a step": f"{row['gradient_equivalents']:.3f}",
+    }
+    if not checks:
+        return line
+    return line | {
+        "true sine": f"{_worst(checks, 'angle'):.3f} at {len(checks)} steps",
+        "as known": f"{_worst(checks, 'known'):.3f}",
+        "alignment error": f"{_worst(checks, 'alignment_error'):.4f}",
+    }
+
+
+def _plain(part: dict[str, Any]) -> str:
+    """How long a step of plain SGD takes, and how well that repeats."""
+    low, high = sorted(part["plain_seconds"])
+    each, apart = 500 * (low + high) / part["steps"], high / low - 1
+    return f"{part['model']}: a plain step takes {each:.2f} ms; its two runs differ by {apart:.0%}."
+
+
 def solvers(case: dict[str, Any]) -> Markdown:
     """Every solver on one case; medians, with the range over the points where there are several."""
     rows = [_solver(row) for row in case["rows"]]
     head = (
-        f"{case['model']} on {case['dataset']}, {case['parameters']:,} parameters, after "
-        f"{case['after']:,} steps at η = {case['learning_rate']:g}; one gradient takes "
+        f"{case['model']} on {case['dataset']} ({case['preprocessing']}), {case['parameters']:,} "
+        f"parameters, after {case['after']:,} steps at η = {case['learning_rate']:g}; one gradient takes "
         f"{case['gradient_seconds']:.3f} s; λ₁ = {case['eigenvalues'][0]:.1f}, λ₁₀/λ₁₁ = "
         f"{case['eigenvalues'][9] / case['eigenvalues'][10]:.2f}."
     )
@@ -175,6 +243,7 @@ def per_product(found: dict[str, Any]) -> Markdown:
 def where_from(found: dict[str, Any]) -> Markdown:
     """Machine, versions and commit of each part of the benchmark."""
     parts = {
+        **{f"price, {name}": part for name, part in found.get("price", {}).items()},
         **found.get("cases", {}),
         **{n: found[n] for n in ("products", "adaptive", "growth", "memory") if n in found},
     }
@@ -188,6 +257,7 @@ def where_from(found: dict[str, Any]) -> Markdown:
                 "part": name,
                 "machine": m["cpu"],
                 "threads": m["threads"],
+                "load": m.get("load", ""),
                 "versions": f"Python {m['python']}, {versions}",
                 "commit": f"{m['commit'][:10]}{changed}",
                 "date": m["date"],

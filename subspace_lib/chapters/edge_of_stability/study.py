@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
+from subspace_lib.chapters.kit.rows import spans
 from subspace_lib.chapters.kit.study import by_seed, compute as compute_run, numbers, source
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import Experiment, LossName, Rate, Seed, Steps
@@ -16,7 +17,7 @@ from subspace_lib.results.store import Store
 from subspace_lib.runs.pair import Pair
 from subspace_lib.trajectory import Trajectory
 
-ROWS, FRESH = 400, 10  # of a way to the edge; and of how many λ₁ is measured anew in any case
+ROWS, FRESH = 400, 5  # of a way to the edge; and of how many λ₁ is measured anew in any case
 TOGETHER = 600  # steps for which GD and Bulk-GD are compared
 Way = tuple[str, float, int]  # loss, η and seed of a run that comes to the edge
 
@@ -33,17 +34,17 @@ class EdgeParameters(EdgeSwitchParameters):
         "dataset": "digits",
         "preprocessing": "standardized",
         "learning_rate": 0.1,
-        "steps": 500,
-        "switch_step": 165,
+        "steps": 520,
+        "switch_step": 250,
         "window": 10,
-        "approach_losses": ("mse", "cross_entropy"),
-        "approach_rates": (0.08, 0.1),
-        "approach_steps": (300, 300),
+        "approach_losses": ("mse",),
+        "approach_rates": (0.08,),
+        "approach_steps": (330,),
         "approach_seeds": (0, 1, 2),
         "seeds": (0, 1, 2),
         "target_angle": 0.5,
         "record_every": 55,
-        "spectrum_every": None,
+        "sharpness_every": 9,
     }
 
     seeds: tuple[Seed, ...] = Field((11, 12, 13, 14, 15), min_length=1)
@@ -86,11 +87,10 @@ class EdgeParameters(EdgeSwitchParameters):
 
 
 def _sparse(steps: int) -> dict[str, Any]:
-    """Some 400 rows, an odd number of steps apart, and at every tenth of them λ₁ measured anew."""
-    every = steps // ROWS | 1
-    fresh = tuple((s, s) for s in range(0, steps + 1, FRESH * every))
-    own = {"record_every": every, "record_spans": (), "fresh_spans": fresh}
-    return own | {"spectrum_every": None}
+    """Some 400 rows, an odd number of steps apart, and at every fifth of them λ₁ measured anew."""
+    every = max(3, steps // ROWS | 1)
+    fresh = spans(FRESH * every, (0, steps))
+    return {"record_every": every, "record_spans": (), "fresh_spans": fresh}
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def edge_study(
     approaches = p.approaches()  # first: a bad value is an error before anything runs
     switch = switch_study(p, store, compute=compute)
     start = switch.switch_steps[seed]
-    rows = {"record_every": 1, "record_spans": (), "spectrum_every": p.window}
+    rows = {"record_every": 1, "record_spans": (), "fresh_spans": ()}
     window = p.experiment(seed, switch_step=start, steps=start + p.window, refresh_every=1, **rows)
     end = min(p.steps, start + TOGETHER)
     pair = Pair.parse(**p.fields(seed, projection="bulk", switch_step=start, steps=end))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from IPython.display import Markdown
 
 from subspace_lib.chapters.edge_of_stability.approach import approach
@@ -45,7 +47,7 @@ def approaches(study: EdgeStudy) -> Markdown:
             "steps": f"{run.experiment.steps:,}",
             "largest λ₁η/2": f"{found.furthest:.2f}",
             "λ₁ ≥ 2/η from step": "never" if found.arrival is None else f"{found.arrival:,}",
-            "mean alignment before": f"{found.before:.3f}",
+            "mean alignment before": "" if math.isnan(found.before) else f"{found.before:.3f}",
         }
         if found.arrival is not None:
             come = "not yet" if found.aligned is None else f"{found.aligned:,}"

@@ -173,8 +173,8 @@ def _with_noise(p: BatchParameters, seed: int, start: int) -> dict[str, Experime
 
 
 def _from_the_start(p: BatchParameters, seed: int) -> Experiment:
-    every = {"record_every": p.start_every, "spectrum_every": None}
-    return p.experiment(seed, batch_size="full", steps=p.start_steps, **every)
+    own = {"record_every": p.start_every, "spectrum_every": None, "steps": p.start_steps}
+    return p.experiment(seed, batch_size="full", fresh_spans=((0, p.start_steps),), **own)
 
 
 def _branch(p: BatchParameters, seed: int, start: int, size: int) -> Experiment:

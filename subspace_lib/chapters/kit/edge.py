@@ -8,7 +8,7 @@ from typing import Any, Literal
 from IPython.display import Markdown
 from pydantic import Field
 
-from subspace_lib.chapters.kit.rows import rows
+from subspace_lib.chapters.kit.rows import rows, spans
 from subspace_lib.chapters.kit.switch.judge import progress_part
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.chapters.kit.table import table
@@ -18,14 +18,18 @@ from subspace_lib.experiment import Experiment
 from subspace_lib.runs.training import SPECTRUM
 from subspace_lib.trajectory import Trajectory, progress, tail_loss, window
 
+# Eigenvalues are measured anew: of the rows all along, at one in so many; in the last 2%, steps apart.
+ANEW, LATE = 3, 9
+
 
 class EdgeSwitchParameters(SwitchParameters):
     """Parameters of a switch at the edge, at a fixed step.
 
     A row every ``record_every`` steps, an odd number, so that both phases of an oscillation of period 2 are
-    seen; and at every step that a criterion averages over, before the switch with eigenvalues of that step.
-    At the edge the iterate bounces between the walls of a valley, so that the subspaces of even and of odd
-    steps are followed apart (``period`` 2).
+    seen; and at every step that a criterion averages over. Eigenvalues are measured anew every
+    ``sharpness_every`` steps before the switch, and now and then otherwise. At the edge the iterate bounces
+    between the walls of a valley, so that the subspaces of even and of odd steps are followed apart
+    (``period`` 2).
     """
 
     learning_rate: float = Field(0.1, gt=0)
@@ -35,16 +39,20 @@ class EdgeSwitchParameters(SwitchParameters):
     switch_alignment: None = None
     switch_step: int = Field(600, ge=1)
     record_every: int = Field(25, ge=1)
-    spectrum_every: int | None = 100
+    sharpness_every: int = Field(1, ge=1)
+    spectrum_every: int | None = None
     period: int = Field(2, ge=1)
 
     def experiment(self, seed: int, **fields: Any) -> Experiment:
         """One run of the study, with its rows."""
-        s, end = self.switch_step, self.steps
-        before = (max(0, s - criteria.EDGE_WINDOW), s)
+        s, end, every = self.switch_step, self.steps, self.record_every
+        before = (s - criteria.EDGE_WINDOW, s)
         bounce = (s + criteria.BOUNCE[0], s + criteria.BOUNCE[1])
         last = (math.ceil((1 - criteria.TAIL) * end), end)
-        own = rows(self.record_every, (0, end), before, bounce, last) | {"fresh_spans": (before,)}
+        measured = [(step, step) for step in range(before[0], s + 1, self.sharpness_every)]
+        measured += [(step, step) for step in range(*last, LATE)]
+        own = rows(every, (0, end), before, bounce, last)
+        own["fresh_spans"] = spans(ANEW * every, (0, end), *measured)
         return super().experiment(seed, **own | fields)
 
 

@@ -24,7 +24,10 @@ def there_and_back(
     """
     each: dict[str, Any] = {"record_every": 1, "spectrum_every": None}
     first = max(0, switch_step - criteria.BEFORE_WINDOW)
-    before = get(p.experiment(seed, steps=switch_step, switch_step=first, **each))
+    fresh = ((switch_step, switch_step),)  # λ_k of the switch itself
+    before = get(
+        p.experiment(seed, steps=switch_step, switch_step=first, fresh_spans=fresh, **each)
+    )
     end = switch_step + steps_without_noise(before)
     sgd = {"until": switch_step, "batch_size": before.experiment.batch_size}
     gd = {"until": end, "batch_size": p.samples}

@@ -9,7 +9,12 @@ Span = tuple[int, int]  # first and last step, both included
 
 
 def rows(every: int, along: Span, *windows: Span) -> dict[str, Any]:
-    """Fields of a run: a row every so many steps of a span, from its first on, and at each of the windows.
+    """Fields of a run with rows at the steps of ``spans``."""
+    return {"record_every": 1, "record_spans": spans(every, along, *windows)}
+
+
+def spans(every: int, along: Span, *windows: Span) -> tuple[Span, ...]:
+    """One step in so many of a span, from its first on, and each of the windows, as the fewest spans.
 
     Windows may overlap each other and begin before step 0.
     """
@@ -17,11 +22,7 @@ def rows(every: int, along: Span, *windows: Span) -> dict[str, Any]:
     wanted = set(range(first, last + 1, every))
     for start, end in windows:
         wanted |= set(range(max(0, start), end + 1))
-    return {"record_every": 1, "record_spans": _spans(sorted(wanted))}
-
-
-def _spans(steps: list[int]) -> tuple[Span, ...]:
-    """Ascending steps as the fewest spans without a gap."""
+    steps = sorted(wanted)
     starts = [s for s, before in zip(steps, [None, *steps], strict=False) if before != s - 1]
     ends = [s for s, after in zip(steps, [*steps[1:], None], strict=True) if after != s + 1]
     return tuple(zip(starts, ends, strict=True))

@@ -54,7 +54,7 @@ def first_steps(study: MomentumStudy) -> Picture:
 def ratios(study: MomentumStudy) -> Picture:
     """Bulk-LR/Dom-LR of every rule by window, by slope, mean and displacement."""
     figure, parts = panels(len(DEFINITIONS), height=6.5)
-    found = {label: part_rates(study.later(label)) for label in study.parameters.rules()}
+    found = {label: part_rates(run) for label, run in study.windows.items()}
     for axes, name in zip(parts, DEFINITIONS, strict=True):
         for i, anchor in enumerate(study.parameters.anchors):
             y = [_ratio(rates.loc[anchor, name]) for rates in found.values()]

@@ -61,10 +61,10 @@ def excess(run: Trajectory, plain: Trajectory) -> float:
 
 
 def _table(study: MomentumStudy) -> Verdict:
-    p, plain = study.parameters, study.judged("sgd")
+    p, plain = study.parameters, study.first_steps("SGD")
     runs, amplified, stopped = [*plain], list[Part](), list[Part]()
     for name in JUDGED:
-        own, switch = study.judged(name), study.switches[name]
+        own, switch = study.first_steps(p.label(name)), study.switches[name]
         found = [excess(run, sgd) for run, sgd in zip(own, plain, strict=True)]
         asked = f"Bulk-LR − {criteria.FACTOR:g} × SGD's Bulk-LR/Dom-LR × Dom-LR"
         amplified.append(part(f"{p.label(name)}: {asked}, over η", found, criteria.AMPLIFIED))
@@ -74,13 +74,13 @@ def _table(study: MomentumStudy) -> Verdict:
 
 
 def _later(study: MomentumStudy) -> Verdict:
-    p, plain, parts = study.parameters, study.later(study.parameters.label("sgd")), list[Part]()
+    p, plain, parts = study.parameters, study.windows["SGD"], list[Part]()
     for name in JUDGED:
-        run = study.later(p.label(name))
+        run = study.windows[p.label(name)]
         for how in DEFINITIONS:
             over = amplification(run, how) / amplification(plain, how)
             parts.append(part(f"Bulk-LR/Dom-LR of {p.label(name)} over SGD's, {how}", [over], None))
-    runs = [study.later(p.label(name)) for name in ("sgd", *JUDGED)]
+    runs = [study.windows[p.label(name)] for name in ("sgd", *JUDGED)]
     return verdict(F2, parts, p, runs)
 
 
@@ -103,7 +103,7 @@ def _bulk(study: MomentumStudy) -> Verdict:
 def _theory(study: MomentumStudy) -> Verdict:
     p = study.parameters
     labels = [p.label(name) for name in ("sgd", *JUDGED)]
-    runs = [study.later(label) for label in labels]
+    runs = [study.windows[label] for label in labels]
     parts = [
         part(f"median error of the predicted rates, {label}", [error(directions(run))], None)
         for label, run in zip(labels, runs, strict=True)

@@ -38,11 +38,10 @@ JUDGED = ("momentum", "adam")  # beside SGD; those that have Dom- and Bulk- vers
 WAYS: tuple[Projected, ...] = ("update", "gradient", "both")
 # A loss above that at initialisation: everything learned is lost, the run has diverged.
 STOP_ABOVE = 1.0
-UNRECORDED = {
+UNRECORDED: dict[str, Any] = {
     "record_every": None,
     "spectrum_every": None,
 }  # runs that measure in ways of their own
-Runs = dict[tuple[str, int], Trajectory]  # by label of a rule, and seed
 
 
 class RuleParameters(SwitchParameters):
@@ -121,61 +120,55 @@ class MomentumParameters(StudyParameters):
         return numbers(values)
 
     def check(self) -> None:
-        """Raises InvalidParameter where steps do not follow each other."""
+        """Raises InvalidParameter where the steps or the branches of the switch make no sense."""
         check_switch(self.switch_step, self.steps)
         if self.anchors[-1] + self.window > self.steps:
             raise InvalidParameter(
                 f"anchors = {list(self.anchors)} must not lie beyond steps - window = "
                 f"{self.steps - self.window}."
             )
+        for name in JUDGED:
+            self.switch(name).run(self.shown, "bulk", self.switch_step)
 
     @property
     def shown(self) -> int:
         """The seed of all that is shown on one seed: the second, or the only one."""
         return self.seeds[:2][-1]
 
-    def rate(self, optimizer: str) -> float:
-        """The learning rate of a rule."""
-        return self.adam_learning_rate if optimizer in SCALE_FREE else self.learning_rate
-
     def label(self, optimizer: str) -> str:
         """The label of a judged rule, or of SGD."""
         return {"sgd": "SGD", "momentum": f"heavy ball {self.beta:g}", "adam": "Adam"}[optimizer]
 
     def rules(self) -> dict[str, dict[str, Any]]:
-        """Optimizer, η and β by label: first those that every seed has."""
+        """Optimizer, η and β by label: first SGD and the judged ones."""
         found = {self.label(name): (name, self.beta) for name in ("sgd", *JUDGED)}
         found |= {f"heavy ball {beta:g}": ("momentum", beta) for beta in self.betas}
         found["Adam, β₁ = 0"] = ("adam", 0.0)
         found |= {RULES[name].title: (name, self.beta) for name in self.others}
-        return {
-            label: {"optimizer": name, "learning_rate": self.rate(name)}
-            | ({"beta": beta} if name in WITH_BETA else {})
-            for label, (name, beta) in found.items()
-        }
+        return {label: self._rule(*rule) for label, rule in found.items()}
 
-    def table_run(self, seed: int, label: str) -> EffectiveRates:
-        """A rule's first steps, measured one by one."""
-        steps = {"steps": self.table_steps, "refresh_every": self.table_refresh_every}
-        fields = self.rules()[label] | steps | UNRECORDED
-        return EffectiveRates.parse(**self.fields(seed, **fields))
-
-    def window_run(self, seed: int, label: str) -> Amplification:
-        """A rule's windows."""
-        windows = {"anchors": self.anchors, "window": self.window, "directions": self.directions}
-        steps = {"steps": self.anchors[-1] + self.window}
-        fields = self.rules()[label] | windows | steps | UNRECORDED
-        return Amplification.parse(**self.fields(seed, **fields))
+    def _rule(self, optimizer: str, beta: float) -> dict[str, Any]:
+        rate = self.adam_learning_rate if optimizer in SCALE_FREE else self.learning_rate
+        own = {"beta": beta} if optimizer in WITH_BETA else {}
+        return {"optimizer": optimizer, "learning_rate": rate} | own
 
     def table_runs(self) -> dict[tuple[str, int], EffectiveRates]:
-        """Table 1: the judged rules on every seed, the others on one."""
-        judged = [self.label(name) for name in ("sgd", *JUDGED)]
-        wanted = [*product(judged, self.seeds), *product(self.rules(), (self.shown,))]
-        return {(label, seed): self.table_run(seed, label) for label, seed in wanted}
+        """Table 1: SGD and the judged rules on every seed, the others on one."""
+        rules, judged = self.rules(), [self.label(name) for name in ("sgd", *JUDGED)]
+        own = {"steps": self.table_steps, "refresh_every": self.table_refresh_every} | UNRECORDED
+        return {
+            (label, seed): EffectiveRates.parse(**self.fields(seed, **rules[label], **own))
+            for label, seed in [*product(judged, self.seeds), *product(rules, (self.shown,))]
+        }
 
-    def window_runs(self) -> dict[tuple[str, int], Amplification]:
+    def window_runs(self) -> dict[str, Amplification]:
         """The windows of every rule, on one seed."""
-        return {(label, self.shown): self.window_run(self.shown, label) for label in self.rules()}
+        own = {"anchors": self.anchors, "window": self.window, "directions": self.directions}
+        own |= {"steps": self.anchors[-1] + self.window} | UNRECORDED
+        return {
+            label: Amplification.parse(**self.fields(self.shown, **rule, **own))
+            for label, rule in self.rules().items()
+        }
 
     def switch(self, optimizer: str, projected: Projected = "update") -> RuleParameters:
         """The switch study of a judged rule; of one seed where something else is projected."""
@@ -184,9 +177,9 @@ class MomentumParameters(StudyParameters):
             for name in RuleParameters.model_fields
             if name in type(self).model_fields and name not in ("profile", "dry_run")
         }
-        own = {"optimizer": optimizer, "learning_rate": self.rate(optimizer), "beta": self.beta}
-        seeds = self.seeds if projected == "update" else (self.shown,)
-        return RuleParameters.parse(**shared | own | {"projected": projected, "seeds": seeds})
+        own = self._rule(optimizer, self.beta) | {"projected": projected}
+        own["seeds"] = self.seeds if projected == "update" else (self.shown,)
+        return RuleParameters.parse(**shared | own)
 
     def alternatives(self) -> dict[tuple[str, Projected], RuleParameters]:
         """The switch studies in which something else than the update is projected."""
@@ -199,14 +192,15 @@ class MomentumStudy:
 
     Attributes:
         parameters: those in force.
-        table: effective rates over the first steps; windows: later ones; by label of the rule, and seed.
+        table: effective rates over the first steps, by label of the rule and seed.
+        windows: later ones, by label, of one seed.
         switches: X, Dom-X and Bulk-X of the judged rules.
         alternatives: Bulk-X of one seed, by rule and by what is projected in place of the update.
     """
 
     parameters: MomentumParameters
-    table: Runs
-    windows: Runs
+    table: dict[tuple[str, int], Trajectory]
+    windows: dict[str, Trajectory]
     switches: dict[str, SwitchStudy]
     alternatives: dict[tuple[str, Projected], Trajectory]
 
@@ -217,24 +211,14 @@ class MomentumStudy:
         return [*measured, *switched, *self.alternatives.values()]
 
     def first_steps(self, label: str) -> list[Trajectory]:
-        """A rule's run of Table 1, of every seed that has it."""
+        """A rule's runs of Table 1, in the order of the seeds that have it."""
         return [run for (name, _), run in self.table.items() if name == label]
-
-    def judged(self, optimizer: str) -> list[Trajectory]:
-        """The runs of Table 1 of SGD or a judged rule, in the order of the seeds."""
-        label = self.parameters.label(optimizer)
-        return [self.table[label, seed] for seed in self.parameters.seeds]
-
-    def later(self, label: str) -> Trajectory:
-        """A rule's windows."""
-        return self.windows[label, self.parameters.shown]
 
     def with_theory(self) -> dict[str, tuple[Trajectory, LinearRule]]:
         """The windows of the rules that the quadratic model knows, and how it sees them; by label."""
-        found = {label: self.later(label) for label in self.parameters.rules()}
         return {
             label: (run, rule)
-            for label, run in found.items()
+            for label, run in self.windows.items()
             if (rule := linear_rule(run.experiment)) is not None
         }
 
@@ -262,17 +246,16 @@ def momentum_study(
     parameters: MomentumParameters, store: Store | None = None, *, compute: bool = True
 ) -> MomentumStudy:
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
-    parameters, get = parameters.resolved(), source(store, compute)
-    parameters.check()
+    p, get = parameters.resolved(), source(store, compute)
+    p.check()
+    # All descriptions come first: a bad value is told before anything runs.
+    table, windows, alternatives = p.table_runs(), p.window_runs(), p.alternatives()
     return MomentumStudy(
-        parameters,
-        {key: get(run) for key, run in parameters.table_runs().items()},
-        {key: get(run) for key, run in parameters.window_runs().items()},
-        {name: switch_study(parameters.switch(name), store, compute=compute) for name in JUDGED},
-        {
-            key: bulk_run(rule, store, compute=compute)
-            for key, rule in parameters.alternatives().items()
-        },
+        p,
+        {key: get(run) for key, run in table.items()},
+        {label: get(run) for label, run in windows.items()},
+        {name: switch_study(p.switch(name), store, compute=compute) for name in JUDGED},
+        {key: bulk_run(rule, store, compute=compute) for key, rule in alternatives.items()},
     )
 
 

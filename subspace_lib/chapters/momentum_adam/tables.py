@@ -17,21 +17,23 @@ from subspace_lib.trajectory import Trajectory, progress
 
 def protocol(study: MomentumStudy) -> Markdown:
     """The parameters in force, the switches, and the runs that did not come to their end."""
+    p = study.parameters
+    otherwise = ", by the fallback" if p.switch_alignment is not None else ", as given"
     rows = [
         {
-            "parameter": f"switch of {study.parameters.label(name)}, seed {seed}",
-            "in force": f"step {step:,}" + ("" if switch.triggered[seed] else ", by the fallback"),
+            "parameter": f"switch of {p.label(name)}, seed {seed}",
+            "in force": f"step {step:,}" + ("" if switch.triggered[seed] else otherwise),
         }
         for name, switch in study.switches.items()
         for seed, step in switch.switch_steps.items()
     ]
-    return page.in_force(study.parameters, study.runs(), rows)
+    return page.in_force(p, study.runs(), rows)
 
 
 def first_steps(study: MomentumStudy) -> Markdown:
     """Table 1: mean and deviation over the first steps of Dom-LR and Bulk-LR; means over seeds."""
     rows: list[Row] = []
-    plain = {run.experiment.seed: _ratio(run) for run in study.judged("sgd")}
+    plain = {run.experiment.seed: _ratio(run) for run in study.first_steps("SGD")}
     for label in study.parameters.rules():
         runs = study.first_steps(label)
         row = {"rule": label, "η": f"{runs[0].experiment.learning_rate:g}", "seeds": len(runs)}
@@ -65,7 +67,7 @@ def later(study: MomentumStudy) -> Markdown:
     """Effective learning rates over η by rule, mean over the windows; one seed."""
     rows: list[Row] = []
     for label in study.parameters.rules():
-        run = study.later(label)
+        run = study.windows[label]
         eta, rates = run.experiment.learning_rate, part_rates(run).mean()
         row = {"rule": label, "η": f"{eta:g}"}
         for name in DEFINITIONS:
@@ -103,7 +105,7 @@ def ingredients(study: MomentumStudy) -> Markdown:
     return table(
         {"window from step": f"{anchor:,}"}
         | {says: f"{rates[n, 'bulk'] / rates[n, 'dominant']:.2f}" for says, n in names.items()}
-        for anchor, rates in part_rates(study.later("Adam")).iterrows()
+        for anchor, rates in part_rates(study.windows["Adam"]).iterrows()
     )
 
 

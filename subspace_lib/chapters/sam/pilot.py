@@ -14,7 +14,7 @@ from subspace_lib.experiment import Experiment
 from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 
-EVERY = 10  # steps between rows: the sharpness at the switch is that of the last row before it
+EVERY = 50  # steps between spectra: the sharpness at the switch is that of the last one up to it
 
 
 class PilotParameters(SwitchParameters):
@@ -24,7 +24,7 @@ class PilotParameters(SwitchParameters):
 
     def runs(self) -> dict[float, Experiment]:
         """By ρ; SGD at 0."""
-        end = {"record_every": EVERY, "spectrum_every": None, "steps": self.switch_step + 1}
+        end = {"record_every": EVERY, "spectrum_every": EVERY, "steps": self.switch_step + 1}
         found = {}
         for rho in (0.0, *self.rhos):
             rule = {"optimizer": "sam", "rho": rho} if rho else {"optimizer": "sgd"}
@@ -44,7 +44,7 @@ class Pilot:
         return switch_step(self.parameters, self.runs[rho])[0]
 
     def sharpness(self, rho: float) -> float:
-        """λ₁ at that step, as the last row up to it has it."""
+        """λ₁ at that step, as the last spectrum up to it has it."""
         table = self.runs[rho].table
         return float(table.loc[table["step"] <= self.switch_step(rho), "eigenvalue_01"].iloc[-1])
 

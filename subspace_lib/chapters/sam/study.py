@@ -23,7 +23,7 @@ class SamParameters(SwitchParameters):
     Minibatch SAM jitters more than SGD: at a target angle of 0.05 every fourth step would be a refresh.
     At its edge SAM bounces for good, Dom-SAM too: the smaller the gradient, the lower SAM's edge.
     ``rho`` is what the pilot chooses among ``pilot_rhos``; ``rhos`` are those of further plain minibatch
-    runs, with a third of the rows.
+    runs, which have rows where the others have spectra.
     """
 
     QUICK: ClassVar[dict[str, Any]] = {
@@ -51,7 +51,7 @@ class SamParameters(SwitchParameters):
     rho: float = 0.05
     target_angle: Angle = 0.1
     record_every: Every | None = 270
-    spectrum_every: Every | None = 2700
+    spectrum_every: Every | None = 810
     rhos: tuple[float, ...] = (0.01, 0.02, 0.1)
     pilot_rhos: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)
     edge_learning_rate: Rate = 0.1
@@ -73,7 +73,8 @@ class SamParameters(SwitchParameters):
             for name in ("learning_rate", "steps", "switch_step", "record_every", "target_angle")
         }
         edge |= {"period": self.edge_period, "batch_size": "full", "optimizer": self.optimizer}
-        edge |= {"spectrum_every": None, "rho": self.rho, "seeds": self.seeds}
+        edge |= {"rho": self.rho, "seeds": self.seeds, "spectrum_every": None}
+        edge["sharpness_every"] = self.edge_record_every  # nothing is judged by it
         return EdgeSwitchParameters.parse(**{n: getattr(self, n) for n in SHARED} | edge)
 
     def pilot(self) -> PilotParameters:
@@ -111,10 +112,8 @@ def sam_study(
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
     p, get = parameters.resolved(), source(store, compute)
     check_switch(p.edge_switch_step, p.edge_steps)
-    rare = {
-        "record_every": None if p.record_every is None else 3 * p.record_every,
-        "spectrum_every": None,
-    }
+    # As many steps between rows as between spectra: each of them has eigenvalues of its own step.
+    rare = {"record_every": p.spectrum_every}
     wanted = {
         rho: p.model_copy(update={"rho": rho, **rare}).run(p.seeds[0], "none") for rho in p.rhos
     }
