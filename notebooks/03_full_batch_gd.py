@@ -34,7 +34,7 @@ seeds = [11, 12, 13]  # of initialisation, batch order and noise
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
-profile = "paper"  # or quick: about a minute, on digits
+profile = "paper"  # or quick: about two minutes, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -130,7 +130,7 @@ figures.from_the_start(study)
 # ## Rerun
 #
 # `papermill notebooks/03_full_batch_gd.ipynb mine.ipynb -p learning_rate 0.02 -p seeds 0`, and likewise for
-# any parameter of the first code cell; `-p profile quick` takes about a minute, on digits.
+# any parameter of the first code cell; `-p profile quick` takes about two minutes, on digits.
 
 # %%
 page.provenance(study.trajectories())

@@ -23,7 +23,6 @@ model = "mlp"  # mlp or cnn
 loss = "mse"  # mse or cross_entropy
 k = 10  # dimension of the dominant subspace
 learning_rate = 0.1  # η; 2/η = 20
-batch_size = "full"  # or a number of samples
 steps = 3600  # in all, the common part included
 switch_step = 600
 window = 100  # steps after the switch that are recorded one by one, first seed
@@ -36,7 +35,7 @@ refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 period = 2  # steps after which the subspace comes back
 device = "cpu"  # or cuda
-profile = "paper"  # or quick: about a minute, on digits
+profile = "paper"  # or quick: about two minutes, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -143,7 +142,7 @@ switch_tables.cost(study.switch)
 # ## Rerun
 #
 # `papermill notebooks/05_edge_of_stability.ipynb mine.ipynb -p learning_rate 0.05 -p seeds 0`, and likewise for any
-# parameter of the first code cell; `-p profile quick` takes about a minute, on digits.
+# parameter of the first code cell; `-p profile quick` takes about two minutes, on digits.
 
 # %%
 page.provenance(study.runs())

@@ -23,7 +23,6 @@ model = "mlp"  # mlp or cnn
 loss = "mse"  # mse or cross_entropy
 k = 10  # dimension of the dominant subspace
 rho = 0.05  # ρ, length of the ascent
-pilot_rhos = [0.01, 0.02, 0.05, 0.1]  # of the pilot that chooses ρ, on seed 0
 rhos = [0.01, 0.02, 0.1]  # of further plain minibatch runs, first seed
 learning_rate = 0.01  # η of the minibatch runs
 batch_size = 50  # samples
@@ -34,12 +33,10 @@ target_angle = 0.1  # sine of the largest principal angle aimed for
 edge_learning_rate = 0.1  # η of the full-batch runs
 edge_steps = 3600  # of the full-batch runs
 edge_switch_step = 600
-edge_target_angle = 0.05
-edge_period = 2  # steps after which the subspace comes back
 seeds = [11, 12, 13]  # of initialisation and batch order
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 device = "cpu"  # or cuda
-profile = "paper"  # or quick: about a minute, on digits
+profile = "paper"  # or quick: about two minutes, on digits
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
@@ -132,7 +129,7 @@ switch_tables.cost(study.minibatch)
 # ## Rerun
 #
 # `papermill notebooks/06_sam.ipynb mine.ipynb -p rho 0.05 -p seeds 0`, and likewise for any parameter of the first code
-# cell; `-p profile quick` takes about a minute, on digits.
+# cell; `-p profile quick` takes about two minutes, on digits.
 
 # %%
 page.provenance(study.trajectories())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
@@ -13,6 +13,7 @@ from subspace_lib.chapters.kit.rows import spans
 from subspace_lib.chapters.kit.study import by_seed, compute as compute_run, numbers, source
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import Experiment, LossName, Rate, Seed, Steps
+from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store
 from subspace_lib.runs.pair import Pair
 from subspace_lib.trajectory import Trajectory
@@ -61,23 +62,24 @@ class EdgeParameters(EdgeSwitchParameters):
     def _list_from_text(cls, values: Any) -> Any:
         return numbers(values)
 
-    @model_validator(mode="after")
-    def _lists_match(self) -> Self:
-        names = ("approach_losses", "approach_rates", "approach_steps")
-        lengths = [len(getattr(self, name)) for name in names]
-        if len(set(lengths)) > 1:
-            raise ValueError(f"{', '.join(names)} have {lengths} entries: they must have as many")
-        return self
-
     def largest(self, loss: str) -> float:
         """The largest η of the runs that come to the edge with this loss."""
         rates = zip(self.approach_losses, self.approach_rates, strict=True)
         return max(rate for of, rate in rates if of == loss)
 
     def approaches(self) -> dict[Way, Experiment]:
-        """Plain GD on its way to the edge, by loss, η and seed."""
+        """Plain GD on its way to the edge, by loss, η and seed.
+
+        Raises:
+            InvalidParameter: the lists are not as long as each other, or a value is out of bounds.
+        """
         found = {}
         lists = self.approach_losses, self.approach_rates, self.approach_steps
+        if len({len(values) for values in lists}) > 1:
+            raise InvalidParameter(
+                f"approach_losses, approach_rates and approach_steps have {[*map(len, lists)]} entries: "
+                "they must have as many."
+            )
         for loss, rate, steps in zip(*lists, strict=True):
             judged = rate == self.largest(loss)
             for seed in self.approach_seeds if judged else self.approach_seeds[:1]:

@@ -30,7 +30,7 @@ class SamParameters(SwitchParameters):
         "dataset": "digits",
         "preprocessing": "standardized",
         "learning_rate": 0.02,
-        "steps": 300,
+        "steps": 800,
         "switch_alignment": None,
         "switch_step": 200,
         "edge_learning_rate": 0.05,

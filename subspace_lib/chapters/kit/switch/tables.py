@@ -9,7 +9,6 @@ from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import table
 from subspace_lib.subspace.projection import PROJECTIONS
-from subspace_lib.trajectory import progress, tail_loss
 
 
 def protocol(study: SwitchStudy) -> Markdown:
@@ -45,29 +44,6 @@ def cost(study: SwitchStudy) -> Markdown:
                 "Hessian products": f"{ends['products'].mean():.0f}",
                 "gradients per step": f"{ends['gradient_equivalents'].mean() / steps:.2f}",
                 "minutes": f"{ends['seconds'].mean() / 60:.1f}",
-            }
-        )
-    return table(rows)
-
-
-def settling(study: SwitchStudy) -> Markdown:
-    """Dom-X at the switch, up to 250 steps after it and at the end; its progress counted from either."""
-    p, dom = study.parameters, study.name("dominant")
-    after = min(250, (p.steps - max(study.switch_steps.values())) // 4)
-    rows = []
-    for seed, plain, run in zip(p.seeds, study.of("none"), study.of("dominant"), strict=True):
-        losses = run.table.set_index("step")["train_loss"]
-        end = tail_loss(run)
-        settled = losses[losses.index >= study.switch_steps[seed] + after].iloc[0]
-        later = (settled - end) / (settled - tail_loss(plain))
-        rows.append(
-            {
-                "seed": seed,
-                "L at the switch": f"{losses.iloc[0]:.4f}",
-                f"L({dom}) {after} steps later": f"{settled:.4f}",
-                "at the end": f"{end:.4f}",
-                f"progress({dom})": f"{progress(plain, run):.3f}",
-                f"the same, counted from {after} steps after the switch": f"{later:.3f}",
             }
         )
     return table(rows)
