@@ -237,7 +237,12 @@ def test_the_switch_comes_not_before_its_first_step_and_at_its_last_in_any_case(
 
 @pytest.mark.parametrize(
     ("alignment", "trigger", "expected"),
-    [(0.95, 700, (700, True)), (0.95, None, (300, False)), (None, None, (300, False))],
+    [
+        (0.95, 200, (200, True)),
+        (0.95, 300, (300, False)),  # by the fallback
+        (0.95, None, (300, False)),
+        (None, None, (300, False)),
+    ],
 )
 def test_the_switch_is_where_the_alignment_or_else_the_parameter_says(alignment, trigger, expected):
     parameters = SwitchParameters(switch_alignment=alignment, switch_step=300)
@@ -275,7 +280,9 @@ def test_digits_need_nothing_and_are_split_without_overlap():
     dataset = data.load("digits")
     assert (len(dataset.train_labels), len(dataset.test_labels)) == (1500, 297)
     assert dataset.shape == (1, 8, 8)
-    assert math.isclose(float(dataset.train_inputs.mean()), 0, abs_tol=0.01)
+    assert (float(dataset.train_inputs.min()), float(dataset.train_inputs.max())) == (0, 1)
+    standardized = data.load("digits", "standardized")
+    assert math.isclose(float(standardized.train_inputs.mean()), 0, abs_tol=0.01)
 
 
 def test_gradient_descent_has_its_learning_rate_in_both_subspaces_and_keeps_the_top_vectors_sign():

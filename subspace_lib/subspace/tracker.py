@@ -105,7 +105,7 @@ class DominantSubspace:
         if k + guards >= objective.dim:
             raise ValueError(f"k + guards = {k + guards} must be below D = {objective.dim}.")
         self.objective, self.k, self.guards = objective, k, guards
-        self.schedule, self.target = as_schedule(refresh_every, target), target
+        self.schedule = as_schedule(refresh_every, target)
         self.last_step = self.last_look = -1
         self.angle = 1.0
         self._turn, self._span = 0.0, 1  # of the last interval
@@ -130,6 +130,15 @@ class DominantSubspace:
     def interval(self) -> int:
         """Steps from the last refresh to the next, as far as the schedule knows."""
         return self.schedule.interval
+
+    @property
+    def target(self) -> float:
+        """Sine of the largest angle that is aimed for."""
+        return self._passes.target
+
+    @target.setter
+    def target(self, target: float) -> None:
+        self._passes.target = target
 
     @property
     def vectors(self) -> Tensor | None:
