@@ -51,6 +51,12 @@ Period = Annotated[int, Field(ge=1, le=10)]
 Device = Literal["cpu", "cuda"]
 
 
+def address(description: dict[str, Any]) -> str:
+    """The first ten digits of the SHA-256 of a description, as JSON with sorted keys."""
+    text = json.dumps(description, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
 class RunDescription(Description):
     """Base of all kinds of run: what determines the numbers of one, and where its results lie."""
 
@@ -72,8 +78,7 @@ class RunDescription(Description):
     @property
     def digest(self) -> str:
         """The first ten digits of the description's SHA-256."""
-        text = json.dumps(self.describe(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return address(self.describe())
 
     @property
     def key(self) -> str:

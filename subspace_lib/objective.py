@@ -52,6 +52,7 @@ class Objective:
         batch_products: multiply all columns of a block at once (vmap) or one after the other. None: one
             after the other on the CPU, where that is faster and a run must repeat bit by bit; elsewhere
             what is faster at the first product, measured once.
+        graph_memory: bytes up to which a Hessian keeps its graphs for later products at the same θ.
 
     Raises:
         ValueError: unknown loss, or chunk < 1.
@@ -71,6 +72,7 @@ class Objective:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         batch_products: bool | None = None,
+        graph_memory: int = 2**30,
     ):
         if not callable(loss) and loss not in LOSSES:
             raise ValueError(f"loss = {loss!r} is not known; choose one of {', '.join(LOSSES)}.")
@@ -91,6 +93,8 @@ class Objective:
         if batch_products is None and torch.device(device).type == "cpu":
             batch_products = False
         self._batch_products = batch_products
+        self.graph_memory = graph_memory
+        self._graph_bytes: dict[type[Hessian], float] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -252,6 +256,26 @@ class Objective:
             self._batch_products = seconds[True] < seconds[False]
         return bool(self._batch_products)
 
+    def graph_bytes(self, hessian: Hessian, rows: slice | Tensor) -> float:
+        """Bytes per sample that a graph keeps beside θ and the data: measured once, on a first graph."""
+        kind = type(hessian)
+        if kind not in self._graph_bytes:
+            apart = {
+                t.untyped_storage().data_ptr() for t in (hessian.theta, self.inputs, self.labels)
+            }
+            saved: dict[int, int] = {}
+
+            def note(tensor: Tensor) -> Tensor:
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in apart:
+                    saved[storage.data_ptr()] = storage.nbytes()
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+                hessian._build(rows)
+            self._graph_bytes[kind] = sum(saved.values()) / len(self.labels[rows])
+        return self._graph_bytes[kind]
+
     def _clock(self) -> float:
         if self.inputs.is_cuda:
             torch.cuda.synchronize()
@@ -265,9 +289,9 @@ class Objective:
 class Hessian:
     """H(θ) of an ``Objective``, given by its block products: ``hessian @ V`` is (D, m) for V (D, m).
 
-    Products come from double backward. The graph of the gradient is built once per chunk and block;
-    when all data fit in one chunk it is kept for later products at the same θ. ``loss`` and
-    ``gradient`` (over the same data) fall out of the first product.
+    Products come from double backward. The graph of the gradient is built chunk by chunk and kept for
+    later products at the same θ, as far as ``graph_memory`` goes; what is left is built anew for each
+    block. ``loss`` and ``gradient`` (over the same data) fall out of every product.
 
     Args:
         objective, theta: whose, and where.
@@ -281,7 +305,8 @@ class Hessian:
         self.theta = theta.detach().clone().requires_grad_()
         self.loss: Tensor | None = None
         self.gradient: Tensor | None = None
-        self._kept: Graph | None = None
+        self._kept: dict[int, Graph] = {}  # by the first sample of their chunk
+        self._free = float(objective.graph_memory)  # bytes
         self._rows: Tensor | None = None
         self._samples = whole = len(objective)
         if samples is not None and samples < whole:
@@ -303,7 +328,7 @@ class Hessian:
         loss = gradient = self.theta.new_zeros(())
         for part in _chunks(self._samples, objective.chunk):
             weight = (part.stop - part.start) / self._samples
-            graph = self._graph(part if self._rows is None else self._rows[part], weight * share)
+            graph = self._graph(part, weight * share)
             loss = loss + weight * graph[0].detach()
             gradient = gradient + weight * graph[1].detach()
             self._add_products(graph, columns, weight, result)
@@ -322,14 +347,18 @@ class Hessian:
             (product,) = torch.autograd.grad(gradient, self.theta, column, retain_graph=True)
             result[i].add_(product, alpha=weight)
 
-    def _graph(self, rows: slice | Tensor, share: float) -> Graph:
-        """Loss and gradient on some rows, which make up this share of all data, with their graph."""
-        if self._kept is not None:
-            return self._kept
-        self.objective.gradient_equivalents += Objective.GRAPH_COST * share
+    def _graph(self, part: slice, share: float) -> Graph:
+        """Loss and gradient on a chunk, which makes up this share of all data, with their graph."""
+        objective = self.objective
+        if part.start in self._kept:
+            return self._kept[part.start]
+        rows = part if self._rows is None else self._rows[part]
+        size = (part.stop - part.start) * objective.graph_bytes(self, rows)
+        objective.gradient_equivalents += Objective.GRAPH_COST * share
         graph = self._build(rows)
-        if self._samples <= self.objective.chunk:
-            self._kept = graph
+        if size <= self._free:
+            self._free -= size
+            self._kept[part.start] = graph
         return graph
 
     def _build(self, rows: slice | Tensor) -> Graph:

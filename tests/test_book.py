@@ -18,8 +18,8 @@ from subspace_lib.chapters.kit.switch import figures
 from subspace_lib.chapters.kit.switch.study import SwitchParameters
 from subspace_lib.chapters.kit.switch.tables import protocol
 from subspace_lib.chapters.momentum_adam import tables as momentum_tables
-from subspace_lib.results.store import Store
-from subspace_lib.runs import described
+from subspace_lib.experiment import NUMERICS
+from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.amplification import Amplification
 from subspace_lib.runs.simulation import Simulation
 from subspace_lib.runs.survey import Survey
@@ -74,10 +74,11 @@ def test_the_pages_of_the_contents_exist_and_links_point_where_jupyter_book_look
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda p: p.name)
 def test_committed_results_are_intact_and_lie_where_their_description_says(folder):
     description = json.loads((folder / "description.json").read_text())
-    experiment = described(description)
-    assert experiment.key == folder.name
-    trajectory = Store(ROOT / "results").load(experiment)
-    table = trajectory.table
+    trajectory = Store(ROOT / "results").of(folder.name)
+    experiment, table = trajectory.experiment, trajectory.table
+    if description["numerics"] == NUMERICS:  # older ones are told apart by their key
+        assert experiment.key == folder.name
+        assert Store(ROOT / "results").load(experiment).table.equals(table)
     if isinstance(experiment, Simulation):  # one long table of all cases
         for _, rows in table.groupby(["case", "quantity"]):
             assert rows["index"].is_monotonic_increasing and rows["index"].is_unique
@@ -104,9 +105,12 @@ JUDGED = [name for name in STUDIED if CHAPTERS[name].judge is not None]
 
 
 def study(name):
-    """The chapter's study from the committed results."""
+    """The chapter's study from the committed results, as far as its runs are finished."""
     chapter = CHAPTERS[name]
-    return chapter.study(chapter.parameters, Store(ROOT / "results"), compute=False)
+    try:
+        return chapter.study(chapter.parameters, Store(ROOT / "results"), compute=False)
+    except MissingRun as error:
+        pytest.skip(str(error))
 
 
 def test_every_registered_chapter_has_its_notebook():

@@ -536,7 +536,10 @@ def looked_at(at, dim, k, steps, **options):
     """Look whenever it is due for t = 0 … steps; yields (t, look or None, tracker, true angle)."""
     tracker = DominantSubspace(Sampled(at, dim), k, subset=100, **options)
     for t in range(steps + 1):
-        theta, probe = torch.full((dim,), float(t), dtype=torch.float64), start(dim, 1, seed=t)[:, 0]
+        theta, probe = (
+            torch.full((dim,), float(t), dtype=torch.float64),
+            start(dim, 1, seed=t)[:, 0],
+        )
         look = tracker.look(theta, t, probe) if tracker.due(t) else None
         exact = torch.linalg.eigh(at(float(t)))[1][:, -k:]
         yield t, look, tracker, sin_largest_angle(tracker.basis, exact)

@@ -14,13 +14,14 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock
 
 from subspace_lib import runs
 from subspace_lib.errors import Told
-from subspace_lib.experiment import RunDescription
+from subspace_lib.experiment import RunDescription, address
 from subspace_lib.results.checkpoint import read_checkpoint, write_checkpoint
 from subspace_lib.results.files import Corrupted, digest, replace
 from subspace_lib.results.provenance import provenance, read_sealed, seal
@@ -80,6 +81,20 @@ class Store:
             Corrupted: a file of the folder is missing, incomplete or altered.
         """
         return _read(self.folder(experiment), experiment) if self.holds(experiment) else None
+
+    def of(self, key: str) -> Trajectory:
+        """The trajectory in the folder of that name, also one of older numerics, which no description has.
+
+        Raises:
+            MissingRun: there is none; Corrupted: as ``load``, or its description is not the key's.
+        """
+        folder = next((r / key for r in self.roots if (r / key / "provenance.json").exists()), None)
+        if folder is None:
+            raise MissingRun(f"No results are stored under {key}.")
+        description = json.loads((folder / "description.json").read_text())
+        if not key.endswith(address(description)):
+            raise Corrupted(f"{key}/description.json describes another run.")
+        return _read(folder, runs.described(description), description)
 
     def run(self, experiment: RunDescription, watch: Watch = lambda run: None) -> Trajectory:
         """The trajectory of the experiment: loaded if stored, else computed, from its last
@@ -149,14 +164,17 @@ class Store:
         replace(folder / "provenance.json", content.encode())
 
 
-def _read(folder: Path, experiment: RunDescription) -> Trajectory:
+def _read(
+    folder: Path, experiment: RunDescription, description: dict[str, Any] | None = None
+) -> Trajectory:
     record = read_sealed(folder)
     digests = record.pop("sha256")
     status, trigger = record.pop("status"), record.pop("trigger_step")
     for name in FILES:
         if not (folder / name).exists() or digest(folder / name) != digests.get(name):
             raise Corrupted(f"{folder.name}/{name} is missing, incomplete or altered.")
-    if json.loads((folder / "description.json").read_text()) != experiment.describe():
+    wanted = description or experiment.describe()
+    if json.loads((folder / "description.json").read_text()) != wanted:
         raise Corrupted(f"{folder.name}/description.json describes another run.")
     table = pd.read_parquet(folder / "measurements.parquet")
     return Trajectory(experiment, table, status, trigger, record)

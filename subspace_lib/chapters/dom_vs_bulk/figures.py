@@ -33,7 +33,8 @@ def settings(study: DomBulkStudy) -> Picture:
     axes.set_yticks(rows, list(BOUNDS))
     axes.set_ylim(len(BOUNDS) - 0.5, -0.5)
     axes.set(xlabel="value; bar: what the criterion asks for", ylabel="quantity of C1 to C4")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    if study.settings:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     says = (
         f"Quantities of C1 to C4 by pixels and learning rate, seed {study.parameters.setting_seed}"
     )
