@@ -8,7 +8,7 @@ import torch
 from conftest import NETWORKS, reference
 from torch import nn
 
-from subspace_lib import models, optimizers
+from subspace_lib import data, models, optimizers
 from subspace_lib.experiment import Experiment
 from subspace_lib.linalg.matmul import default_matmul
 from subspace_lib.noise import GradientNoise
@@ -92,8 +92,10 @@ APART = {"rmsprop": 0.01, "muon": 0.1}
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_an_experiment_trains_as_torch_optim_does(name, digits):
-    e = Experiment(**QUICK, optimizer=name, steps=100, switch_step=99)
+def test_an_experiment_trains_as_torch_optim_does(name):
+    digits = data.load("digits", "standardized")
+    own = QUICK | {"preprocessing": "standardized"}
+    e = Experiment(**own, optimizer=name, steps=100, switch_step=99)
     assert e.method.lower() == name
     run, model = Run(e), models.build("mlp", digits.shape, 10, seed=0)
     start, peer = flat(model), PEERS[name](model.parameters())

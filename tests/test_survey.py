@@ -18,7 +18,14 @@ from subspace_lib.runs.pair import Pair, PairRun
 from subspace_lib.runs.survey import QUANTITIES, Survey, SurveyRun
 from subspace_lib.runs.training import Run
 
-FIELDS = {"dataset": "digits", "k": 3, "guards": 2, "classes": 3, "batch_size": 20}
+FIELDS = {
+    "preprocessing": "standardized",
+    "dataset": "digits",
+    "k": 3,
+    "guards": 2,
+    "classes": 3,
+    "batch_size": 20,
+}
 
 
 @pytest.fixture(scope="module")

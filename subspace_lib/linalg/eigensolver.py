@@ -18,7 +18,6 @@ OVERFLOW = (
     "Hessian products are too large to be multiplied: the loss has diverged; lower learning_rate."
 )
 SLICE = 8192  # rows at a time where a second block would cost memory
-SEED = 577_215_664  # of columns that a solver adds: one that callers do not draw their own from
 
 
 class Operator(Protocol):
@@ -376,7 +375,7 @@ def top_eigenpairs(
         raise ValueError("The start block has no columns; it needs at least one.")
     wanted = min(dim, max(width, k + extra))
     limit = min(dim, max(wanted + 1, max_basis or 3 * (wanted + 4)))
-    generator = torch.Generator(device="cpu").manual_seed(SEED)
+    generator = torch.Generator(device="cpu").manual_seed(0)
     empty = start.new_empty(dim, 0)
     start = orthonormalize(start.detach())  # this may have been the last hold on the old one
     krylov = Krylov(operator, _fill(start, min(width, dim), generator))
@@ -424,13 +423,7 @@ def top_eigenpairs(
 
 
 def exceeds(
-    operator: Operator,
-    ceiling: float,
-    start: Tensor,
-    *,
-    max_basis: int,
-    surely: float | None = None,
-    max_products: int = 50,
+    operator: Operator, ceiling: float, start: Tensor, *, max_basis: int, max_products: int = 50
 ) -> Tensor | None:
     """A unit vector (D, 1) in whose direction a symmetric operator exceeds a ceiling, if Lanczos finds one.
 
@@ -439,15 +432,12 @@ def exceeds(
         T_m(1 + 2 (μ − θ)/(θ − ν)) ≫ √D,
 
     with θ and ν the largest and the smallest Ritz value and T_m the Chebyshev polynomial. The search ends
-    when T_m is 10⁴ √D: a component that many times smaller than usual has a chance of 1e-4. It may end
-    earlier, when that holds of a higher level; what exceeds the ceiling by less is then likely to have
-    been seen, and no more.
+    when T_m is 10⁴ √D: a component that many times smaller than usual has a chance of 1e-4.
 
     Args:
         start: (D, 1), random, a unit vector, whose memory is used; without a column there is nothing to
             search.
         max_basis: columns multiplied and kept at most, or 12 if that is more.
-        surely: the higher level; None for the ceiling itself.
         max_products: budget; where it is spent, nothing was found.
 
     Source: Kuczyński and Woźniakowski 1992; Saad, Numerical Methods for Large Eigenvalue Problems, 2011,
@@ -456,7 +446,6 @@ def exceeds(
     if not start.shape[1]:
         return None
     krylov, wanted = Krylov(operator, start), math.log(2e4 * len(start) ** 0.5)
-    level = ceiling if surely is None else surely
     for step in range(1, max_products + 1):
         krylov.advance(1)
         values, rotation, _ = krylov.ritz()
@@ -464,7 +453,7 @@ def exceeds(
             krylov.restart(values, rotation, 1)
             return krylov.columns.block(0, 1)
         spread = max(float(values[0] - values[-1]), 1e-30)
-        rate = math.acosh(1 + 2 * (level - float(values[0])) / spread)
+        rate = math.acosh(1 + 2 * (ceiling - float(values[0])) / spread)
         if krylov.multiplied == len(krylov.columns) or (step > 2 and step * rate > wanted):
             break
         if krylov.multiplied >= max(12, max_basis):

@@ -27,23 +27,15 @@ def cold_start(
 ) -> Tensor:
     """The k leading eigenvectors of H(θ) to a tolerance of 1e-3 λ_1, and guards: (D, k + guards or more).
 
-    A Krylov space that grows from one vector takes the fewest products, but it shows one vector of two
-    whose eigenvalues are closer than its tolerance. The other one is an eigenvector of what is left of H
-    outside of the block, with an eigenvalue near one of the first k. So that is searched until nothing can
-    be above the middle between λ_{k+1} and λ_k. Where something is, a wider search begins anew.
+    A Krylov space shows one vector of two whose eigenvalues are closer than its tolerance. The other one
+    is the leading eigenvector of what is left of H outside of the block: the search goes on with it until
+    nothing out there exceeds λ_{k+1}.
 
     Raises:
         NonFiniteProduct: a product has NaN or inf.
     """
-    pairs = _grown(hessian, theta, k, guards, 1, generator)
-    ceiling = _ceiling(pairs, k)
-    middle = (ceiling + max(ceiling, float(pairs.values[k - 1]))) / 2
-    if missed(hessian, pairs.vectors, ceiling, generator, surely=middle) is None:
-        return pairs.vectors
-    del pairs  # memory
-    return completed(
-        hessian, _wide(hessian, theta, k, guards, generator), k, guards, generator
-    ).vectors
+    pairs = _search(hessian, theta, k, guards, generator)
+    return completed(hessian, pairs, k, guards, generator).vectors
 
 
 def solved_anew(
@@ -79,55 +71,40 @@ def completed(
     return pairs
 
 
-def _wide(
+def _search(
     hessian: Hessian, theta: Tensor, k: int, guards: int, generator: torch.Generator
 ) -> RitzPairs:
-    """k + guards pairs where eigenvalues come in clusters.
+    """k + guards pairs from a narrow random block.
 
-    Three columns show no more than three of a cluster. Where k is as small, or three of the k agree, the
-    guards may hide the rest of it: then a full block is made to converge, all of it.
+    Three columns show no more than three of a cluster of eigenvalues. Where k is as small, or three of
+    the k agree, the guards may hide the rest of it: then a full block is made to converge, all of it.
     """
     narrow, width = min(3, len(theta)), k + guards
-    pairs = _grown(hessian, theta, k, guards, narrow, generator)
+    start = torch.randn(len(theta), narrow, generator=generator).to(theta)
+    # With what is left of the products, and the first block: 3 (k + guards) vectors.
+    most = max(2 * (width - narrow) - 1, width + narrow)
+    pairs = top_eigenpairs(hessian, k, start, extra=guards, tolerance=TOLERANCE, max_basis=most)
     if k <= narrow or comes(pairs.values[:k], narrow, TOLERANCE):
         start = torch.randn(len(theta), width, generator=generator).to(theta)
         pairs = top_eigenpairs(hessian, width, start, tolerance=TOLERANCE)
     return pairs
 
 
-def _grown(
-    hessian: Hessian, theta: Tensor, k: int, guards: int, start: int, generator: torch.Generator
-) -> RitzPairs:
-    """k pairs, and guards not waited for, from as many random columns as ``start``."""
-    width = k + guards
-    block = torch.randn(len(theta), start, generator=generator).to(theta)
-    # With what is left of the products, and the first block: 3 (k + guards) vectors.
-    most = max(2 * (width - start) - 1, width + start)
-    return top_eigenpairs(hessian, k, block, extra=guards, tolerance=TOLERANCE, max_basis=most)
-
-
 def missed(
-    hessian: Hessian,
-    vectors: Tensor,
-    ceiling: float,
-    generator: torch.Generator,
-    surely: float | None = None,
+    hessian: Hessian, vectors: Tensor, ceiling: float, generator: torch.Generator
 ) -> Tensor | None:
     """Orthonormal vectors (D, b) outside of a block where H exceeds a ceiling; None if Lanczos finds none.
 
     Args:
         vectors: the block (D, m), orthonormal columns.
         ceiling: what nothing outside should exceed: λ_{k+1} at most, and more than rounding above it.
-        surely: a higher level, if it is enough that nothing exceeds that for sure (``exceeds``).
 
     Raises:
         NonFiniteProduct: a product has NaN or inf.
     """
     start = torch.randn(len(vectors), 1, generator=generator).to(vectors)
     start = orthonormalize(start, vectors)
-    found = exceeds(
-        Deflated(hessian, vectors), ceiling, start, max_basis=vectors.shape[1], surely=surely
-    )
+    found = exceeds(Deflated(hessian, vectors), ceiling, start, max_basis=vectors.shape[1])
     if found is None:
         return None
     found = orthonormalize(found, vectors)
