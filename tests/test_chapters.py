@@ -26,7 +26,7 @@ from subspace_lib.chapters.kit.study import StudyParameters, by_seed, source
 
 class MadeUpParameters(StudyParameters):
     dataset: str = "digits"
-    k: int = 2
+    k: int = 5
     steps: int = 3
     record_every: int | None = None
     spectrum_every: int | None = None
@@ -34,7 +34,7 @@ class MadeUpParameters(StudyParameters):
 
 def made_up_study(parameters, store=None, *, compute=True):
     get = source(store, compute)
-    return [get(parameters.experiment(seed, classes=2)) for seed in parameters.seeds]
+    return [get(parameters.experiment(seed)) for seed in parameters.seeds]
 
 
 def tasks(parameters):
