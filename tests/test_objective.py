@@ -80,30 +80,6 @@ def test_products_on_a_subset_are_those_of_its_loss_and_cost_their_share():
     assert o.gradient_equivalents - before == pytest.approx((0.9 + 3 * 1.2) * 10 / len(o))
 
 
-@pytest.mark.parametrize("operator", ["hessian", "gauss_newton"])
-def test_graphs_are_kept_as_far_as_memory_goes(operator):
-    ref = reference("cnn", "mse", 10)  # chunks of 10, 10, 10 and 7 samples
-    o, block = ref.objective, torch.randn(ref.objective.dim, 2, dtype=torch.float64)
-
-    def twice(memory):
-        o.graph_memory = memory
-        matrix, spent = getattr(o, operator)(ref.theta), []
-        for _ in range(2):
-            before = o.gradient_equivalents
-            product = matrix @ block
-            spent.append(o.gradient_equivalents - before - 2 * o.PRODUCT_COST)
-        return product, spent
-
-    expected, costs = twice(0)
-    assert costs == pytest.approx([0.9, 0.9])
-    (each,) = o._graph_bytes.values()
-    assert each > 8 * (3 * 4 * 4 + 3 * 2 * 2)  # of a sample: its convolution, pooled, in float64
-    for memory, kept in ((10 * each, 10), (27 * each, 27), (2**30, 37)):
-        product, costs = twice(memory)
-        torch.testing.assert_close(product, expected, rtol=0, atol=0)
-        assert costs == pytest.approx([0.9, 0.9 * (37 - kept) / 37])
-
-
 @pytest.mark.parametrize("network", NETWORKS)
 def test_batched_products_are_the_same(network, device):
     ref = reference(network, "mse", 10, device)
