@@ -9,6 +9,7 @@ import argparse
 import itertools
 import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
@@ -36,6 +37,19 @@ def listing(chapters: Sequence[Chapter]) -> str:
     )
 
 
+def _worker(threads: int) -> None:
+    """What a worker does first: take its share of the cores, and end when its parent has ended."""
+    torch.set_num_threads(threads)
+
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()  # a killed parent cannot say goodbye
+            os._exit(1)  # what is stored is whole at every moment
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compute every run of the book whose results are missing, several at a time."""
     parser = argparse.ArgumentParser(
@@ -58,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     # One thread a process beats all threads in one: minibatch steps are too small to share.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, spawn, torch.set_num_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(options.jobs, spawn, _worker, (threads,)) as pool:
         tasks = [task for stage in stages(wanted) for task in stage]
         for done in [pool.submit(study, parameters) for study, parameters in tasks]:
             done.result()
