@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import os
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-
-import torch
 
 from subspace_lib.chapters import chapter, registered
 from subspace_lib.chapters.kit.chapter import Chapter, Stages
+from subspace_lib.chapters.kit.workers import pool
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import COMMITTED
 
@@ -35,19 +31,6 @@ def listing(chapters: Sequence[Chapter]) -> str:
         f"{sum(map(len, c.tasks(c.parameters)))} tasks"
         for c in chapters
     )
-
-
-def _worker(threads: int) -> None:
-    """What a worker does first: take its share of the cores, and end when its parent has ended."""
-    torch.set_num_threads(threads)
-
-    def end_with_parent() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()  # a killed parent cannot say goodbye
-            os._exit(1)  # what is stored is whole at every moment
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,12 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(listing(wanted))
         return
     os.environ.setdefault("SUBSPACE_RESULTS", str(COMMITTED))  # also of the processes that compute
-    threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    # One thread a process beats all threads in one: minibatch steps are too small to share.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, spawn, _worker, (threads,)) as pool:
+    with pool(options.jobs) as workers:
         tasks = [task for stage in stages(wanted) for task in stage]
-        for done in [pool.submit(study, parameters) for study, parameters in tasks]:
+        for done in [workers.submit(study, parameters) for study, parameters in tasks]:
             done.result()
 
 
