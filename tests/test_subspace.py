@@ -688,3 +688,15 @@ def test_adaptive_refresh_keeps_the_true_angle_below_the_target_on_a_network(pro
     assert len(angles) == 5
     assert max(angles) < 0.06
     assert run.refreshes < 45
+
+
+def test_between_refreshes_without_looks_the_angle_is_not_known():
+    at = lambda t: symmetric(np.r_[np.linspace(0, 1, 40), np.linspace(5, 8, 4)], seed=int(t))[0]  # noqa: E731
+    tracker = DominantSubspace(Drifting(at, 44), 4)  # an operator of no samples: nothing to look at
+    theta = torch.zeros(44, dtype=torch.float64)
+    tracker.refresh(theta, 0, start(44, 1)[:, 0])
+    assert tracker.angle_at(0) < 0.05
+    # The matrix jumps at once, and nobody has looked.
+    exact = torch.linalg.eigh(at(1.0))[1][:, -4:]
+    assert sin_largest_angle(tracker.basis, exact) > 0.5
+    assert math.isnan(tracker.angle_at(1))

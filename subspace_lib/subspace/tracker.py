@@ -43,11 +43,13 @@ class DominantSubspace:
     block, or after ``REFRESHED`` steps. ``angle`` is what is known about the basis in use: the last
     certificate and the unseen share of the turn since.
 
-    What no certificate can show is an eigenvalue above the guards that the block does not hold at all. A
-    cold start can merge two that lie closer than its tolerance of 1e-3 λ_1; it looks for the other one by a
-    few Lanczos steps outside of the block. Later ones have to be brought in by the probe, and that takes
-    steps: one that rises by more than about a twentieth of λ_k a step, or with ``watch=4`` a fiftieth, can
-    pass λ_k before it is seen.
+    What no certificate can show is an eigenvalue above the guards that the block does not hold at all: each
+    bound assumes that there is none. A cold start can merge two that lie closer than its tolerance of
+    1e-3 λ_1; it looks for the other one by a few Lanczos steps outside of the block. Later ones have to be
+    brought in by the probe, and that takes refreshes, the more the nearer the guards are to λ_k: with guards
+    at half of λ_k or below, one that rises by more than about λ_k/20 a refresh (λ_k/50 with ``watch=4``) can
+    pass λ_k before it is seen; with guards at 0.6 of λ_k and above, one that rises by λ_k/30 often does, and
+    by λ_k/100 did in no trial.
 
     With ``refresh_every="adaptive"`` the interval to the next look follows the measured turn: it grows, by
     at most 2, while the turn stays below 0.6 of the target, and shrinks when it does not.
@@ -177,9 +179,12 @@ class DominantSubspace:
         """Sine of the largest angle of the basis in use at this step, as far as known.
 
         ``angle``, and after the last look as much more as the basis had turned in the interval before it:
-        that grows at once where training fluctuates, and like a root later on.
+        that grows at once where training fluctuates, and like a root later on. NaN where nothing can look
+        between refreshes: H may have jumped since the last one.
         """
         behind = step - self.last_look
+        if behind and not (self.schedule.looks and self._drift.known):
+            return math.nan
         later = math.sqrt(max(1.0, behind / self._span)) if behind else 0.0
         return min(1.0, self.angle + self._turn * later)
 
