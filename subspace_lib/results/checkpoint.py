@@ -45,7 +45,10 @@ def read_tensors(path: Path) -> State:
     Raises:
         Corrupted: the file is incomplete or altered.
     """
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Corrupted(f"{path.name} cannot be read.") from error
     if len(content) < 32 or hashlib.sha256(content[:-32]).digest() != content[-32:]:
         raise Corrupted(f"{path.name} is incomplete or altered.")
     try:

@@ -16,16 +16,18 @@ from typing import Any
 import torch
 
 from subspace_lib.results.files import Corrupted
+from subspace_lib.results.modules import modules_hash
 from subspace_lib.runs.protocol import RunInProgress
 
 SEAL = "seal"  # the SHA-256 of all else that is in the record
 
 
 def provenance(run: RunInProgress) -> dict[str, Any]:
-    """Commit, versions, machine, threads, wall time and date of a run."""
+    """Commit, hash of the modules, versions, machine, threads, wall time and date of a run."""
     on_gpu = run.experiment.device == "cuda"
     return {
         "commit": commit(),
+        "modules": modules_hash(run.experiment.kind),
         "command": Path(sys.argv[0]).name,
         "versions": {
             "python": platform.python_version(),

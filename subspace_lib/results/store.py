@@ -8,6 +8,8 @@ checkpoint in ``results/.checkpoints`` and go on from there.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import time
@@ -17,19 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 
 from subspace_lib import runs
 from subspace_lib.errors import Told
 from subspace_lib.experiment import RunDescription, address
 from subspace_lib.results.checkpoint import read_checkpoint, write_checkpoint
-from subspace_lib.results.files import Corrupted, digest, replace
+from subspace_lib.results.files import Corrupted, StoreError, digest, replace, sweep, told
+from subspace_lib.results.lock import locked
+from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.provenance import provenance, read_sealed, seal
 from subspace_lib.runs.protocol import RUNNING, RunInProgress
 from subspace_lib.trajectory import Trajectory
 
 CHECKPOINT_SECONDS = 20.0
 FILES = ("description.json", "measurements.parquet")
+ALL_FILES = (*FILES, "provenance.json")
 Watch = Callable[[RunInProgress], object]
 
 
@@ -67,12 +71,16 @@ class Store:
 
     def folder(self, experiment: RunDescription) -> Path:
         """Where the experiment's results are, or will be."""
-        folders = [root / experiment.key for root in self.roots]
-        return next((f for f in folders if (f / "provenance.json").exists()), folders[0])
+        return self._folder(experiment.key) or self.root / experiment.key
+
+    def _folder(self, key: str) -> Path | None:
+        """The first folder that has results under this key, also damaged ones."""
+        folders = (root / key for root in self.roots)
+        return next((f for f in folders if os.path.lexists(f / "provenance.json")), None)
 
     def holds(self, experiment: RunDescription) -> bool:
         """Whether there are results of the experiment; they may turn out to be damaged."""
-        return (self.folder(experiment) / "provenance.json").exists()
+        return self._folder(experiment.key) is not None
 
     def load(self, experiment: RunDescription) -> Trajectory | None:
         """The stored trajectory, or None where there is none.
@@ -88,10 +96,10 @@ class Store:
         Raises:
             MissingRun: there is none; Corrupted: as ``load``, or its description is not the key's.
         """
-        folder = next((r / key for r in self.roots if (r / key / "provenance.json").exists()), None)
+        folder = self._folder(key)
         if folder is None:
-            raise MissingRun(f"No results are stored under {key}.")
-        description = json.loads((folder / "description.json").read_text())
+            raise MissingRun(f"No results are stored under {key[:80]!r}.")
+        description = _json(folder / "description.json")
         if not key.endswith(address(description)):
             raise Corrupted(f"{key}/description.json describes another run.")
         return _read(folder, runs.described(description), description)
@@ -100,15 +108,37 @@ class Store:
         """The trajectory of the experiment: loaded if stored, else computed, from its last
         checkpoint on, and stored. ``watch`` is called after every step, for progress.
 
-        A second process that asks for the same run waits for the first.
+        A second process that asks for the same run waits for the first. A checkpoint that cannot be
+        written is a warning, and the run goes on.
+
+        Raises:
+            StoreError: the folder cannot be written; found out before anything is computed.
         """
         found = self._load_or_warn(experiment)
         if found is not None:
             return found
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.checkpoints / f"{experiment.key}.lock"):
+        with told(self.checkpoints, "write"):
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with locked(self.checkpoints / f"{experiment.key}.lock"):
+            self._prepare(experiment.key)
             found = self._load_or_warn(experiment)
             return found if found is not None else self._compute(experiment, watch)
+
+    def _prepare(self, key: str) -> None:
+        """Before anything is computed: what killed processes left goes, and what will be written can be."""
+        folder = self.root / key
+        paths = (self.checkpoints / f"{key}.safetensors", *(folder / name for name in ALL_FILES))
+        for path in paths:
+            with told(path, "write"):
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "")
+        with told(folder, "write"):
+            sweep(self.checkpoints, key)
+            sweep(folder)
+            if folder.exists() and not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "")
+            if not os.access(folder if folder.exists() else self.root, os.W_OK):
+                raise PermissionError(errno.EACCES, "")
 
     def _load_or_warn(self, experiment: RunDescription) -> Trajectory | None:
         try:
@@ -120,6 +150,7 @@ class Store:
     def _compute(self, experiment: RunDescription, watch: Watch) -> Trajectory:
         path = self.checkpoints / f"{experiment.key}.safetensors"
         run = runs.start(experiment)
+        modules_hash(experiment.kind)  # of the code that is running now, kept for the provenance
         if path.exists():
             try:
                 run.load_state(read_checkpoint(path, experiment))
@@ -135,7 +166,10 @@ class Store:
             nonlocal saved
             # A run that has ended is stored as results, not as a checkpoint.
             if run.status == RUNNING and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                write_checkpoint(path, run)
+                try:
+                    write_checkpoint(path, run)
+                except StoreError as error:
+                    warnings.warn(f"{error} The run goes on without a checkpoint.", stacklevel=5)
                 saved = time.monotonic()
             watch(run)
 
@@ -146,17 +180,17 @@ class Store:
 
     def _write(self, run: RunInProgress) -> None:
         folder = self.root / run.experiment.key
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "provenance.json").unlink(missing_ok=True)
+        with told(folder, "write"):
+            (folder / "provenance.json").unlink(missing_ok=True)
         description = json.dumps(run.experiment.describe(), indent=1, sort_keys=True) + "\n"
         replace(folder / "description.json", description.encode())
         table = run.table()
         narrow = table.select_dtypes("float64").columns.difference(["seconds"])
-        sink = folder / "measurements.parquet.tmp"
+        sink = io.BytesIO()
         table.astype(dict.fromkeys(narrow, "float32")).to_parquet(
             sink, index=False, compression="zstd"
         )
-        os.replace(sink, folder / "measurements.parquet")
+        replace(folder / "measurements.parquet", sink.getvalue())
         digests = {name: digest(folder / name) for name in FILES}
         outcome = {"status": run.status, "trigger_step": run.trigger_step, "sha256": digests}
         record = seal({**outcome, **provenance(run)})
@@ -171,10 +205,24 @@ def _read(
     digests = record.pop("sha256")
     status, trigger = record.pop("status"), record.pop("trigger_step")
     for name in FILES:
-        if not (folder / name).exists() or digest(folder / name) != digests.get(name):
+        try:
+            whole = digest(folder / name) == digests.get(name)
+        except OSError:
+            whole = False
+        if not whole:
             raise Corrupted(f"{folder.name}/{name} is missing, incomplete or altered.")
     wanted = description or experiment.describe()
-    if json.loads((folder / "description.json").read_text()) != wanted:
+    if _json(folder / "description.json") != wanted:
         raise Corrupted(f"{folder.name}/description.json describes another run.")
     table = pd.read_parquet(folder / "measurements.parquet")
     return Trajectory(experiment, table, status, trigger, record)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise Corrupted(f"{path.parent.name}/{path.name} is incomplete or altered.") from error
+    if not isinstance(found, dict):
+        raise Corrupted(f"{path.parent.name}/{path.name} is incomplete or altered.")
+    return found
