@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from subspace_lib.errors import Told
 
+QUOTED = 80  # characters of a value that a message shows
+SENTENCE = 290  # characters of a message
+
 
 class InvalidParameter(Told, ValueError):
     """A parameter is unknown or out of bounds; the message is one sentence that lists what is allowed."""
@@ -49,16 +52,41 @@ def ascending(steps: tuple[int, ...], name: str = "anchors") -> tuple[int, ...]:
     return steps
 
 
+def quoted(value: Any) -> str:
+    """A value as it was typed, on one line, and cut where it is longer than a reader would read."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}..."
+
+
 def _sentence(error: ValidationError, cls: type[BaseModel]) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, cls.model_fields, 1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        return (
-            f"{name} is not a parameter{meant}; the parameters are {', '.join(cls.model_fields)}."
-        )
+        return _unknown(name, list(cls.model_fields))
     message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     if first["type"] == "value_error":
-        return message + "."
-    return f"{name} = {first['input']!r} is not allowed: {message[0].lower()}{message[1:]}."
+        return _cut(message, first["input"]) + "."
+    return _cut(
+        f"{name} = {quoted(first['input'])} is not allowed: {message[0].lower()}{message[1:]}."
+    )
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    """That there is no such parameter, and which there are; of many the nearest."""
+    near = difflib.get_close_matches(name, names, 1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    shown = name if name.isidentifier() and len(name) <= QUOTED else quoted(name)
+    says = f"{shown} is not a parameter{meant}; the parameters are"
+    listed = ", ".join(names)
+    if len(says) + len(listed) > SENTENCE:
+        likely = difflib.get_close_matches(name, names, 8, cutoff=0.0)
+        listed = f"{', '.join(likely)} and {len(names) - len(likely)} others"
+    return f"{says} {listed}."
+
+
+def _cut(message: str, typed: Any = None) -> str:
+    """One line of a length that is read: what was typed is cut first, then the rest."""
+    for value in (*typed.values(), typed) if isinstance(typed, dict) else (typed,):
+        message = message.replace(repr(value), quoted(value))
+    message = " ".join(message.split())
+    return message if len(message) <= SENTENCE else f"{message[: SENTENCE - 3]}..."

@@ -11,6 +11,7 @@ from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_stud
 from subspace_lib.chapters.momentum_adam.study import MomentumParameters, momentum_study
 from subspace_lib.chapters.sam.study import SamParameters, sam_study
 from subspace_lib.chapters.valley.study import ValleyParameters, valley_study
+from subspace_lib.data import DATASETS
 from subspace_lib.experiment import Experiment
 from subspace_lib.models import MODELS
 from subspace_lib.parameters import InvalidParameter
@@ -18,7 +19,7 @@ from subspace_lib.results.store import Store
 
 BAD = {
     "unknown": ({"lerning_rate": 0.1}, "learning_rate"),
-    "dataset": ({"dataset": "mnist"}, "'mnist5k', 'fashion_mnist5k', 'cifar10_5k' or 'digits'"),
+    "dataset": ({"dataset": "mnist"}, " or ".join(f"'{name}'" for name in DATASETS[-2:])),
     "model": ({"model": "resnet999"}, " or ".join(f"'{name}'" for name in MODELS[-2:])),
     "loss": ({"loss": "hinge"}, "'mse' or 'cross_entropy'"),
     "k": ({"k": 0}, "greater than or equal to 1"),
@@ -68,7 +69,7 @@ STUDIES = {
     "sam": (SamParameters, {"rho": 0}, "greater than 0"),
     "sam others": (SamParameters, {"rhos": [-1]}, "greater than 0"),
     "sam switch": (SamParameters, {"edge_switch_step": 4000}, "below steps"),
-    "toy": (ValleyParameters, {"crosss": 3}, "cross, learning_rate"),
+    "toy": (ValleyParameters, {"crosss": 3}, "crosses, cross"),
     "toy seeds": (ValleyParameters, {"seeds": [1, 1]}, "differ"),
     "toy rate": (ValleyParameters, {"learning_rate": 2e-3}, "SGD must converge"),
     "toy sharpnesses": (ValleyParameters, {"sharpnesses": "0.5,2.5"}, "ηκ below 2"),
@@ -138,3 +139,31 @@ def test_quick_replaces_what_stands_at_its_paper_value_and_nothing_else():
     assert quick.steps == 777
     assert quick.dataset == SwitchParameters.QUICK["dataset"]
     assert SwitchParameters().resolved() == SwitchParameters()
+
+
+LONG = "x" * 1000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"dataset": LONG},
+        {"learning_rate": LONG},
+        {"seeds": list(range(1000)) * 2},
+        {LONG: 1},
+        {"two\nlines": 1},
+        {"loss": "two\nlines\n" * 50},
+        {"refresh_every": LONG},
+        {"k": [LONG] * 100},
+        {"optimizers": 3},
+    ],
+    ids=lambda fields: next(iter(fields))[:12],
+)
+@pytest.mark.parametrize("kind", [Experiment, SwitchParameters, SamParameters])
+def test_a_message_is_short_whatever_was_typed(kind, fields):
+    with pytest.raises(InvalidParameter) as error:
+        kind.parse(**fields)
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < 300
+    assert LONG[:81] not in message

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from subspace_lib.chapters import chapter, registered
 from subspace_lib.chapters.kit.chapter import Chapter, Stages
-from subspace_lib.chapters.kit.workers import pool
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import COMMITTED
+from subspace_lib.results.workers import pool
 
 
 def stages(chapters: Sequence[Chapter]) -> Stages:

@@ -77,7 +77,7 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def _file(module: str) -> Path | None:
-    """The file of a module of the house; None for what is no module, the face over everything, and ``OUTSIDE``."""
+    """A module's file; None for what is no module, the face over everything, and ``OUTSIDE``."""
     names = module.split(".")[1:]
     place = HOUSE.joinpath(*names)
     if not names or names[0] in OUTSIDE:

@@ -104,6 +104,29 @@ class Store:
             raise Corrupted(f"{key}/description.json describes another run.")
         return _read(folder, runs.described(description), description)
 
+    def files(self, experiment: RunDescription) -> dict[str, bytes]:
+        """The three files of a stored run by name, to be sent somewhere else."""
+        folder = self.folder(experiment)
+        return {name: (folder / name).read_bytes() for name in ALL_FILES}
+
+    def adopt(self, experiment: RunDescription, files: dict[str, bytes]) -> None:
+        """Keep a run that was computed somewhere else, from its files.
+
+        Raises:
+            Corrupted: they are not whole, or those of another run; StoreError: as ``run``.
+        """
+        with told(self.checkpoints, "write"):
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with locked(self.checkpoints / f"{experiment.key}.lock"):
+            self._prepare(experiment.key)
+            for name in ALL_FILES:  # the provenance last: without it a folder does not count
+                replace(self.root / experiment.key / name, files[name])
+            try:
+                _read(self.root / experiment.key, experiment)
+            except Corrupted:
+                (self.root / experiment.key / "provenance.json").unlink()
+                raise
+
     def run(self, experiment: RunDescription, watch: Watch = lambda run: None) -> Trajectory:
         """The trajectory of the experiment: loaded if stored, else computed, from its last
         checkpoint on, and stored. ``watch`` is called after every step, for progress.

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from subspace_lib.results.sweep import Standing
 from subspace_lib.runs.protocol import RunInProgress
 
 EVERY = {"notebook": 10.0, "log": 60.0}  # seconds between two lines
@@ -41,6 +42,7 @@ class Progress:
         """End the bar, or say in one line how the run ended."""
         if self._bar is not None:
             self._bar.close()
+            return
         seconds = time.monotonic() - self._begun
         self._tell(f"{self.label}: {status}, {seconds:.0f} s")
 
@@ -62,8 +64,24 @@ class Progress:
 
             clear_output(wait=True)  # one line in the page, each of them in papermill's log
             print(line, flush=True)
-        elif self._place == "log":
+        else:
             print(line, file=sys.stderr, flush=True)
+
+
+class SweepProgress(Progress):
+    """Shows how far several runs are that are computed side by side: runs, steps, rate, time left."""
+
+    def show(self, standing: Standing) -> None:
+        """Show the state of the sweep, if the last time is long enough ago."""
+        now = time.monotonic()
+        if now - self._told >= EVERY.get(self._place, EVERY["notebook"]):
+            self._told = now
+            rate = max(0, standing.step - standing.resumed) / max(now - self._begun, 1e-9)
+            left = f", {duration((standing.steps - standing.step) / rate)} left" if rate > 0 else ""
+            self._tell(
+                f"{self.label}: {standing.done} of {standing.runs} runs, step {standing.step:,} of "
+                f"{standing.steps:,}, {rate:.3g} steps a second{left}"
+            )
 
 
 def in_notebook() -> bool:

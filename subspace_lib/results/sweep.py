@@ -1,0 +1,281 @@
+"""Many runs at once: by processes of this machine, or by the workers of a Dask scheduler."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from subspace_lib.errors import Told
+from subspace_lib.experiment import RunDescription
+from subspace_lib.results.estimate import steps_of
+from subspace_lib.results.files import told
+from subspace_lib.results.modules import modules_hash
+from subspace_lib.results.store import Store
+from subspace_lib.results.workers import Ear, pool, report
+from subspace_lib.runs import described
+from subspace_lib.runs.protocol import RunInProgress
+from subspace_lib.trajectory import Trajectory
+
+ATTEMPTS = 5  # on a run whose worker was lost
+WORD = 1.0  # seconds between two words of a worker
+Display = Callable[["Standing"], object]
+
+
+class SweepFailed(Told, RuntimeError):
+    """Some runs of a sweep could not be computed; the message names the first, all others are stored."""
+
+
+class Standing:
+    """How far a sweep is.
+
+    Attributes:
+        runs: how many were missing; done: how many of them are stored by now.
+        steps: of all that were missing; step: how many of them have been made.
+    """
+
+    def __init__(self, missing: Iterable[RunDescription]):
+        self._steps = {experiment.key: steps_of(experiment) for experiment in missing}
+        self._at: dict[str, int] = {}
+        self._ended: set[str] = set()
+        self.runs, self.steps = len(self._steps), sum(self._steps.values())
+        self.resumed = 0  # steps that interrupted runs had made before
+
+    @property
+    def done(self) -> int:
+        """Runs that have ended."""
+        return len(self._ended)
+
+    @property
+    def step(self) -> int:
+        """Steps made, of all runs together."""
+        return sum(self._at.values())
+
+    def note(self, key: str, step: int) -> None:
+        """A run is at this step."""
+        if key not in self._at:
+            self.resumed += step
+        if key not in self._ended:
+            self._at[key] = step
+
+    def end(self, key: str) -> None:
+        """A run has ended, also where it diverged long before its last step."""
+        self._ended.add(key)
+        self._at[key] = self._steps[key]
+
+
+def run_all(
+    experiments: Iterable[RunDescription],
+    *,
+    store: Store | None = None,
+    scheduler: str | None = None,
+    jobs: int | None = None,
+    display: Display = lambda standing: None,
+) -> list[Trajectory]:
+    """The trajectories of all experiments, in their order: loaded, or computed side by side and stored.
+
+    Args:
+        experiments: descriptions; equal ones are computed once.
+        store: where results are looked for and kept; ``Store()`` if None.
+        scheduler: address of a Dask scheduler, as "tcp://host:8786". Its workers need this version of
+            ``subspace_lib`` and the data. Where they see the store's folder they write into it, and a run
+            whose worker is lost goes on from its checkpoint; else they send their results back. None:
+            processes of this machine.
+        jobs: how many processes; as many as cores if None. One, or one run: this process.
+        display: is called with the ``Standing`` now and then.
+
+    Raises:
+        SweepFailed: a run could not be computed, the scheduler cannot be reached, or a worker has another
+            version, or the package ``distributed`` is not there; what has been computed is stored.
+    """
+    wanted = list(experiments)
+    store = store or Store()
+    missing = list({e.key: e for e in wanted if not store.holds(e)}.values())
+    standing = Standing(missing)
+    if missing and scheduler is not None:
+        _by_dask(missing, store, scheduler, standing, display)
+    elif len(missing) > 1 and (jobs or os.cpu_count() or 1) > 1:
+        _by_processes(
+            missing, store, min(jobs or os.cpu_count() or 1, len(missing)), standing, display
+        )
+    else:
+        for experiment in missing:
+            store.run(experiment, lambda run: _tell(standing, display, run))
+            standing.end(experiment.key)
+            display(standing)
+    return [store.run(experiment) for experiment in wanted]
+
+
+def _tell(standing: Standing, display: Display, run: RunInProgress) -> None:
+    standing.note(run.experiment.key, run.step)
+    display(standing)
+
+
+def _by_processes(
+    missing: Sequence[RunDescription], store: Store, jobs: int, standing: Standing, display: Display
+) -> None:
+    left, failed, attempts = list(missing), {}, 0
+    while left:
+        with closing(_ear(standing, display)) as ear, pool(jobs, ear) as workers:
+            futures = {workers.submit(_compute, str(store.root), e.describe()): e for e in left}
+            try:
+                for future in as_completed(futures):
+                    experiment, error = futures[future], future.exception()
+                    if isinstance(error, BrokenProcessPool):
+                        raise error
+                    left.remove(experiment)
+                    if error is not None:
+                        failed[experiment.key] = error
+                    standing.end(experiment.key)
+                    attempts = 0
+            except BrokenProcessPool:  # a worker was killed, and with it the pool
+                attempts += 1
+                left = [e for e in left if not store.holds(e)]
+                if attempts == ATTEMPTS:
+                    lost = RuntimeError(f"its process was lost {ATTEMPTS} times")
+                    failed |= dict.fromkeys((e.key for e in left), lost)
+                    break
+    _check(failed, len(missing))
+
+
+def _ear(standing: Standing, display: Display) -> Ear:
+    def told(key: str, step: int) -> None:
+        standing.note(key, step)
+        display(standing)
+
+    return Ear(told)
+
+
+def _compute(root: str, description: dict[str, Any]) -> None:
+    """A worker's task: one run, into the store's folder."""
+    Store(root).run(described(description), _reporting())
+
+
+def _reporting() -> Callable[[RunInProgress], None]:
+    last = 0.0
+
+    def word(run: RunInProgress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= WORD:
+            last = now
+            report(run.experiment.key, run.step)
+
+    return word
+
+
+def _check(failed: dict[str, BaseException], of: int) -> None:
+    if failed:
+        key, error = next(iter(failed.items()))
+        reason = " ".join(str(error).split())[:160]
+        raise SweepFailed(
+            f"{len(failed)} of {of} runs failed, {key} with {type(error).__name__}: {reason} "
+            "All others are stored."
+        ) from error
+
+
+def _by_dask(
+    missing: Sequence[RunDescription],
+    store: Store,
+    address: str,
+    standing: Standing,
+    display: Display,
+) -> None:
+    dask, by_key = _package(), {e.key: e for e in missing}
+    failed: dict[str, BaseException] = {}
+    losses = dict.fromkeys(by_key, 0)
+    root = str(store.root.resolve())
+    with _client(dask, address) as client, _marked(store) as marker:
+
+        def submit(e: RunDescription) -> Any:
+            name = f"{e.key}/{losses[e.key]}/{marker}"  # a lost run is another task than it was
+            return client.submit(
+                remote, e.describe(), e.key, modules_hash(e.kind), root, marker, key=name
+            )
+
+        tasks = dask.as_completed([submit(e) for e in missing])
+        for future in tasks:
+            experiment = by_key[future.key.split("/")[0]]
+            fault = future.exception()
+            if isinstance(fault, dask.KilledWorker) and losses[experiment.key] < ATTEMPTS:
+                losses[experiment.key] += 1
+                tasks.add(submit(experiment))
+                continue
+            if fault is not None:
+                failed[experiment.key] = fault
+            elif (files := future.result()) is not None:
+                store.adopt(experiment, files)
+            standing.end(experiment.key)
+            display(standing)
+    _check(failed, len(missing))
+
+
+def _package() -> Any:
+    """The package ``distributed``, which has no types."""
+    try:
+        return importlib.import_module("distributed")
+    except ImportError:
+        raise SweepFailed(
+            "A scheduler needs the package distributed: pip install -r requirements-sweep.txt."
+        ) from None
+
+
+def _client(dask: Any, address: str) -> Any:
+    try:
+        return dask.Client(address, timeout=20)
+    except (OSError, ValueError, TypeError) as error:
+        raise SweepFailed(
+            f"scheduler = {address[:80]!r} cannot be reached; give the address that `dask scheduler` "
+            "prints, as tcp://host:8786."
+        ) from error
+
+
+@contextmanager
+def _marked(store: Store) -> Iterator[str]:
+    """A file of a random name in the store's folder, by which workers know whether they see it too."""
+    name = uuid.uuid4().hex
+    path = store.checkpoints / f"{name}.seen"
+    with told(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    try:
+        yield name
+    finally:
+        path.unlink(missing_ok=True)
+
+
+_one_at_a_time = (
+    threading.Lock()
+)  # a worker may have several threads; runs share PyTorch's settings
+
+
+def remote(
+    description: dict[str, Any], key: str, modules: str, root: str, marker: str
+) -> dict[str, bytes] | None:
+    """The task of a Dask worker: one run, into the shared folder, or its files sent back.
+
+    Raises:
+        SweepFailed: the worker has another version of ``subspace_lib``.
+    """
+    experiment = described(description)
+    if experiment.key != key or modules_hash(experiment.kind) != modules:
+        raise SweepFailed(
+            "A worker has another version of subspace_lib than this process: install the same everywhere."
+        )
+    with _one_at_a_time:
+        if (Path(root) / ".checkpoints" / f"{marker}.seen").exists():
+            Store(root).run(experiment)
+            return None
+        own = Store(Path(platformdirs.user_cache_dir("subspace_lib")) / "sweep")
+        own.run(experiment)
+        return own.files(experiment)

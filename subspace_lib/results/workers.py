@@ -1,0 +1,105 @@
+"""Processes that compute side by side, each on its share of the cores, and end with their parent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import AuthenticationError, current_process
+from multiprocessing.connection import Client, Connection, Listener
+
+import torch
+
+
+class Ear:
+    """Hears what workers report, each by a connection of its own: a killed one holds no lock of the others.
+
+    Args:
+        told: is called with each (name, number), in a thread.
+    """
+
+    def __init__(self, told: Callable[[str, int], object]):
+        self._told = told
+        self._listener = Listener(authkey=current_process().authkey)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        """Where workers connect to."""
+        return str(self._listener.address)
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection = self._listener.accept()
+            except (OSError, AuthenticationError, EOFError):
+                return
+            threading.Thread(target=self._hear, args=(connection,), daemon=True).start()
+
+    def _hear(self, connection: Connection) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                name, number = json.loads(connection.recv_bytes(1000))
+                self._told(name, number)
+
+
+_mouth: Connection | None = None
+
+
+@contextmanager
+def pool(jobs: int, ear: Ear | None = None) -> Iterator[ProcessPoolExecutor]:
+    """``jobs`` fresh processes; an ear hears what they ``report``.
+
+    One thread a process beats all threads in one: minibatch steps are too small to share. Whatever ends the
+    block before its time, an interrupt for instance, ends the processes at once.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    before = set(multiprocessing.active_children())
+    # A forked process would share locks of threads that it has not.
+    spawn, address = multiprocessing.get_context("spawn"), ear.address if ear else None
+    executor = ProcessPoolExecutor(jobs, spawn, _begin, (threads, address))
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - before:
+            process.kill()
+        raise
+    executor.shutdown()
+
+
+def is_worker() -> bool:
+    """Whether this process is itself one of several that compute side by side."""
+    return multiprocessing.parent_process() is not None
+
+
+def report(name: str, number: int) -> None:
+    """Tell the parent, from a worker of a pool with an ear; elsewhere nothing."""
+    if _mouth is not None:
+        with contextlib.suppress(OSError):  # nobody hears any more
+            _mouth.send_bytes(json.dumps([name, number]).encode())
+
+
+def _begin(threads: int, address: str | None) -> None:
+    global _mouth
+    torch.set_num_threads(threads)
+    if address is not None:
+        _mouth = Client(address, authkey=current_process().authkey)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot tell its workers to stop. What they have stored is whole at any moment."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
