@@ -260,7 +260,7 @@ def test_bad_k_and_nonfinite_products_are_refused():
             top_eigenpairs(matrix, k, start(5, 6))
     with pytest.raises(ValueError, match="no columns"):
         top_eigenpairs(matrix, 3, start(5, 0))
-    with pytest.raises(NonFiniteProduct, match="learning_rate"):
+    with pytest.raises(NonFiniteProduct, match="not finite at this θ"):
         top_eigenpairs(matrix * math.nan, 2, start(5, 3))
 
 

@@ -14,10 +14,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from subspace_lib.linalg.precision import full_precision
+
 OVERFLOW = (
-    "Hessian products are too large to be multiplied: the loss has diverged; lower learning_rate."
+    "Hessian products are too large or too small to be squared: the loss has diverged, or it needs another "
+    "unit, or dtype=torch.float64."
 )
 SLICE = 8192  # rows at a time where a second block would cost memory
+ASYMMETRY = 1e-2  # of the largest |λ|: more than any rounding leaves
 
 
 class Operator(Protocol):
@@ -30,6 +34,10 @@ class NonFiniteProduct(ArithmeticError):
     """A block product has NaN or inf: the loss has diverged, or the operator is broken."""
 
 
+class NotSymmetric(NonFiniteProduct):
+    """Block products are finite, and not those of a symmetric operator: as useless as if they were not."""
+
+
 @dataclass(frozen=True)
 class RitzPairs:
     """Approximate eigenpairs, largest Ritz value first.
@@ -39,7 +47,8 @@ class RitzPairs:
         vectors: orthonormal Ritz vectors (D, m).
         residuals: ‖A v − λ v‖ of each pair (m,).
         products: single-vector products spent.
-        converged: whether the first k residuals are within the tolerance asked for.
+        converged: whether the first k residuals are within the tolerance asked for, and the products are
+            symmetric to that.
     """
 
     values: Tensor
@@ -60,7 +69,7 @@ def multiply(operator: Operator, block: Tensor) -> Tensor:
         product = product.clone()
     if not torch.isfinite(product.sum()):  # a sum is finite only where all terms are
         raise NonFiniteProduct(
-            "A Hessian product has NaN or inf: the loss has diverged; lower learning_rate."
+            "A Hessian product has NaN or inf: the loss or its gradient is not finite at this θ."
         )
     return product
 
@@ -90,6 +99,22 @@ def _eigvalsh(matrix: Tensor) -> Tensor:
         return torch.linalg.eigvalsh(_finite(matrix))
     except torch.linalg.LinAlgError as error:
         raise NonFiniteProduct(OVERFLOW) from error
+
+
+def _check_symmetric(skew: float, scale: float) -> None:
+    """That vᵀAw and wᵀAv differ by no more than rounding.
+
+    Args:
+        skew: half of the largest difference seen; scale: the largest |λ|.
+
+    Raises:
+        NotSymmetric: they differ by more.
+    """
+    if skew > ASYMMETRY * scale:
+        raise NotSymmetric(
+            f"The operator is not symmetric: vᵀAw and wᵀAv differ by {2 * skew / scale:.1g} of the largest "
+            "eigenvalue; a second derivative is wrong, or random numbers take part."
+        )
 
 
 class Deflated:
@@ -148,10 +173,26 @@ def rayleigh_ritz(basis: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
 
     Solves (QᵀAQ) y = θ y; returns θ (q,) in descending order and Y (q, q): the Ritz vectors are Q Y,
     their products A Q Y.
+
+    Raises:
+        NonFiniteProduct: QᵀAQ has NaN or inf; NotSymmetric: it is not symmetric to rounding.
     """
     small = (basis.T @ product).double()
     values, rotation = _eigh((small + small.T) / 2)
+    skew = (small - small.T).abs().max() / 2
+    _check_symmetric(float(skew), float(values.abs().max()))
     return values.flip(0).to(basis.dtype), rotation.flip(1).to(basis.dtype)
+
+
+def check_range(values: Tensor) -> None:
+    """That Ritz values (m,) can be squared in their dtype.
+
+    Raises:
+        NonFiniteProduct: the largest is too large or too small for that.
+    """
+    largest, width = float(values.abs().max()), 56 if values.dtype == torch.float32 else 450
+    if largest and abs(math.log2(largest)) > width:
+        raise NonFiniteProduct(OVERFLOW)
 
 
 def rotate_(block: Tensor, rotation: Tensor) -> Tensor:
@@ -243,6 +284,7 @@ class Krylov:
     Q (D, q) has been multiplied, F (D, b) holds what is left of the products, T = BᵀAQ (q + b, q) is small
     and in float64. The residual of a Ritz pair θ, Q y is F T_F y with T_F the last b rows of T: how good
     a pair is needs no vector of length D, memory is that of B alone, and rotations wait for a restart.
+    The difference of the two halves of T shows whether A is symmetric.
 
     Args:
         operator: A; start: the first F, (D, b), orthonormal; its memory is used.
@@ -252,6 +294,8 @@ class Krylov:
 
     def __init__(self, operator: Operator, start: Tensor):
         self.operator, self.columns, self.multiplied = operator, Columns(), 0
+        self.unit: float | None = None  # a power of two that products are multiplied by
+        self.skew = 0.0  # half of the largest difference |T_ij − T_ji| so far
         self.table = start.new_zeros(0, 0, dtype=torch.float64)
         self.add(start)
 
@@ -267,14 +311,33 @@ class Krylov:
         values, rotation = values.flip(0), rotation.flip(1)
         return values, rotation, self.table[self.multiplied :] @ rotation
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether vᵀAw and wᵀAv have differed by no more than rounding."""
+        rounding = 1e3 * torch.finfo(self.columns.row(0).dtype).eps
+        return self.skew <= rounding * float(self.table.abs().max())
+
+    def residuals(self, values: Tensor, vectors: Tensor) -> Tensor:
+        """‖A v − θ v‖ of some Ritz pairs (m,), by products."""
+        product = multiply(self.operator, vectors)
+        if self.unit is not None:
+            product *= self.unit
+        return (product - vectors * values).norm(dim=0)
+
     def advance(self, count: int) -> None:
         """Multiply the first ``count`` columns of F, which join Q; what is new in the products joins F."""
         end = self.multiplied + count
         product = multiply(self.operator, self.columns.block(self.multiplied, end))
+        if self.unit is None:
+            self.unit = _unit(product)
+        if self.unit != 1:
+            product *= self.unit
         fresh, inside, left = _split(product, self.columns)
         self.add(fresh)
         self.multiplied = end
         self.table = torch.cat([self.table, torch.cat([inside, left])], 1)
+        small = self.table[:end]
+        self.skew = max(self.skew, float((small - small.T).abs().max()) / 2)
 
     def turn_rest(self, rotation: Tensor) -> None:
         """F ← F R for an orthogonal R (b, b)."""
@@ -303,6 +366,15 @@ class Krylov:
         self.columns.cut(keep + len(left))
 
 
+def _unit(product: Tensor) -> float:
+    """A power of two by which products are neither too small nor too large to be squared; mostly 1."""
+    least, most = torch.aminmax(product)  # product.abs() would be a second block
+    largest, width = max(-float(least), float(most)), 40 if product.dtype == torch.float32 else 400
+    if not largest or abs(math.log2(largest)) < width:
+        return 1.0
+    return 2.0 ** -round(math.log2(largest))
+
+
 def _split(block: Tensor, basis: Columns) -> tuple[Tensor, Tensor, Tensor]:
     """W = B C + F L for a block W (D, m), overwritten, and an orthonormal basis B (D, q).
 
@@ -310,7 +382,7 @@ def _split(block: Tensor, basis: Columns) -> tuple[Tensor, Tensor, Tensor]:
     rounding and left out of F. C (q, m) and L (b, m) are in float64.
     """
     inside = block.new_zeros(len(basis), block.shape[1], dtype=torch.float64)
-    left = torch.eye(block.shape[1]).to(inside)
+    left = torch.eye(block.shape[1], device=inside.device, dtype=inside.dtype)
     floor = (10 * torch.finfo(block.dtype).eps * float(block.norm(dim=0).max())) ** 2
     for _ in range(2):  # one sweep loses orthogonality where columns nearly depend
         overlap = basis.coefficients(block)
@@ -325,6 +397,7 @@ def _split(block: Tensor, basis: Columns) -> tuple[Tensor, Tensor, Tensor]:
     return block, inside, left
 
 
+@full_precision()
 def top_eigenpairs(
     operator: Operator,
     k: int,
@@ -363,11 +436,17 @@ def top_eigenpairs(
         max(b, k + extra) pairs, or D if that is less.
 
     Raises:
-        ValueError: k outside 1 … D, or an empty start block.
-        NonFiniteProduct: a product has NaN or inf.
+        ValueError: k outside 1 … D, an empty start block, or a tolerance that is no positive number.
+        NonFiniteProduct: a product has NaN or inf; NotSymmetric: A is not symmetric.
 
     Source: Stewart 2001 (see ``Krylov``); thick restart as in Stathopoulos, Saad, Wu 1998.
     """
+    if start.ndim != 2 or not start.is_floating_point():
+        raise ValueError(
+            f"start has shape {tuple(start.shape)}; it must be a block (D, b) of floats."
+        )
+    if not tolerance > 0:
+        raise ValueError(f"tolerance = {tolerance} must be a number above 0.")
     dim, width = start.shape
     if not 1 <= k <= dim:
         raise ValueError(f"k = {k} must lie between 1 and D = {dim}.")
@@ -385,6 +464,7 @@ def top_eigenpairs(
     while True:
         exact, rotation, left = krylov.ritz()
         size, values = krylov.multiplied, exact.to(empty.dtype)
+        _check_symmetric(krylov.skew, float(exact.abs().max()))
         norms = left.norm(dim=0)
         goal = _goal(values, tolerance)
         done = size >= min(k, dim) and bool((norms[:k] <= goal[:k]).all())
@@ -411,7 +491,13 @@ def top_eigenpairs(
             krylov.restart(exact, rotation, kept)
             krylov.columns.cut(kept)
             vectors = krylov.columns.block(0, kept)
-            return RitzPairs(values[:kept], vectors, norms[:kept].to(values), products, done)
+            values, norms = values[:kept], norms[:kept]
+            if not krylov.symmetric:  # T shows no true residuals then
+                norms = krylov.residuals(values, vectors)
+                products += kept
+                done &= bool((norms[:k] <= goal[:k]).all())
+            unit = krylov.unit or 1.0
+            return RitzPairs(values / unit, vectors, (norms / unit).to(values), products, done)
         count = 0 if done else _directions(krylov, left[:, :k] / goal[:k])
         if not count:  # too few pairs, and nothing left to improve
             count = _elsewhere(krylov, generator)
@@ -449,6 +535,8 @@ def exceeds(
     for step in range(1, max_products + 1):
         krylov.advance(1)
         values, rotation, _ = krylov.ritz()
+        if step == 1:
+            ceiling *= krylov.unit or 1.0
         if values[0] > ceiling:
             krylov.restart(values, rotation, 1)
             return krylov.columns.block(0, 1)
@@ -505,7 +593,9 @@ def _elsewhere(krylov: Krylov, generator: torch.Generator) -> int:
     like = krylov.columns.row(0)
     column = like.new_empty(len(like), 0)
     while not column.shape[1] and len(krylov.columns) < len(like):
-        column = _split(torch.randn(len(like), 1, generator=generator).to(like), krylov.columns)[0]
+        column = _split(
+            torch.randn(len(like), 1, generator=generator, device="cpu").to(like), krylov.columns
+        )[0]
     if column.shape[1]:
         krylov.put_in_front(column)
     return 1
@@ -649,7 +739,9 @@ def stack(*blocks: Tensor) -> Tensor:
 def _fill(block: Tensor, width: int, generator: torch.Generator) -> Tensor:
     """Add random orthonormal columns until the block has ``width`` of them."""
     while block.shape[1] < width:
-        extra = torch.randn(block.shape[0], width - block.shape[1], generator=generator)
+        extra = torch.randn(
+            block.shape[0], width - block.shape[1], generator=generator, device="cpu"
+        )
         extra = orthonormalize(extra.to(block), against=block)
         block = stack(block, extra)
     return block

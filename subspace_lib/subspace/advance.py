@@ -8,6 +8,7 @@ from torch import Tensor
 
 from subspace_lib.linalg.eigensolver import (
     angle_bound,
+    check_range,
     multiply,
     nearest_orthonormal,
     power_step,
@@ -40,7 +41,9 @@ class Multiplied:
             NonFiniteProduct: the product has NaN or inf.
         """
         image = multiply(hessian, columns)
-        return cls(columns, image, *rayleigh_ritz(columns, image))
+        values, rotation = rayleigh_ritz(columns, image)
+        check_range(values)
+        return cls(columns, image, values, rotation)
 
     def powerless(self, k: int) -> bool:
         """Whether θ_k is too small or negative for a power step."""

@@ -30,7 +30,7 @@ class GuardedBlock:
 
     Attributes:
         columns: those in use; (D, k + guards) or more after a full refresh, (D, k + 1) after a lean one,
-            (D, k) after a bare one. RuntimeError where there are none yet.
+            (D, k) after a bare one. ValueError where there are none yet.
         full_step: step of the last full refresh; watch_step: of the last that was not bare.
     """
 
@@ -49,7 +49,7 @@ class GuardedBlock:
     def columns(self) -> Tensor:
         """Those in use, the basis first."""
         if self._columns is None:
-            raise RuntimeError(
+            raise ValueError(
                 "There is no basis yet: the first refresh(theta, step, probe) makes one."
             )
         return self._columns
@@ -156,7 +156,7 @@ class GuardedBlock:
         return {
             "vectors": rows,
             "spare": rows.new_empty(0, self.dim) if spare is None else spare.T,
-            "steps": torch.tensor([self.full_step, self.watch_step]),
+            "steps": torch.tensor([self.full_step, self.watch_step], device="cpu"),
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:

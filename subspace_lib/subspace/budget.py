@@ -53,7 +53,7 @@ class Budget:
     def state(self) -> Tensor:
         """What the answers depend on, float64 (4,)."""
         return torch.tensor(
-            [self.first, self.looks, self.refreshes, self.price], dtype=torch.float64
+            [self.first, self.looks, self.refreshes, self.price], dtype=torch.float64, device="cpu"
         )
 
     def load_state(self, state: Tensor) -> None:

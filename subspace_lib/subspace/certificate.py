@@ -84,7 +84,7 @@ class Certificate:
 
     def state(self) -> Tensor:
         """What the next certificate depends on, float64 (3,)."""
-        return torch.tensor([self.seen, self.last, self.behind], dtype=torch.float64)
+        return torch.tensor([self.seen, self.last, self.behind], dtype=torch.float64, device="cpu")
 
     def load_state(self, state: Tensor) -> None:
         """Continue from ``state()``."""

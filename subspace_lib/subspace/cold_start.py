@@ -80,12 +80,12 @@ def _search(
     the k agree, the guards may hide the rest of it: then a full block is made to converge, all of it.
     """
     narrow, width = min(3, len(theta)), k + guards
-    start = torch.randn(len(theta), narrow, generator=generator).to(theta)
+    start = torch.randn(len(theta), narrow, generator=generator, device="cpu").to(theta)
     # With what is left of the products, and the first block: 3 (k + guards) vectors.
     most = max(2 * (width - narrow) - 1, width + narrow)
     pairs = top_eigenpairs(hessian, k, start, extra=guards, tolerance=TOLERANCE, max_basis=most)
     if k <= narrow or comes(pairs.values[:k], narrow, TOLERANCE):
-        start = torch.randn(len(theta), width, generator=generator).to(theta)
+        start = torch.randn(len(theta), width, generator=generator, device="cpu").to(theta)
         pairs = top_eigenpairs(hessian, width, start, tolerance=TOLERANCE)
     return pairs
 
@@ -102,7 +102,7 @@ def missed(
     Raises:
         NonFiniteProduct: a product has NaN or inf.
     """
-    start = torch.randn(len(vectors), 1, generator=generator).to(vectors)
+    start = torch.randn(len(vectors), 1, generator=generator, device="cpu").to(vectors)
     start = orthonormalize(start, vectors)
     found = exceeds(Deflated(hessian, vectors), ceiling, start, max_basis=vectors.shape[1])
     if found is None:

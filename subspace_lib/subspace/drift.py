@@ -113,10 +113,12 @@ class Drift:
 
     def state(self) -> dict[str, Tensor]:
         """All of it as tensors, a row for each column; what there is not is empty."""
-        empty = torch.empty(0, 0)
+        empty = torch.empty(0, 0, device="cpu")
         blocks = (self._columns, self._image, self._point, self._outside)
         rows = [empty if b is None else b.T if b.ndim == 2 else b[None] for b in blocks]
-        numbers = torch.tensor([self.unseen, self.turn, self.alarm], dtype=torch.float64)
+        numbers = torch.tensor(
+            [self.unseen, self.turn, self.alarm], dtype=torch.float64, device="cpu"
+        )
         return {**dict(zip(NAMES, rows, strict=True)), "drift.numbers": numbers}
 
     def load_state(self, state: dict[str, Tensor]) -> None:

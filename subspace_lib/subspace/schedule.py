@@ -92,7 +92,7 @@ class Adaptive(Schedule):
 
     def state(self) -> dict[str, Tensor]:
         """The interval, and the step that it counts from."""
-        return {"interval": torch.tensor([self.interval, self._last_step])}
+        return {"interval": torch.tensor([self.interval, self._last_step], device="cpu")}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue from ``state()``."""
@@ -122,7 +122,7 @@ class Every(Schedule):
 
     def state(self) -> dict[str, Tensor]:
         """The step that is counted from."""
-        return {"last_step": torch.tensor([self._last_step])}
+        return {"last_step": torch.tensor([self._last_step], device="cpu")}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue from ``state()``."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from subspace_lib.linalg.eigensolver import NonFiniteProduct, RitzPairs, top_eigenpairs
+from subspace_lib.linalg.precision import full_precision
 from subspace_lib.objective import Objective
 from subspace_lib.subspace.block import CLEAR
 from subspace_lib.subspace.budget import Budget
@@ -43,13 +44,13 @@ class DominantSubspace:
     block, or after ``REFRESHED`` steps. ``angle`` is what is known about the basis in use: the last
     certificate and the unseen share of the turn since.
 
-    What no certificate can show is an eigenvalue above the guards that the block does not hold at all: each
-    bound assumes that there is none. A cold start can merge two that lie closer than its tolerance of
+    What no certificate can show is an eigenvalue above the guards that the block does not hold at all:
+    each bound assumes that there is none. A cold start can merge two that lie closer than its tolerance of
     1e-3 λ_1; it looks for the other one by a few Lanczos steps outside of the block. Later ones have to be
-    brought in by the probe, and that takes refreshes, the more the nearer the guards are to λ_k: with guards
-    at half of λ_k or below, one that rises by more than about λ_k/20 a refresh (λ_k/50 with ``watch=4``) can
-    pass λ_k before it is seen; with guards at 0.6 of λ_k and above, one that rises by λ_k/30 often does, and
-    by λ_k/100 did in no trial.
+    brought in by the probe, and that takes refreshes, the more the nearer guards are to λ_k. With guards
+    at half of λ_k or below, one that rises by more than about λ_k/20 a refresh (λ_k/50 with ``watch=4``)
+    can pass λ_k before it is seen; with guards at 0.6 of λ_k and above, one that rises by λ_k/30 often
+    does, and by λ_k/100 did in no trial.
 
     With ``refresh_every="adaptive"`` the interval to the next look follows the measured turn: it grows, by
     at most 2, while the turn stays below 0.6 of the target, and shrinks when it does not.
@@ -57,7 +58,8 @@ class DominantSubspace:
 
     Args:
         objective: supplies H(θ); k: dimension, 1 ≤ k < D.
-        guards: Ritz vectors kept beyond k at least, for the gap and against eigenvalues that rise.
+        guards: Ritz vectors kept beyond k at least, for the gap and against eigenvalues that rise, ≥ 0;
+            fewer where D leaves no room.
         refresh_every: "adaptive", that is ``Adaptive(target)``; n ≥ 1, that is ``Every(n)``; or a
             ``Schedule`` of this tracker's own.
         target: sine of the largest angle that is aimed for.
@@ -81,7 +83,8 @@ class DominantSubspace:
             subspace is not determined at k.
 
     Raises:
-        ValueError: k + guards ≥ D, watch < 1, or refresh_every is none of the three.
+        ValueError: k outside 1 … D − 1, guards < 0, a target outside 0 … 1, watch < 1, or refresh_every is
+            none of the three.
     """
 
     def __init__(
@@ -102,10 +105,8 @@ class DominantSubspace:
         if refresh is not None:
             warnings.warn("refresh is now called refresh_every", DeprecationWarning, stacklevel=2)
             refresh_every = refresh
-        if watch < 1:
-            raise ValueError(f"watch = {watch} must be at least 1 step.")
-        if k + guards >= objective.dim:
-            raise ValueError(f"k + guards = {k + guards} must be below D = {objective.dim}.")
+        _check(k, guards, target, watch, objective.dim)
+        guards = min(guards, objective.dim - k - 1)
         self.objective, self.k, self.guards = objective, k, guards
         self.schedule = as_schedule(refresh_every, target)
         self.last_step = self.last_look = -1
@@ -114,7 +115,7 @@ class DominantSubspace:
         self.budget = Budget(math.inf if allowance is None else allowance)
         self._drift = Drift(_subset(objective) if subset is None else subset)
         self._start: Tensor | None = None  # the basis right after the last refresh
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator(device="cpu").manual_seed(seed)
         self._passes = Passes(
             objective,
             k,
@@ -153,14 +154,16 @@ class DominantSubspace:
 
     @property
     def basis(self) -> Tensor:
-        """Orthonormal basis V_k in use, (D, k); RuntimeError before the first refresh."""
+        """Orthonormal basis V_k in use, (D, k); ValueError before the first refresh."""
         return self._block.basis
 
+    @full_precision()
     def project(self, v: Tensor) -> Tensor:
         """P_k v = V_k V_kᵀ v, of shape (D,)."""
         self._block.to_(v.device)
         return self.basis @ (self.basis.T @ v)
 
+    @full_precision()
     def alignment(self, v: Tensor) -> float:
         """χ_k(v) = ‖P_k v‖ / ‖v‖, a norm ratio in 0 … 1; NaN for v = 0 (section 2)."""
         self._block.to_(v.device)
@@ -188,6 +191,7 @@ class DominantSubspace:
         later = math.sqrt(max(1.0, behind / self._span)) if behind else 0.0
         return min(1.0, self.angle + self._turn * later)
 
+    @full_precision()
     def look(self, theta: Tensor, step: int, probe: Tensor) -> Look:
         """Bring the basis to θ by what a subset shows, or by a refresh where that is not enough.
 
@@ -205,7 +209,7 @@ class DominantSubspace:
         try:
             seen = self._drift.look(self.objective, self.objective.hessian(theta), self.k, probe)
         except NonFiniteProduct as error:
-            raise NonFiniteProduct(f"Step {step}: {error}") from None
+            raise type(error)(f"Step {step}: {error}") from None
         if seen is None:
             return self._only_refreshed(self.refresh(theta, step, probe))
         turn = self._take(seen, step, probe)
@@ -246,6 +250,7 @@ class DominantSubspace:
     def _only_refreshed(self, fresh: Refresh) -> Look:
         return Look(fresh.step, fresh.turn, self.angle, fresh.values, fresh)
 
+    @full_precision()
     def refresh(self, theta: Tensor, step: int, probe: Tensor, *, measure: bool = False) -> Refresh:
         """Bring the basis to θ by products over all data, and certify the one used so far.
 
@@ -269,7 +274,7 @@ class DominantSubspace:
                 raise NonFiniteProduct("The probe has NaN or inf; give a finite vector, or zeros.")
             seen = self._passes.refresh(theta, step, probe, measure)
         except NonFiniteProduct as error:
-            raise NonFiniteProduct(f"Step {step}: {error}") from None
+            raise type(error)(f"Step {step}: {error}") from None
         if cold:
             self.budget.begin(step)
         else:
@@ -293,13 +298,16 @@ class DominantSubspace:
         if self._start is not None:
             self._start = self._start.to(device)
 
+    @full_precision()
     def spectrum(self, theta: Tensor, count: int, start: Tensor | None = None) -> RitzPairs:
         """The top ``count`` eigenpairs of H(θ), residuals ≤ 1e-2 λ_1; ``start`` warms it up."""
         self._to(theta.device)
         start = self._block.columns if start is None else start
         missing = count - start.shape[1]
         if missing > 0:
-            extra = torch.randn(len(theta), missing, generator=self._generator).to(theta)
+            extra = torch.randn(len(theta), missing, generator=self._generator, device="cpu").to(
+                theta
+            )
             start = torch.cat([start, extra], 1)
         return top_eigenpairs(self.objective.hessian(theta), count, start, tolerance=1e-2)
 
@@ -311,11 +319,15 @@ class DominantSubspace:
             **self._block.state(),
             **self._drift.state(),
             **{f"{PREFIX}{name}": value for name, value in self.schedule.state().items()},
-            "last_step": torch.tensor([self.last_step, self.last_look]),
+            "last_step": torch.tensor([self.last_step, self.last_look], device="cpu"),
             "angles": torch.tensor(
-                [self.angle, self._passes.certified, self._turn, self._span], dtype=torch.float64
+                [self.angle, self._passes.certified, self._turn, self._span],
+                dtype=torch.float64,
+                device="cpu",
             ),
-            "start": torch.empty(0, 0) if self._start is None else self._start.T.clone(),
+            "start": torch.empty(0, 0, device="cpu")
+            if self._start is None
+            else self._start.T.clone(),
             "budget": self.budget.state(),
             "ceilings": self._certificate.state(),
             "generator": self._generator.get_state(),
@@ -336,6 +348,22 @@ class DominantSubspace:
         self.budget.load_state(state["budget"])
         self._certificate.load_state(state["ceilings"])
         self._generator.set_state(state["generator"])
+
+
+def _check(k: int, guards: int, target: float, watch: int, dim: int) -> None:
+    """That the numbers make sense.
+
+    Raises:
+        ValueError: one sentence for the first that does not.
+    """
+    if watch < 1:
+        raise ValueError(f"watch = {watch} must be at least 1 step.")
+    if not 1 <= k < dim:
+        raise ValueError(f"k = {k} must be at least 1 and below D = {dim}.")
+    if guards < 0:
+        raise ValueError(f"guards = {guards} must be at least 0; 3 are enough as a rule.")
+    if not 0 < target <= 1:
+        raise ValueError(f"target = {target} must be a sine above 0, at most 1.")
 
 
 def _subset(objective: Objective) -> int:

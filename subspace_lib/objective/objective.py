@@ -1,0 +1,334 @@
+"""The training loss L(θ) on a flat parameter vector, with its gradient and Hessian products."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from subspace_lib.linalg.matmul import fast_matmul
+from subspace_lib.objective import selftest
+from subspace_lib.objective.calls import Call
+from subspace_lib.objective.curvature import GaussNewton, Graph, Hessian
+from subspace_lib.objective.inputs import class_numbers, place, plain_module, refuse_noise
+from subspace_lib.objective.losses import Loss, Weighing, named
+from subspace_lib.objective.network import Network, settled
+from subspace_lib.objective.samples import Loaded, Rows, Samples, chunks
+from subspace_lib.objective.single import SingleSamples
+
+
+class Objective(SingleSamples):
+    """L(θ) = (1/N) Σ_i ℓ(f(x_i; θ), y_i) over all N samples, for θ of shape (D,).
+
+    θ holds the parameters that require a gradient. The model's own values, buffers, mode, dtype and device
+    are the same after every call as before it.
+
+    Float32 matrices on the CPU are multiplied by the faster of PyTorch's libraries (``matmul``).
+    Sums over the data run in chunks weighted by what they count: their numbers of samples, the class
+    weights of their labels, those that are not ignored. ``gradient_equivalents`` counts the work done so
+    far in units of one full-data gradient: a batch of b samples adds b/N, a Hessian product counts as 1.2
+    and building its graph as 0.9 (measured on the MNIST-5k MLP).
+
+    Args:
+        model: any module whose output for a sample depends on that sample alone, and on no random number:
+            dropout and batch normalisation in eval mode.
+        loss: a key of ``LOSSES``, or a function of outputs (n, C) and labels (n, …) that returns
+            the mean over its samples, twice differentiable; or their sum, which is then L.
+        inputs: (N, ...), or a tuple, list or dict of such tensors, given to the model as ``Call`` says;
+            floating ones are cast to ``dtype``. Or a DataLoader of pairs, in a fixed order: ``labels`` is
+            None then, and a batch is a chunk.
+        labels: (N,) int64, or whatever the loss takes.
+        chunk: samples held in one autograd graph, > 0.
+        device, dtype: where θ and the data live; float32 for runs, float64 for references. None: those of
+            the model's parameters, float32 where they have less.
+        batch_products: multiply all columns of a block at once (vmap) or one after the other. None: one
+            after the other on the CPU, where that is faster and a run must repeat bit by bit; elsewhere
+            what is faster at the first product, measured once.
+        graph_memory: bytes up to which a Hessian keeps its graphs for later products at the same θ.
+        check: try derivatives and data once, on a few samples (``selftest``), for less than three
+            gradients.
+
+    Attributes:
+        model, loss: as they were given, the loss as a function.
+        samples: the data; weighing: how its parts add up; network: the model at any θ.
+        dim: D; gradient_equivalents, products: the work done so far.
+
+    Raises:
+        ValueError: one sentence about the argument that is wrong, or about what the self-test has found.
+    """
+
+    GRAPH_COST = 0.9
+    PRODUCT_COST = 1.2
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: str | Loss,
+        inputs: Any,
+        labels: Any = None,
+        *,
+        chunk: int = 5000,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        batch_products: bool | None = None,
+        graph_memory: int = 2**30,
+        check: bool = True,
+    ):
+        if chunk < 1:
+            raise ValueError(f"chunk = {chunk} must be at least 1 sample.")
+        self.model = plain_module(model)
+        self.loss = named(loss)
+        self.device, self.dtype = place(self.model, device, dtype)
+        self.chunk = chunk
+        self.samples: Samples | Loaded = (
+            Loaded(inputs, self.device, self.dtype)
+            if labels is None
+            else Samples(inputs, labels, chunk, self.device, self.dtype)
+        )
+        if isinstance(self.samples, Samples):
+            self.samples.labels = class_numbers(self.loss, self.samples.labels)
+        few, _ = self.samples.rows(self.samples.parts()[0])
+        call = Call.of(self.model, few)
+        self.network = Network(self.model, self.loss, call, self.device, self.dtype)
+        self.dim = sum(self.network.sizes)
+        self.gradient_equivalents = 0.0
+        self.products = 0
+        if batch_products is None and self.device.type == "cpu":
+            batch_products = False
+        self._batch_products = batch_products
+        self.graph_memory = graph_memory
+        self.graph_bytes: dict[type[Hessian], float] = {}
+        self.weighing = Weighing(self.loss)
+        if isinstance(self.samples, Samples):
+            self.weighing.settle(self.samples.labels)
+        self.additive = (
+            True  # whether L is made up of the losses of single samples, as far as known
+        )
+        self._parts: list[tuple[slice, float]] | None = None
+        refuse_noise(self.network.noisy)
+        if check:
+            selftest.run(self)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def inputs(self) -> Any:
+        """The inputs as they are used, of data in memory."""
+        return self._in_memory().inputs
+
+    @inputs.setter
+    def inputs(self, inputs: Any) -> None:
+        self._in_memory().inputs = inputs
+
+    @property
+    def labels(self) -> Any:
+        """The labels as they are used, of data in memory."""
+        return self._in_memory().labels
+
+    def _in_memory(self) -> Samples:
+        if isinstance(self.samples, Samples):
+            return self.samples
+        raise ValueError("The data are read by a data loader, and are not in memory as a whole.")
+
+    @property
+    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Name and shape of each parameter, in the order in which they lie in θ."""
+        network = self.network
+        shapes = (tuple(shape) for shape in network.shapes)
+        return tuple(zip(network.names, shapes, strict=True))
+
+    def initial(self) -> Tensor:
+        """The model's current parameters as one vector θ of shape (D,), a copy."""
+        return self.network.initial()
+
+    def flatten(self, tensors: Mapping[str, Tensor] | Iterable[Tensor | None]) -> Tensor:
+        """One vector (D,) of named tensors, or of tensors in the order of the parameters.
+
+        ``model.parameters()``, their gradients (None for zeros), or ``dict(model.named_parameters())``;
+        frozen parameters among them are left out.
+
+        Raises:
+            ValueError: a name is missing, or the shapes are others than in ``layout``.
+        """
+        return self.network.flatten(tensors)
+
+    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
+        """The parameters by name, as views of θ (D,) in their shapes."""
+        self.check_vector(theta)
+        return dict(zip(self.network.names, self.network.parts(theta), strict=True))
+
+    def assign(self, theta: Tensor) -> None:
+        """Write θ into the model's own parameters, in place: for a training loop of one's own."""
+        self.check_vector(theta)
+        with torch.no_grad():
+            for p, part in zip(self.network.parameters, self.network.parts(theta), strict=True):
+                p.copy_(part)
+
+    def check_vector(self, vector: Tensor) -> None:
+        """That a vector (D,) or a block (D, m) is one of θ's space.
+
+        Raises:
+            ValueError: another length, dtype or device.
+        """
+        if len(vector) != self.dim:
+            raise ValueError(
+                f"A vector has {len(vector)} entries, θ has D = {self.dim}: the parameters that require a "
+                "gradient; objective.initial() and objective.flatten(…) give such vectors."
+            )
+        if vector.dtype != self.dtype or vector.device != self.device:
+            raise ValueError(
+                f"A vector is {vector.dtype} on {vector.device}, the objective computes in {self.dtype} on "
+                f"{self.device}; convert it with vector.to({str(self.device)!r}, {self.dtype})."
+            )
+
+    def outputs(self, theta: Tensor, inputs: Any) -> Any:
+        """Network outputs f(x; θ) of shape (n, C), differentiable in θ."""
+        return self.network.functional(theta, inputs)
+
+    def value(self, theta: Tensor, rows: Rows = slice(None)) -> Tensor:
+        """The loss over the given rows of the data (differentiable in θ)."""
+        inputs, labels = self.samples.rows(rows)
+        return self.loss(self.outputs(theta, inputs), labels)
+
+    @fast_matmul()
+    @settled()
+    def evaluate(self, theta: Tensor, inputs: Any, labels: Any) -> tuple[float, float]:
+        """Loss and accuracy (a fraction) of θ on any data set, forward passes only.
+
+        The accuracy is that of class numbers, per position where there are several: labels (n, …),
+        outputs (n, C, …). It is NaN for everything else: regression, several labels at once, soft labels.
+        """
+        self.check_vector(theta)
+        samples = Samples(inputs, labels, self.chunk, self.device, self.dtype)
+        weighing, total, loss = Weighing(self.loss), 0.0, 0.0
+        weighing.sums = self.weighing.sums
+        correct = counted = 0.0
+        with torch.no_grad(), self.network.at(theta):
+            for part in samples.parts():
+                x, y = samples.rows(part)
+                amount = weighing.amount(y, part.stop - part.start)
+                if not amount:
+                    continue
+                outputs = self.network.outputs(x)
+                loss += float(self.loss(outputs, y)) * (1.0 if weighing.sums else amount)
+                total += amount
+                right, count = hits(outputs, y, weighing.ignored)
+                correct, counted = correct + right, counted + count
+        loss = loss if weighing.sums else loss / total if total else math.nan
+        return loss, correct / counted if counted else math.nan
+
+    @fast_matmul()
+    @settled()
+    def gradient(self, theta: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Loss (scalar) and gradient (D,) over the given rows, or over all data in chunks."""
+        self.check_vector(theta)
+        if rows is not None:
+            self.gradient_equivalents += len(rows) / len(self)
+            with self.network.at(theta):
+                return self._gradient(rows)
+        self.gradient_equivalents += 1
+        loss, gradient = theta.new_zeros(()), torch.zeros_like(theta)
+        with self.network.at(theta):
+            for part, weight in self.weights():
+                part_loss, part_gradient = self._gradient(part)
+                loss += weight * part_loss
+                gradient.add_(part_gradient, alpha=weight)
+        return loss, gradient
+
+    def _gradient(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        loss = self.network.value(*self.samples.rows(rows))
+        return loss.detach(), self.network.gradient(loss)
+
+    def weights(self, rows: Tensor | None = None) -> list[tuple[slice, float]]:
+        """Chunks of all data, or of some rows, with their weights in L, or in its estimate from those rows.
+
+        A chunk that does not count, as one of ignored labels alone, is left out.
+        """
+        if rows is None:
+            if self._parts is None:
+                self._parts = self._weighed(self.samples.parts(), None)
+            return self._parts
+        return self._weighed(chunks(len(rows), self.chunk), rows)
+
+    def _weighed(self, parts: list[slice], rows: Tensor | None) -> list[tuple[slice, float]]:
+        weighing, whole = self.weighing, parts[-1].stop
+        if weighing.sums:
+            return [(part, len(self) / whole) for part in parts]
+        if weighing.uniform:
+            return [(part, (part.stop - part.start) / whole) for part in parts]
+        amounts = []
+        for part in parts:
+            labels = self.samples.rows(part if rows is None else rows[part])[1]
+            amounts.append(weighing.amount(labels, part.stop - part.start))
+        total = sum(amounts)
+        if not total:
+            raise ValueError("Every label is an ignored one, so that there is no loss.")
+        return [(part, n / total) for part, n in zip(parts, amounts, strict=True) if n]
+
+    def hessian(self, theta: Tensor) -> Hessian:
+        """The Hessian H(θ) of the full training loss as an operator."""
+        return Hessian(self, theta)
+
+    def gauss_newton(self, theta: Tensor) -> GaussNewton:
+        """The Gauss–Newton matrix G(θ) of the full training loss as an operator."""
+        return GaussNewton(self, theta)
+
+    def batches_products(self, hessian: Hessian, graph: Graph, columns: Tensor) -> bool:
+        """Whether block products are to be batched, measured on the first block of several columns."""
+        if self._batch_products is None and len(columns) > 1:
+            seconds = {}
+            for self._batch_products in (True, False, True, False):  # the first two warm up
+                begun = self._clock()
+                hessian.add_products(graph, columns, 0.0, torch.zeros_like(columns))
+                seconds[self._batch_products] = self._clock() - begun
+            self._batch_products = seconds[True] < seconds[False]
+        return bool(self._batch_products)
+
+    def measured(self, hessian: Hessian, rows: Rows, count: int) -> Graph:
+        """The graph on some samples; the bytes per sample that it keeps beside θ and the data are measured
+        once, on a first graph."""
+        kind = type(hessian)
+        if kind not in self.graph_bytes:
+            leaves = tree_leaves(
+                (getattr(self.samples, "inputs", ()), getattr(self.samples, "labels", ()))
+            )
+            apart = {t.untyped_storage().data_ptr() for t in (hessian.theta, *leaves)}
+            saved: dict[int, int] = {}
+
+            def note(tensor: Tensor) -> Tensor:
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in apart:
+                    saved[storage.data_ptr()] = storage.nbytes()
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+                hessian.build(rows)
+            self.graph_bytes[kind] = sum(saved.values()) / count
+        return hessian.build(rows)
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def hits(outputs: Any, labels: Any, ignored: int | None) -> tuple[float, float]:
+    """How many class numbers are right, and of how many that count; (0, 0) where labels are none."""
+    if (
+        not (isinstance(outputs, Tensor) and isinstance(labels, Tensor))
+        or labels.is_floating_point()
+    ):
+        return 0, 0
+    if outputs.ndim != labels.ndim + 1 or outputs.shape[1] < 2:
+        return 0, 0
+    if (outputs.shape[0], *outputs.shape[2:]) != tuple(labels.shape) or labels.dtype == torch.bool:
+        return 0, 0
+    counted = torch.ones_like(labels, dtype=torch.bool) if ignored is None else labels != ignored
+    right = (outputs.argmax(1) == labels) & counted
+    return float(right.sum()), float(counted.sum())
