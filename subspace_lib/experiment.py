@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from subspace_lib import data
-from subspace_lib.models import CHUNKS, MODELS
+from subspace_lib.models import CHUNKS, MODELS, SENTENCE, fitting
 from subspace_lib.objective import LOSSES
 from subspace_lib.optimizers import OPTIMIZERS, RULES, WITH_BETA
 from subspace_lib.parameters import Description
@@ -200,6 +200,7 @@ class Experiment(RunDescription):
     def _consistent(self) -> Self:
         if self.switch_step >= self.steps:
             raise ValueError(f"switch_step = {self.switch_step} must be below steps = {self.steps}")
+        self._check_model()
         data.check_preprocessing(self.dataset, self.preprocessing)
         samples = data.samples(self.dataset)
         if self.batch_size > samples:
@@ -225,6 +226,16 @@ class Experiment(RunDescription):
                 f"{self.record_every}"
             )
         return self
+
+    def _check_model(self) -> None:
+        """Which networks take what the data set has is known without either."""
+        shape = data.shape(self.dataset)
+        if self.model not in fitting(shape):
+            what = "sentences of tokens" if len(shape) == SENTENCE else f"images of {shape}"
+            raise ValueError(
+                f"model = {self.model!r} does not take {what}, which {self.dataset} has; choose one of "
+                f"{', '.join(fitting(shape))}"
+            )
 
     def _check_rule(self) -> None:
         """A parameter of a rule that the run does not use would be ignored; say so instead."""

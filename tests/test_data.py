@@ -14,6 +14,7 @@ from subspace_lib import data
 from subspace_lib.chapters.kit.switch.study import SwitchParameters
 from subspace_lib.data import images, preprocessing, source
 from subspace_lib.experiment import Experiment
+from subspace_lib.models import fitting
 from subspace_lib.parameters import InvalidParameter
 
 HELD = [
@@ -115,8 +116,12 @@ def test_pixels_are_prepared_as_their_name_says():
 
 
 def test_the_default_is_the_papers_for_the_data_set():
-    defaults = {name: Experiment(dataset=name).preprocessing for name in data.DATASETS}
-    assert defaults.pop("cifar10_5k") == "per_pixel"
+    fields = {
+        name: {"dataset": name, "model": fitting(data.shape(name))[0]} for name in data.DATASETS
+    }
+    defaults = {name: Experiment(**fields[name]).preprocessing for name in data.DATASETS}
+    assert {defaults.pop(name) for name in ("cifar10_5k", "cifar10_1k")} == {"per_pixel"}
+    assert {defaults.pop(name) for name in ("sst2_1k", "sentences")} == {"tokens"}
     assert set(defaults.values()) == {"unit"}
     assert torch.equal(data.load("digits").train_inputs, data.load("digits", "unit").train_inputs)
     assert SwitchParameters(dataset="cifar10_5k").preprocessing == "per_pixel"
@@ -187,6 +192,56 @@ def test_statistics_that_are_nowhere_are_a_sentence(nowhere):
     assert "SUBSPACE_DATA" in str(e.value) and "\n" not in str(e.value)
 
 
+@pytest.mark.skipif("cifar10_5k" not in HELD, reason="needs CIFAR-10 in $SUBSPACE_DATA")
+def test_a_subset_is_the_first_samples_of_the_whole_and_all_of_its_test_data():
+    whole, part = data.load("cifar10_5k"), data.load("cifar10_1k")
+    assert torch.equal(part.train_inputs, whole.train_inputs[:1000])
+    assert torch.equal(part.train_labels, whole.train_labels[:1000])
+    assert torch.equal(part.test_inputs, whole.test_inputs)
+    assert (part.name, len(part.train_labels)) == ("cifar10_1k", data.samples("cifar10_1k"))
+    assert data.sha256("cifar10_1k") == whole.sha256
+    keys = {Experiment(dataset=name).key for name in ("cifar10_1k", "cifar10_5k")}
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("name", [n for n in ("digits", "sentences", *HELD) if n in data.DATASETS])
+def test_the_shape_of_an_input_is_known_without_the_data(name):
+    assert data.shape(name) == data.load(name).shape
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "says"),
+    [
+        (
+            "sst2_1k",
+            "cnn",
+            "'cnn' does not take sentences of tokens, which sst2_1k has; choose one of trans",
+        ),
+        (
+            "mnist5k",
+            "transformer",
+            "does not take images of (1, 28, 28), which mnist5k has; choose one of mlp",
+        ),
+        (
+            "digits",
+            "vgg11",
+            "'vgg11' does not take images of (1, 8, 8), which digits has; choose one of mlp",
+        ),
+        (
+            "cifar10_1k",
+            "transformer_small",
+            "does not take images of (3, 32, 32), which cifar10_1k has",
+        ),
+    ],
+)
+def test_a_network_that_does_not_take_what_the_data_have_is_refused_in_a_sentence(
+    dataset, model, says
+):
+    with pytest.raises(InvalidParameter) as error:
+        Experiment.parse(dataset=dataset, model=model)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["mnist5k", "digits"])
 def test_a_data_set_without_statistics_refuses_them_in_a_sentence(name):
     says = f"'per_pixel' needs statistics of every pixel, which {name} does not have; choose one of unit"
@@ -197,7 +252,17 @@ def test_a_data_set_without_statistics_refuses_them_in_a_sentence(name):
 
 
 def test_sizes_and_digests_are_known_without_the_data():
-    assert [data.samples(name) for name in data.DATASETS] == [5000, 5000, 5000, 1500]
+    found = {name: data.samples(name) for name in data.DATASETS}
+    assert found == {
+        "mnist5k": 5000,
+        "fashion_mnist5k": 5000,
+        "cifar10_5k": 5000,
+        "digits": 1500,
+        "sst2_1k": 1000,
+        "sentences": 120,
+        "cifar10_1k": 1000,
+        "digits_300": 300,
+    }
     assert data.sha256("digits") == data.load("digits").sha256
     with pytest.raises(ValueError, match="dataset = 'mnist' is not known"):
         data.samples("mnist")

@@ -13,6 +13,7 @@ import time
 import pandas as pd
 import pytest
 import torch
+from conftest import examples
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from subspace_lib import runs
@@ -73,6 +74,7 @@ def test_a_run_is_computed_once_and_then_loaded(tiny, monkeypatch):
     assert again.status == "complete"
     assert set(again.provenance) == {
         "commit",
+        "modules",
         "command",
         "versions",
         "machine",
@@ -156,7 +158,9 @@ def test_a_provenance_that_is_a_folder_is_corrupted(tiny):
 
 @given(st.integers(0, 10**6), st.integers(0, 7))
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_a_flipped_bit_of_a_provenance_changes_no_outcome(tiny, position, bit):
     """Whitespace may change; what is read may not: it is the same, or Corrupted."""

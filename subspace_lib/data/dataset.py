@@ -18,10 +18,12 @@ class Dataset:
     """A data set in memory.
 
     Attributes:
-        train_inputs: (N, ...), preprocessed; images are float32, (N, channels, height, width).
+        train_inputs: (N, ...), preprocessed; images are float32, (N, channels, height, width), sentences
+            of tokens int64, (N, length), padded with 0.
         train_labels: (N,) int64; the same for test.
         classes: number of classes C.
         sha256: digest of the raw arrays.
+        vocabulary: number of different tokens; 0 where inputs are no tokens.
     """
 
     name: str
@@ -31,11 +33,18 @@ class Dataset:
     test_labels: Tensor
     classes: int
     sha256: str
+    vocabulary: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one input: (channels, height, width) of an image."""
-        return tuple(self.train_inputs.shape[1:])
+        """Of one input: (channels, height, width) of an image, (length, vocabulary) of a sentence."""
+        whole = tuple(self.train_inputs.shape[1:])
+        return (*whole, self.vocabulary) if self.vocabulary else whole
+
+    def first(self, samples: int, name: str) -> Dataset:
+        """Only the first so many training samples, under a name of their own."""
+        inputs, labels = self.train_inputs[:samples], self.train_labels[:samples]
+        return replace(self, name=name, train_inputs=inputs, train_labels=labels)
 
     def first_classes(self, count: int) -> Dataset:
         """Only the samples whose label is below ``count``, which must be at least 2."""

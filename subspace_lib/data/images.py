@@ -26,6 +26,7 @@ SOURCES = {
         (0.1307,),
         (0.3081,),
         "5a478a69dac1fbcdf9b5a820e0a73c02499e96472b6ce2669cbc7bac8ace0ed9",
+        (1, 28, 28),
     ),
     "fashion_mnist5k": Source(
         "fashion_mnist5k.npz",
@@ -35,6 +36,7 @@ SOURCES = {
         (0.2860,),
         (0.3530,),
         "284a8b3910fbdb6fe74712ea6129d3e93650eb16b6bfe8431f241babcb343c80",
+        (1, 28, 28),
     ),
     "cifar10_5k": Source(
         "cifar10_5k.npz",
@@ -44,6 +46,7 @@ SOURCES = {
         (0.4914, 0.4822, 0.4465),
         (0.2470, 0.2435, 0.2616),
         "df7c879758402d1dd2ac11c0b33ad540489f1d8b1395286861b7cfde349a53e2",
+        (3, 32, 32),
         preprocessing="per_pixel",
         statistics="cifar10_pixel_stats.npz",
         statistics_sha256="ea3ae3cc4561b2e57a77ae5ef94ddbc3ef76c446bb460fc9c808804758f81eff",
@@ -56,6 +59,7 @@ SOURCES = {
         (0.3053,),
         (0.3761,),
         "f095f3b627c09679b6c5ae6c10573e3db887acc4ba88b0d6fcab5ed841737ea3",
+        (1, 8, 8),
         scale=16.0,
     ),
 }

@@ -20,7 +20,7 @@ class Source:
 
     Attributes:
         file: its name in ``$SUBSPACE_DATA``; torchvision: the name of its class there.
-        samples, test_samples: how many there are.
+        samples, test_samples: how many there are; shape: (channels, height, width) of one.
         mean, std: of a channel, of pixels over ``scale``.
         sha256: digest of the raw arrays.
         preprocessing: the paper's, which is the default.
@@ -35,6 +35,7 @@ class Source:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sha256: str
+    shape: tuple[int, int, int]
     scale: float = 255.0
     classes: int = 10
     preprocessing: str = "unit"

@@ -1,7 +1,8 @@
 """Networks in the paper's sizes, as plain ``nn.Module``s that know nothing of data or training.
 
 A model of this book is a function of (shape of an input, classes) in ``ARCHITECTURES``; to add one, write
-its module and name it there.
+its module and name it there. The shape of an image is (channels, height, width), that of a sentence of
+tokens (positions, vocabulary), as if each token were a one-hot vector.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from subspace_lib.models.cnn import cnn
 from subspace_lib.models.mlp import mlp
+from subspace_lib.models.resnet import ResNet8, Statistics
+from subspace_lib.models.transformer import Transformer
+from subspace_lib.models.vgg import SIDE, vgg11
+
+VECTOR, SENTENCE, IMAGE = 1, 2, 3  # dimensions of an input
 
 
 @dataclass(frozen=True)
@@ -23,39 +29,87 @@ class Architecture:
 
     Attributes:
         build: of the shape of one input and the number of classes.
-        dimensions: how many dimensions one input has; None for any.
+        dimensions: how many dimensions one input may have.
         chunk: samples in one autograd graph that are fastest on a CPU.
+        side: height and width of an image must be multiples of it.
     """
 
     build: Callable[[tuple[int, ...], int], nn.Module]
-    dimensions: int | None
+    dimensions: tuple[int, ...]
     chunk: int
+    side: int = 1
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether it can be built for inputs of this shape."""
+        fits = len(shape) != IMAGE or all(size % self.side == 0 for size in shape[1:])
+        return len(shape) in self.dimensions and fits
+
+
+def _transformer(chunk: int, **sizes: int) -> Architecture:
+    build = lambda shape, classes: Transformer(shape[1], shape[0], classes, **sizes)  # noqa: E731
+    return Architecture(build, (SENTENCE,), chunk)
+
+
+def _resnet8(width: int, statistics: Statistics = "fixed") -> Architecture:
+    build = lambda shape, classes: ResNet8(shape[0], classes, width, statistics)  # noqa: E731
+    return Architecture(build, (IMAGE,), 250)
+
+
+def _vgg11(width: int) -> Architecture:
+    build = lambda shape, classes: vgg11(shape[0], shape[1], classes, width)  # noqa: E731
+    return Architecture(build, (IMAGE,), 250, SIDE)
 
 
 ARCHITECTURES = {
-    "mlp": Architecture(lambda shape, classes: mlp(math.prod(shape), classes), None, chunk=1000),
-    "cnn": Architecture(lambda shape, classes: cnn(shape[0], shape[1], classes), 3, chunk=250),
+    "mlp": Architecture(
+        lambda shape, classes: mlp(math.prod(shape), classes), (VECTOR, IMAGE), chunk=1000
+    ),
+    "mlp_small": Architecture(
+        lambda shape, classes: mlp(math.prod(shape), classes, width=32), (VECTOR, IMAGE), chunk=1000
+    ),
+    "cnn": Architecture(lambda shape, classes: cnn(shape[0], shape[1], classes), (IMAGE,), 250),
+    "cnn_small": Architecture(
+        lambda shape, classes: cnn(shape[0], shape[1], classes, width=4), (IMAGE,), 1000
+    ),
+    "transformer": _transformer(50),
+    "transformer_small": _transformer(1000, width=8, heads=2, hidden=32),
+    "vgg11": _vgg11(64),
+    "vgg11_quarter": _vgg11(16),
+    "resnet8": _resnet8(16),
+    "resnet8_quarter": _resnet8(4),
+    "resnet8_chunk": _resnet8(16, "chunk"),
+    "resnet8_quarter_chunk": _resnet8(4, "chunk"),
 }
 MODELS = tuple(ARCHITECTURES)
 CHUNKS = {name: architecture.chunk for name, architecture in ARCHITECTURES.items()}
 
 
-def build(name: str, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """Build the named network for inputs of ``shape``, images (channels, height, width), by a seed.
+def fitting(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of the networks that take inputs of this shape."""
+    return tuple(name for name, known in ARCHITECTURES.items() if known.takes(shape))
 
-    Weights and biases have the bounds of ``torch.nn.Linear`` / ``torch.nn.Conv2d``, uniform in
-    ±1/√fan_in; the global random state stays as it is.
+
+def build(
+    name: str, shape: tuple[int, ...], classes: int, seed: int, inputs: Tensor | None = None
+) -> nn.Module:
+    """Build the named network for inputs of ``shape``, by a seed.
+
+    Weights and biases begin as each network's own description says; the global random state stays as it
+    is. A network with statistics of its data takes them from ``inputs`` (N, ...), where they are given.
 
     Raises:
         ValueError: unknown ``name``, or inputs that the network does not take.
     """
     if name not in ARCHITECTURES:
         raise ValueError(f"model = {name!r} is not known; choose one of {', '.join(MODELS)}.")
-    architecture = ARCHITECTURES[name]
-    if architecture.dimensions not in (None, len(shape)):
+    if not ARCHITECTURES[name].takes(shape):
         raise ValueError(
-            f"model = {name!r} takes inputs of {architecture.dimensions} dimensions, not of shape {shape}."
+            f"model = {name!r} does not take inputs of shape {shape}; choose one of "
+            f"{', '.join(fitting(shape)) or 'none'}."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return architecture.build(shape, classes)
+        model = ARCHITECTURES[name].build(shape, classes)
+    if inputs is not None and isinstance(model, ResNet8):
+        model.settle(inputs)
+    return model
