@@ -30,7 +30,7 @@ ALIGNED = Criterion(
 )
 GAP = Criterion(_FIXED, "paper: k eigenvalues stand out", at_least=2.0, marks=("rev", "cap"))
 
-# C2, C3, and the same parts of C5 to C8
+# C2, C3, the same on other networks (C2b, C3b, C2c, C3c), and the same parts of C5 to C8
 DOM_PROGRESS = Criterion(
     _FIXED, "paper: Dom-X stops decreasing the loss", at_most=0.1, marks=("rev", "cap")
 )
@@ -127,4 +127,24 @@ F7_AT_EDGE = Criterion(
     _FIXED,
     f"own: within {F7_WITHIN:,} steps at the edge the alignment has come",
     at_least=0.9,
+)
+
+# Q1, cross-entropy: what C2 and C3 ask of the squared loss, and what the paper's appendix shows besides
+_Q1 = "2026-11-26"
+Q1_DOM = Criterion(
+    _Q1,
+    "own: with cross-entropy too Dom-SGD does not lower the loss",
+    at_most=DOM_PROGRESS.at_most,
+)
+Q1_RISES = Criterion(
+    _Q1,
+    "paper: with cross-entropy the loss rises under Dom-SGD; that is, it loses at least a twentieth of "
+    "what SGD gains",
+    at_most=-0.05,
+    marks=("rev", "cap"),
+)
+Q1_BULK = Criterion(
+    _Q1,
+    "own: with cross-entropy too Bulk-SGD is as effective as SGD",
+    at_least=BULK_PROGRESS.at_least,
 )

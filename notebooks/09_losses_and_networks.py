@@ -1,0 +1,101 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 09 · Other losses and networks
+
+# %% tags=["parameters"]
+models = ["mlp", "cnn", "transformer", "vgg11_quarter", "resnet8_quarter"]  # one entry a case
+datasets = ["mnist5k", "cifar10_5k", "sst2_1k", "cifar10_1k", "cifar10_1k"]
+losses = ["cross_entropy", "cross_entropy", "cross_entropy", "mse", "mse"]
+dimensions = [10, 10, 2, 10, 10]  # k, of the dominant subspace
+learning_rates = [0.01, 0.001, 0.001, 0.01, 0.01]  # η
+step_counts = [10_000, 6000, 3000, 2000, 2000]  # in all, the common part included
+switch_steps = [3000, 3000, 1500, 1000, 1000]  # where the alignment has not asked for it
+repeats = [3, 3, 1, 1, 1]  # how many of the seeds
+batch_size = 50  # samples
+switch_alignment = 0.95  # None: switch at switch_steps
+seeds = [11, 12, 13]  # of initialisation and batch order
+cause_seed = 11  # of the interventions, on the first case
+cause_steps = 2000  # after its switch
+target_angle = 0.05  # sine of the largest principal angle aimed for
+device = "cpu"  # or cuda
+profile = "paper"  # or quick: a small version of everything, without download
+dry_run = False  # True: say what would be computed, and stop
+
+# %%
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.losses_and_networks import CHAPTER, answers, figures, tables
+
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+page.answer(CHAPTER, study)
+
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps, a panel a case; mean over seeds with their range. Dots: the switches.", "name": "fig-cases"}}
+figures.losses(study)
+
+# %%
+answers.losses(study)
+
+# %% [markdown]
+# **Question** (Q1). The paper's appendix ({cite:t}`song2025`, figures 14 and 17) shows the loss of Dom-SGD *rise* with
+# cross-entropy and for VGG-11, and no Bulk curves. Does it here, does Bulk-SGD learn as SGD does, and why does the loss rise?
+#
+# **Protocol.** That of {doc}`02_dom_vs_bulk`, a case after the other. VGG-11 has neither normalisation nor dropout.
+# ResNet-8 has batch normalisation in its evaluation form: its statistics are means of one pass over the training data at
+# initialisation, and stay. Both have a quarter of the paper's width and 1,000 images: none of this is the paper's size.
+
+# %%
+tables.protocol(study)
+
+# %% [markdown]
+# ## Verdict
+#
+# Judged are the cases with cross-entropy on three seeds; the others are shown.
+
+# %%
+page.verdict(CHAPTER, study)
+
+# %% [markdown]
+# ## Why the loss rises
+#
+# For the dominant part of a minibatch update $u$ the expansion has two terms, the slope $g^\top P u$ and the bend
+# $\tfrac12 (Pu)^\top H (Pu)$. The bend is that of the mean gradient and of the minibatch noise; no more than
+# $\tfrac12 \eta^2 \lambda_1 \|P g\|^2$ is the mean gradient's. Where the two terms cancel the loss stands still; it rises
+# where the bend grows, because the curvature does. From the switch of the first case on, one thing is changed at a time.
+
+# %% mystnb={"figure": {"caption": "Dom-SGD from the switch of the first case on, with one change each: loss over that at the switch (top; dotted: no change) and sharpness (bottom), over \u03b7 times the steps since the switch. One seed.", "name": "fig-causes"}}
+figures.causes(study)
+
+# %%
+answers.causes(study)
+
+# %% [markdown]
+# What this does not show: what makes the curvature grow. One seed and one case are shown, and a change of the batch changes
+# both the noise and what the rule sees of the edge of stability.
+#
+# ## What differs from the paper
+#
+# - *By its code, very probably:* networks, initialisation, data. *Ours:* learning rates of VGG-11 and ResNet-8, width, number
+#   of images, steps; batch normalisation in its evaluation form, where the paper's code takes each batch's own statistics
+#   (`resnet8_chunk`, which is another loss for each way to cut up the data).
+#
+# ## Rerun
+#
+# `papermill notebooks/09_losses_and_networks.ipynb mine.ipynb -p models cnn -p datasets fashion_mnist5k -p losses mse
+# -p dimensions 10 -p learning_rates 0.01 -p step_counts 3000 -p switch_steps 1500 -p repeats 1`, and likewise for any
+# parameter of the first code cell; `-p profile quick` needs no download.
+
+# %%
+page.provenance(study.runs())

@@ -1,0 +1,113 @@
+"""Tables of chapter 02b."""
+
+from __future__ import annotations
+
+import math
+
+from IPython.display import Markdown
+
+from subspace_lib.chapters.architectures.study import ArchitecturesStudy
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.switch.panel import eigenvalue_gap, label, over_sgd
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.table import Row, span, table
+from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.trajectory import progress, tail, tail_loss
+
+
+def protocol(study: ArchitecturesStudy) -> Markdown:
+    """The parameters in force, the switches, which panels are missing, which runs did not end."""
+    rows: list[Row] = []
+    for letter, panel in study.panels.items():
+        for seed in panel.parameters.seeds:
+            why = "fixed by switch_step"
+            if panel.triggered[seed]:
+                why = f"alignment's moving average above {panel.parameters.switch_alignment}"
+            elif panel.parameters.switch_alignment is not None:
+                why = "**by the fallback**: the moving average had not exceeded the threshold"
+            told = f"step {panel.switch_steps[seed]}: {why}"
+            rows.append({"parameter": f"switch, panel {letter}, seed {seed}", "in force": told})
+    for part, whole in (("", study.parameters.panels()), (" at 2η", study.parameters.doubled())):
+        having = study.doubled if part else study.panels
+        rows += [
+            {
+                "parameter": f"panel {letter}{part}",
+                "in force": "**missing**: its runs are not stored",
+            }
+            for letter in whole
+            if letter not in having
+        ]
+    return page.in_force(study.parameters, study.runs(), rows)
+
+
+def ends(study: ArchitecturesStudy) -> Markdown:
+    """By panel and method: losses, accuracy, alignment and spectrum over the last 2%, over seeds."""
+    lines: list[Row] = []
+    for panel in study.panels.values():
+        for side in PROJECTIONS:
+            runs = panel.of(side)
+            last = [run.table.iloc[-1] for run in runs]
+            lines.append(
+                {
+                    "panel": label(panel),
+                    "method": panel.name(side),
+                    "training loss": span(map(tail_loss, runs), ".4f"),
+                    "test loss": span((tail(run, "test_loss") for run in runs), ".4f"),
+                    "test accuracy": span((tail(run, "test_accuracy") for run in runs), ".1%"),
+                    "alignment": span((tail(run, "alignment") for run in runs), ".2f"),
+                    "λ₁": span((row["eigenvalue_01"] for row in last), ".3g"),
+                    "λₖ/λₖ₊₁": span(map(eigenvalue_gap, runs), ".2f"),
+                }
+            )
+    return table(lines, note="From the least to the largest over seeds.")
+
+
+def cost(study: ArchitecturesStudy) -> Markdown:
+    """What following the subspace cost by panel and method, means over seeds."""
+    lines: list[Row] = []
+    for panel in study.panels.values():
+        for side in PROJECTIONS:
+            runs = panel.of(side)
+            last = [run.table.iloc[-1] for run in runs]
+            lines.append(
+                {
+                    "panel": label(panel),
+                    "method": panel.name(side),
+                    "refreshes": f"{sum(row['refreshes'] for row in last) / len(runs):.0f}",
+                    "products": f"{sum(row['products'] for row in last) / len(runs):.0f}",
+                    "work over plain SGD's": f"{over_sgd(panel, side):.0f} ×",
+                    "minutes": f"{sum(row['seconds'] for row in last) / len(runs) / 60:.0f}",
+                }
+            )
+    note = "Of the measured steps: all of SGD's, those after the switch of the others; work in gradients."
+    return table(lines, note=note)
+
+
+def doubled(study: ArchitecturesStudy) -> Markdown:
+    """One seed at η and at 2η: what C1 to C3 are judged by (F6; shown, not judged)."""
+    lines: list[Row] = []
+    for letter, twice in study.doubled.items():
+        for one in (study.alone(letter), twice):
+            if one is not None:
+                lines.append(_quantities(one))
+    if not lines:
+        return Markdown("The runs at 2η are **missing**.")
+    return table(lines, note=f"Seed {study.parameters.doubled_seed} alone: shown, not judged.")
+
+
+def _quantities(study: SwitchStudy) -> Row:
+    (plain,), (dom,), (bulk,) = map(study.of, PROJECTIONS)
+    (seed,) = study.parameters.seeds
+    return {
+        "panel": label(study),
+        "switch": f"{study.switch_steps[seed]:,}{' (fallback)' if study.note() else ''}",
+        "SGD's loss, late": f"{tail_loss(plain):.4f}",
+        "late alignment": _number(tail(plain, "alignment")),
+        "late λₖ/λₖ₊₁": _number(eigenvalue_gap(plain)),
+        "progress(Dom-SGD)": _number(progress(plain, dom)),
+        "progress(Bulk-SGD)": _number(progress(plain, bulk)),
+    }
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,66 @@
+"""A switch study that is one of several of a chapter: a network on a data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
+from subspace_lib.experiment import Experiment
+from subspace_lib.parameters import Description, InvalidParameter
+from subspace_lib.trajectory import Trajectory
+
+
+class PanelParameters(SwitchParameters):
+    """A switch study of one panel. Its spectra have 2k eigenvalues, at the rows that ask for them.
+
+    Where a refresh sees as many as that, with its guards, no spectrum is measured beside. A run without
+    spectra has a refresh at its last row, so that its eigenvalues are those of the end.
+    """
+
+    def experiment(self, seed: int, **fields: Any) -> Experiment:
+        """One run of the panel."""
+        every = self.spectrum_every
+        if 2 * self.k <= Experiment.model_fields["guards"].default + self.k:
+            every = None
+        if every is None:
+            fields = {"fresh_spans": ((self.steps, self.steps),)} | fields
+        return super().experiment(seed, **{"spectrum_every": every} | fields)
+
+
+def entries(parameters: Description, names: Sequence[str], what: str) -> list[tuple[Any, ...]]:
+    """The entries of lists of parameters, side by side: those of the first panel, of the second, …
+
+    Raises:
+        InvalidParameter: the lists have different lengths.
+    """
+    lists = {name: getattr(parameters, name) for name in names}
+    if len({len(values) for values in lists.values()}) > 1:
+        told = ", ".join(f"{name} {len(values)}" for name, values in lists.items())
+        raise InvalidParameter(f"Each {what} needs one entry of each of these; they have {told}.")
+    return list(zip(*lists.values(), strict=True))
+
+
+def label(study: SwitchStudy) -> str:
+    """What a panel is of: network, data, learning rate."""
+    p = study.parameters
+    return f"{p.model} on {p.dataset}, η = {p.learning_rate:g}, k = {p.k}"
+
+
+def eigenvalue_gap(run: Trajectory) -> float:
+    """λ_k/λ_{k+1} as the last refresh saw them; NaN where the second is not positive."""
+    k, rows = run.experiment.k, run.table
+    first, second = (float(rows[f"eigenvalue_{i:02d}"].iloc[-1]) for i in (k, k + 1))
+    return first / second if second > 0 else math.nan
+
+
+def over_sgd(study: SwitchStudy, projection: str) -> float:
+    """Work of the measured steps over that of plain SGD, in gradients; all seeds together."""
+    p, work, plain = study.parameters, 0.0, 0.0
+    share = p.experiment(0).batch_size / p.samples
+    for run in study.of(projection):
+        first, last = (run.table[name].iloc[i] for name, i in (("step", 0), ("step", -1)))
+        work += float(run.table["gradient_equivalents"].iloc[-1]) - share * first
+        plain += share * (last - first)
+    return work / plain

@@ -1,0 +1,58 @@
+"""What the figures of chapter 09 show, in words that their numbers choose."""
+
+from __future__ import annotations
+
+import math
+
+from IPython.display import Markdown
+
+from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.losses_and_networks import tables
+from subspace_lib.chapters.losses_and_networks.study import LossesStudy
+from subspace_lib.trajectory import progress
+
+AS_IT_IS = "Dom-SGD as it is"
+
+
+def losses(study: LossesStudy) -> Markdown:
+    """Whether Dom-SGD's loss rises and Bulk-SGD learns, case by case; the table below."""
+    told = []
+    for name, case in study.cases.items():
+        ratios = [tables.risen(run) for run in case.of("dominant")]
+        ratio = says.mean(ratios)
+        word = "diverges"
+        if math.isfinite(ratio):
+            word = says.compared(ratio, 1, "rises", "falls", "stays level")
+        bulk = [progress(*pair) for pair in zip(case.of("none"), case.of("bulk"), strict=True)]
+        told.append(
+            f"{name}: Dom-SGD's loss {word} ({says.mean_of(ratios, says.share)} of that at the switch), "
+            f"Bulk-SGD makes {says.mean_of(bulk, says.share)} of SGD's progress."
+        )
+    told += [
+        f"*{name}: not stored yet.*" for name in study.parameters.cases() if name not in study.cases
+    ]
+    return says.answer(*told, table=tables.overview(study))
+
+
+def causes(study: LossesStudy) -> Markdown:
+    """Which changes stop the rise, which make it worse, and what the expansion says of it."""
+    if not study.causes:
+        return says.missing("The interventions are")
+    base = tables.risen(study.causes[AS_IT_IS])
+    words = []
+    for name, run in study.causes.items():
+        ratio = tables.risen(run)
+        ended = says.number(ratio) if run.complete else run.status
+        words.append(f"{name}: {ended}")
+    found = tables.terms(study.causes[AS_IT_IS])
+    slope, bend = found["slope"].mean(), found["bend"].mean()
+    noise = says.mean([1 - min(1.0, found["signal"].mean() / bend)]) if bend > 0 else math.nan
+    larger = says.whether(bend > -slope, "exceeds", "does not exceed")
+    return says.answer(
+        f"Loss at the end over that at the switch: {'; '.join(words)}.",
+        f"As it is, the loss {says.compared(base, 1, 'rises', 'falls', 'stays level')}.",
+        f"By the expansion the dominant update wins {says.number(-1e6 * slope)} millionths a step by its "
+        f"slope and loses {says.number(1e6 * bend)} by its bend, which {larger} it; at least "
+        f"{says.percent(noise)} of the bend is the minibatch noise's.",
+        table=tables.expansion(study),
+    )

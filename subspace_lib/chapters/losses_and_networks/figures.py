@@ -1,0 +1,67 @@
+"""Figures of chapter 09."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from subspace_lib.chapters.kit.style import (
+    COLOURS,
+    INK,
+    LINES,
+    Picture,
+    band,
+    log_ticks,
+    panels,
+    styled,
+    styles,
+)
+from subspace_lib.chapters.losses_and_networks.study import LossesStudy
+
+
+@styled
+def losses(study: LossesStudy) -> Picture:
+    """Training loss of SGD, Dom-SGD and Bulk-SGD, a panel a case, mean over seeds with their range."""
+    count = len(study.cases)
+    figure = Figure(figsize=(5.6, 2.3 * count), layout="constrained")
+    grid = figure.subplots(count, 1, squeeze=False)[:, 0]
+    for axes, (name, case) in zip(grid, study.cases.items(), strict=True):
+        for side, colour in COLOURS.items():
+            curves = [run.table.set_index("step")["train_loss"] for run in case.of(side)]
+            label = case.name(side)
+            band(axes, curves, colour, LINES[side], label, case.parameters.steps)
+        for run in case.of("dominant"):
+            start = run.table.iloc[0]
+            axes.plot(start["step"], start["train_loss"], "o", color=INK, ms=4)
+        axes.set(yscale="log", title=name, ylabel="L(θ)")
+        log_ticks(axes)
+    grid[-1].set_xlabel("step")
+    handles, names = grid[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9)
+    return Picture(figure, "Training loss over steps: " + "; ".join(study.cases))
+
+
+@styled
+def causes(study: LossesStudy) -> Picture:
+    """Loss of Dom-SGD over that at the switch, and its sharpness, over η times steps, for each change."""
+    figure, (top, bottom) = panels(2, height=5)
+    for name, colour, dashes in styles(study.causes):
+        run = study.causes[name]
+        rows, switch = run.table, run.experiment.switch_step
+        time = run.experiment.learning_rate * (rows["step"] - switch)
+        top.plot(
+            time,
+            rows["train_loss"] / rows["train_loss"].iloc[0],
+            color=colour,
+            ls=dashes,
+            label=name,
+        )
+        bottom.plot(time, rows["eigenvalue_01"], color=colour, ls=dashes)
+        if not run.complete:
+            top.plot(time.iloc[-1], rows["train_loss"].iloc[-1], "x", color=colour)
+    top.axhline(1, color=INK, lw=0.8, ls=":")
+    top.set_ylabel("L(θ)/L at the switch")
+    bottom.set(ylabel="λ₁", xlabel="η × steps since the switch")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return Picture(
+        figure, "Dom-SGD after the switch with one change each: " + ", ".join(study.causes)
+    )

@@ -1,0 +1,52 @@
+"""Q1: does what C2 and C3 say hold with cross-entropy, and does the loss rise under Dom-SGD?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from subspace_lib.chapters.kit.switch.judge import progress_part
+from subspace_lib.chapters.losses_and_networks.study import LossesStudy
+from subspace_lib.evidence import criteria
+from subspace_lib.evidence.verdicts import DESCRIPTIVE, FINDING, Claim, Part, Verdict, verdict
+
+CLAIMS = (
+    Claim(
+        "Q1",
+        "With cross-entropy Dom-SGD's loss rises, and Bulk-SGD learns as SGD does",
+        f"cross-entropy, three seeds: progress(Dom-SGD) {criteria.Q1_DOM} and {criteria.Q1_RISES}, "
+        f"progress(Bulk-SGD) {criteria.Q1_BULK}; other cases shown",
+        name="other losses and networks",
+        plain=(
+            "With cross-entropy, and on deeper networks, the same three methods: whether the loss of "
+            "Dom-SGD rises, and whether Bulk-SGD still learns as SGD does."
+        ),
+        seen="with cross-entropy Dom-SGD made {n} of SGD's progress",
+        kind=FINDING,
+    ),
+)
+CROSS_ENTROPY = "cross_entropy"
+
+
+def judge(study: LossesStudy) -> list[Verdict]:
+    """Judged are the cases with cross-entropy that have seeds enough; the others are shown."""
+    judged: list[Part] = []
+    shown: list[Part] = []
+    for name, case in study.cases.items():
+        where, p = f", {name}", case.parameters
+        if p.loss == CROSS_ENTROPY and len(p.seeds) >= criteria.MINIMUM_SEEDS:
+            judged += [
+                progress_part(case, "dominant", where, criteria.Q1_DOM),
+                progress_part(case, "dominant", f"{where}: rising", criteria.Q1_RISES),
+                progress_part(case, "bulk", where, criteria.Q1_BULK),
+            ]
+        else:
+            shown += [_shown(progress_part(case, side, where)) for side in ("dominant", "bulk")]
+    runs = [run for case in study.cases.values() for run in case.trajectories.values()]
+    notes = {name: case.note() for name, case in study.cases.items()}
+    note = " ".join(f"{name}: {says}" for name, says in notes.items() if says)
+    return [verdict(CLAIMS[0], [*judged, *shown], study.parameters, runs, note)]
+
+
+def _shown(part: Part) -> Part:
+    """The part without its criterion."""
+    return replace(part, verdict=DESCRIPTIVE, criterion="none", source="", date="", known_from="")

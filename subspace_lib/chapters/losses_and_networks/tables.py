@@ -1,0 +1,138 @@
+"""Tables of chapter 09."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.switch.panel import eigenvalue_gap, over_sgd
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.table import Row, span, table
+from subspace_lib.chapters.losses_and_networks.study import LossesStudy
+from subspace_lib.trajectory import Trajectory, progress, tail, tail_loss
+
+
+def protocol(study: LossesStudy) -> Markdown:
+    """The parameters in force, and which cases are missing."""
+    rows: list[Row] = [
+        {"parameter": name, "in force": "**missing**: its runs are not stored"}
+        for name in study.parameters.cases()
+        if name not in study.cases
+    ]
+    if not study.causes:
+        rows.append({"parameter": "interventions", "in force": "**missing**: not stored"})
+    return page.in_force(study.parameters, study.runs(), rows)
+
+
+def overview(study: LossesStudy) -> Markdown:
+    """Network × loss × data: progress, alignment, gap, turn a step, steps, cost; means over seeds."""
+    return table(
+        [_case(case) for case in study.cases.values()],
+        note="Means over seeds, with their range. Alignment: SGD's, over the last 2% of the steps; gap "
+        "λₖ/λₖ₊₁: SGD's at the end. Turn a step: sine of the angle that Dom-SGD's basis had turned by at a "
+        "refresh, over the steps since the one before, median over rows. Work: Dom-SGD's after the switch, "
+        "over that of plain SGD.",
+    )
+
+
+def _case(case: SwitchStudy) -> Row:
+    p, plain = case.parameters, case.of("none")
+    found = {
+        side: [progress(*pair) for pair in zip(plain, case.of(side), strict=True)]
+        for side in ("dominant", "bulk")
+    }
+    return {
+        "network": p.model,
+        "data": p.dataset,
+        "loss": p.loss,
+        "seeds": len(p.seeds),
+        "η": f"{p.learning_rate:g}",
+        "switch": span(case.switch_steps.values(), ",.0f") + (" (fallback)" if case.note() else ""),
+        "progress(Dom)": says.mean_of(found["dominant"], says.share),
+        "progress(Bulk)": says.mean_of(found["bulk"], says.share),
+        "Dom's loss over that at the switch": says.mean_of(
+            map(risen, case.of("dominant")), says.share
+        ),
+        "alignment": says.mean_of((tail(run, "alignment") for run in plain), says.share),
+        "gap": says.mean_of(map(eigenvalue_gap, plain), says.share),
+        "turn a step": says.number(says.mean(map(turn_a_step, case.of("dominant"))), 2),
+        "steps": f"{p.steps:,}",
+        "work": f"{over_sgd(case, 'dominant'):.0f} ×",
+    }
+
+
+def risen(run: Trajectory) -> float:
+    """Loss at the end over that at the run's first row; above 1 it has risen. NaN where it diverged."""
+    return tail_loss(run) / float(run.table["train_loss"].iloc[0]) if run.complete else math.nan
+
+
+def turn_a_step(run: Trajectory) -> float:
+    """Median over rows of the measured turn over the interval that it was measured after."""
+    rows = run.table.iloc[1:]
+    return float((rows["turn"] / rows["refresh_interval"]).median())
+
+
+def terms(run: Trajectory) -> pd.DataFrame:
+    """What the dominant update does to the loss by second-order expansion, at rows that have had a refresh.
+
+    Of the applied update u = −η P g_B: ``slope`` gᵀu, ``bend`` ½ uᵀHu, their sum ``change``; ``signal``:
+    the most that ½ uᵀHu would be without noise, ½ η² λ₁ ‖Pg‖². What is beyond it is the noise's.
+    """
+    rows, eta = run.table[run.table["descent_dominant"].notna()], run.experiment.learning_rate
+    inside = (rows["alignment"] * rows["gradient_norm"]) ** 2
+    slope, change = -rows["dominant_rate"] * inside, -rows["descent_dominant"]
+    return pd.DataFrame(
+        {
+            "step": rows["step"],
+            "slope": slope,
+            "bend": change - slope,
+            "change": change,
+            "signal": eta**2 / 2 * rows["eigenvalue_01"] * inside,
+            "λ₁": rows["eigenvalue_01"],
+        }
+    )
+
+
+def expansion(study: LossesStudy) -> Markdown:
+    """Second-order terms along Dom-SGD with each change, beside the measured change of the loss."""
+    if not study.causes:
+        return says.missing("The interventions are")
+    lines: list[Row] = []
+    for name, run in study.causes.items():
+        found, rows = terms(run), run.table
+        steps = rows["step"].iloc[-1] - rows["step"].iloc[0]
+        measured = (tail_loss(run) - rows["train_loss"].iloc[0]) / steps
+        sharpness = rows["eigenvalue_01"].dropna()
+        lines.append(
+            {
+                "change": name,
+                "steps": f"{steps:,}",
+                "loss at the switch → end": f"{rows['train_loss'].iloc[0]:.4f} → {tail_loss(run):.4f}",
+                "slope": _millionths(found["slope"]),
+                "bend": _millionths(found["bend"]),
+                "of which at most signal": _millionths(found["signal"]),
+                "slope + bend": _millionths(found["change"]),
+                "measured": f"{1e6 * measured:.2f}",
+                "λ₁ at the switch → end": f"{sharpness.iloc[0]:.3g} → {sharpness.iloc[-1]:.3g}",
+                "alignment, late": says.share(tail(run, "alignment")),
+                "ended": run.status,
+            }
+        )
+    return table(
+        lines,
+        note="Slope gᵀPu, bend ½ (Pu)ᵀH(Pu), both of minibatch updates u, and the measured change of the "
+        "loss, in millionths a step; mean over the rows ± twice its standard error. A basis that is left "
+        "as it is has terms at its first row alone.",
+    )
+
+
+def _millionths(values: Iterable[float]) -> str:
+    found = 1e6 * np.asarray(list(values), dtype=float)
+    if len(found) < 2:
+        return says.UNKNOWN if not len(found) else f"{found[0]:.2f}"
+    return f"{found.mean():.2f} ± {2 * found.std(ddof=1) / math.sqrt(len(found)):.2f}"

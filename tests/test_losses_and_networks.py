@@ -1,0 +1,146 @@
+"""Chapter 09 from parameters to page: one small study on digits and sentences."""
+
+import numpy as np
+import pytest
+
+from subspace_lib import data, models
+from subspace_lib.chapters import chapter
+from subspace_lib.chapters.kit.study import Plan
+from subspace_lib.chapters.losses_and_networks import answers, figures, tables
+from subspace_lib.chapters.losses_and_networks.study import CHANGES, LossesParameters, tasks
+from subspace_lib.objective import Objective
+from subspace_lib.parameters import InvalidParameter
+from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.runs.training import Run
+from subspace_lib.trajectory import progress
+
+NAME = "09_losses_and_networks"
+SMALL = LossesParameters.QUICK | {
+    "models": ("mlp", "transformer_small"),
+    "dimensions": (3, 2),
+    "step_counts": (16, 16),
+    "switch_steps": (8, 8),
+    "repeats": (3, 1),
+    "seeds": (11, 12, 13),
+    "cause_seed": 11,
+    "cause_steps": 4,
+    "record_every": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LossesParameters, "QUICK", SMALL)
+        store = Store(tmp_path_factory.mktemp("results"))
+        own = chapter(NAME)
+        yield own.study(own.at("quick"), store), store
+
+
+def test_the_cases_are_those_of_the_question():
+    cases = chapter(NAME).parameters.cases()
+    found = {name: (len(p.seeds), p.steps) for name, p in cases.items()}
+    assert found == {
+        "mlp on mnist5k, cross_entropy": (3, 10_000),
+        "cnn on cifar10_5k, cross_entropy": (3, 6000),
+        "transformer on sst2_1k, cross_entropy": (1, 3000),
+        "vgg11_quarter on cifar10_1k, mse": (1, 2000),
+        "resnet8_quarter on cifar10_1k, mse": (1, 2000),
+    }
+    assert [len(stage) for stage in tasks(chapter(NAME).parameters)] == [3, 3, 1, 1, 1, 1]
+    with pytest.raises(
+        InvalidParameter, match="Each case needs one entry of each of these; they have models 1, d"
+    ):
+        LossesParameters.parse(models="cnn").cases()
+
+
+def test_judged_are_the_cases_with_cross_entropy_and_three_seeds(found):
+    study, _ = found
+    (v,) = chapter(NAME).judge(study)
+    assert (v.claim, v.kind, v.seeds) == ("Q1", "finding", (11, 12, 13))
+    judged = [p for p in v.parts if p.criterion != "none"]
+    assert [p.criterion for p in judged] == ["≤ 0.1", "≤ -0.05", "≥ 0.9"]
+    assert {p.date for p in judged} == {"2026-11-26"} and all("mlp" in p.says for p in judged)
+    shown = [p for p in v.parts if p.criterion == "none"]
+    assert {p.verdict for p in shown} == {"descriptive"} and len(shown) == 2
+    mlp = study.cases["mlp on digits_300, cross_entropy"]
+    expected = [progress(*pair) for pair in zip(mlp.of("none"), mlp.of("dominant"), strict=True)]
+    np.testing.assert_allclose(judged[0].values, expected)
+    mse = study.parameters.model_copy(update={"losses": ("mse", "mse")})
+    assert LossesParameters.parse(**mse.model_dump()).cases().keys() != study.cases.keys()
+
+
+def test_an_intervention_changes_one_thing_at_the_switch(found):
+    study, _ = found
+    runs = {name: run.experiment for name, run in study.causes.items()}
+    assert list(runs) == list(CHANGES)
+    for e in runs.values():
+        assert (e.projection, e.switch_step, e.seed) == ("dominant", 8, 11)
+        (before,) = e.before
+        assert (before.until, before.learning_rate, before.batch_size) == (8, 0.1, 50)
+    lengths = {name: round(e.learning_rate * (e.steps - 8), 9) for name, e in runs.items()}
+    assert set(lengths.values()) == {0.4}  # as much time, η times steps
+    changed = {name: (e.learning_rate, e.batch_size, e.refresh_every) for name, e in runs.items()}
+    assert changed == {
+        "Dom-SGD as it is": (0.1, 50, "adaptive"),
+        "η/4": (0.025, 50, "adaptive"),
+        "batch × 10": (0.1, 300, "adaptive"),  # as many as there are
+        "full batch": (0.1, 300, "adaptive"),
+        "fixed basis": (0.1, 50, 12),
+        "4η": (0.4, 50, "adaptive"),
+    }
+    starts = {round(run.table["train_loss"].iloc[0], 6) for run in study.causes.values()}
+    assert len(starts) == 1
+
+
+def test_the_terms_are_those_of_a_direct_expansion(found):
+    """At the switch, from the run's own basis, the minibatch gradient and a Hessian product."""
+    study, _ = found
+    trajectory = study.causes["Dom-SGD as it is"]
+    e = trajectory.experiment
+    run = Run(e)
+    while not run.rows:
+        theta = run.theta
+        run.advance()
+    d = data.load(e.dataset)
+    model = models.build(e.model, d.shape, d.classes, e.seed)
+    o = Objective(model, e.loss, d.train_inputs, d.train_labels, check=False)
+    _, g = o.gradient(theta)
+    _, batch = o.gradient(theta, run.trainer.batches.rows(8))
+    u = -e.learning_rate * run.subspace.project(batch)
+    first = tables.terms(trajectory).iloc[0]
+    assert first["step"] == 8
+    assert first["slope"] == pytest.approx(float(g @ u), rel=1e-3)
+    bend = float(u @ (o.hessian(theta) @ u[:, None])[:, 0]) / 2
+    assert first["bend"] == pytest.approx(bend, rel=2e-2)  # of the refresh's Ritz values
+    assert first["change"] == pytest.approx(first["slope"] + first["bend"])
+    inside = run.subspace.project(g)
+    full = e.learning_rate**2 / 2 * float(inside @ (o.hessian(theta) @ inside[:, None])[:, 0])
+    assert full <= first["signal"] * (1 + 1e-4)
+
+
+def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
+    study, store = found
+    assert len(figures.losses(study).figure.axes) == 2
+    assert len(figures.causes(study).figure.axes[0].lines) == len(CHANGES) + 1
+    text = answers.losses(study).data
+    assert (
+        "mlp on digits_300, cross_entropy: Dom-SGD's loss" in text and "| transformer_small" in text
+    )
+    assert (
+        "Loss at the end over that at the switch: Dom-SGD as it is:" in answers.causes(study).data
+    )
+    plan = Plan(store)
+    chapter(NAME).study(study.parameters, store, compute=plan)
+    assert plan.missing == []
+    other = study.parameters.model_copy(update={"learning_rates": (0.1, 0.07), "cause_steps": 5})
+    partial = chapter(NAME).study(other, store, compute=False)
+    assert len(partial.cases) == 1 and partial.causes == {}
+    assert "not stored yet" in answers.causes(partial).data
+    assert (
+        "*transformer_small on sentences, cross_entropy: not stored yet.*"
+        in answers.losses(partial).data
+    )
+    assert tables.protocol(partial).data.count("**missing**") == 2
+    with pytest.raises(MissingRun):
+        chapter(NAME).study(other, Store(tmp_path), compute=False)
