@@ -1,8 +1,13 @@
 # make book       environment, then the book from the results that the repository holds
 # make test       environment, then the tests
+# make page NOTEBOOK=mine.ipynb   a rerun as a page of a copy of the book, beside its chapter
+# make pdf        the whole book as book/_build/book.pdf, printed by a headless browser
+# make lab        JupyterLab on the chapters' notebooks (installs it first)
+# make browser    the book, then its tests in a real browser (playwright install chromium brings one)
+# make release    the book and the results as one file in dist/, with checksums and a manifest
 # make results    all long runs whose results are missing; goes on with what was interrupted
 # make notebooks  executes the chapters in place, from the results, and draws the README's picture
-# make test-slow  checks on real data that take minutes (MNIST-5k in $SUBSPACE_DATA or downloaded)
+# make test-slow  checks on real data that take minutes (MNIST-5k in $SUBSPACE_DATA or downloaded); all examples
 # make benchmark  the price over plain SGD, our solver beside others: results/benchmark.json (about an hour on one core)
 # make lint       ruff and mypy
 
@@ -11,21 +16,46 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 PEERS = .venv-benchmark
-PAGE = book/_build/html/index.html
+SITE = book/_build/html
+PAGE = $(SITE)/index.html
+# make PIP_OPTIONS="--extra-index-url …" for PyTorch's CPU-only packages: half a gigabyte in place of five
+PIP_OPTIONS ?=
+INSTALL = -m pip install --quiet --disable-pip-version-check
+# make LOCKED=1: every package, also those that others need, as requirements.lock has it, by its hash
+WANTED = $(if $(LOCKED),--require-hashes -r requirements.lock,-r requirements.txt)
 
-.PHONY: book test test-slow results notebooks benchmark lint
+.PHONY: book page pdf lab browser release test test-slow results notebooks benchmark lint
 
 book: $(READY)
 	@test -L book/_toc.yml || { echo "book/_toc.yml is not a symbolic link: check the repository out with symbolic links (git config core.symlinks true)."; exit 1; }
 	$(BIN)/jupyter-book build book -W -n --keep-going --quiet
 	@echo "The book is at $(PAGE)"
 
+page: $(READY)
+	@test -n "$(NOTEBOOK)" || { echo "Name the rerun: make page NOTEBOOK=mine.ipynb, which papermill has written."; exit 1; }
+	@$(BIN)/python -m subspace_lib.book.page $(NOTEBOOK)
+
+pdf: $(READY)
+	@$(BIN)/python -m subspace_lib.book.pdf
+
+lab: $(READY)
+	$(BIN)/python $(INSTALL) -r requirements-lab.txt
+	$(BIN)/jupyter lab notebooks
+
+browser: book
+	SUBSPACE_BOOK=$(SITE) $(BIN)/python -m pytest tests/test_browser.py
+
+# Strict: no page may show a run whose code has changed since.
+release: $(READY)
+	SUBSPACE_STRICT=1 $(MAKE) --no-print-directory book
+	@$(BIN)/python -m subspace_lib.book.release $(SITE)
+
 # One thread a process: two that share the cores by threads as well wait for each other.
 test: $(READY)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow --timeout=7200 -s
+	SUBSPACE_EXAMPLES=full $(BIN)/python -m pytest -m 'slow or hypothesis' --timeout=7200 -s
 
 results: $(READY)
 	$(BIN)/python -m subspace_lib.chapters
@@ -47,8 +77,8 @@ lint: $(READY)
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say make PYTHON=python3.12, for example."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python $(INSTALL) $(PIP_OPTIONS) $(WANTED)
+	$(BIN)/python $(INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
 # The peers' own environment, laid over the first one. PRIMME is compiled: without a C compiler and the

@@ -1,21 +1,31 @@
 """Small networks with dense float64 references, on the CPU and on CUDA where there is one."""
 
+import math
 import os
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from playwright.sync_api import Error, sync_playwright
 from torch import Tensor, nn
 
-from subspace_lib import data
+from subspace_lib import data, models
 from subspace_lib.data import images
+from subspace_lib.models.mlp import mlp
 from subspace_lib.objective import LOSSES, Objective
 
 # One thread per process: repeatable, and the tests share the machine with whatever else runs.
 torch.set_num_threads(int(os.environ.get("SUBSPACE_THREADS", 1)))
 
+INSTALLED = ("chromium", "chromium-browser", "google-chrome")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def examples(full: int) -> int:
+    """Examples of a hypothesis test: a fifth; the full number in ``make test-slow``."""
+    return full if os.environ.get("SUBSPACE_EXAMPLES") == "full" else max(10, full // 5)
 
 
 @pytest.fixture(params=DEVICES)
@@ -84,9 +94,38 @@ def few_digits():
         images.SOURCES["digits"] = whole
 
 
+@pytest.fixture(scope="module")
+def narrow_mlp():
+    """The MLP of a whole module 16 units wide: runs do the same at a tenth of the price."""
+    narrow = replace(
+        models.ARCHITECTURES["mlp"],
+        build=lambda shape, classes: mlp(math.prod(shape), classes, width=16),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.ARCHITECTURES, "mlp", narrow)
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits() -> data.Dataset:
     return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One headless Chromium: the system's, or playwright's own."""
+    found = next((where for name in INSTALLED if (where := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        try:
+            instance = playwright.chromium.launch(executable_path=found)
+        except Error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(
+                "No browser: install Chromium, or run .venv/bin/playwright install chromium."
+            )
+        yield instance
+        instance.close()
 
 
 def pytest_collection_modifyitems(items):

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import yaml
 from jupyter_book.sphinx import build_sphinx
-from playwright.sync_api import Error, sync_playwright
 
 from subspace_lib import book
 from subspace_lib.chapters import front, history, ledger
@@ -32,7 +31,6 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
-INSTALLED = ("chromium", "chromium-browser", "google-chrome")
 PHONE = {"width": 390, "height": 844}
 THEMES = ("light", "dark")
 PAPERS = Criterion("2026-11-22", "paper: the loss stands still", at_most=0.1, marks=("rev", "cap"))
@@ -289,21 +287,6 @@ def built(tmp_path_factory):
         out = build(folder, patch, folder / "results")
         assert out is not None
         return out
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """One headless Chromium: the system's, or playwright's own."""
-    found = next((where for name in INSTALLED if (where := shutil.which(name))), None)
-    with sync_playwright() as playwright:
-        try:
-            instance = playwright.chromium.launch(executable_path=found)
-        except Error:
-            pytest.skip(
-                "No browser: install Chromium, or run .venv/bin/playwright install chromium."
-            )
-        yield instance
-        instance.close()
 
 
 @pytest.fixture(scope="module")

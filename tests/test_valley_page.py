@@ -1,37 +1,21 @@
 """The interactive valley in a headless browser: its arithmetic, its controls, its fallback."""
 
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Error, sync_playwright
 
 from subspace_lib import book
+from subspace_lib.book import site
 from subspace_lib.theory.valley import METHODS, Valley, path, signs
 
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
-INSTALLED = ("chromium", "chromium-browser", "google-chrome")
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">
 <title>valley</title><meta name="viewport" content="width=device-width">
 <style>html {{ color: #222; }} html[data-theme="dark"] {{ color: #ddd; background: #111; }}</style>
 <link rel="stylesheet" href="{static}/valley.css"><script defer src="{static}/valley.js"></script></head>
 <body>{body}</body></html>"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """One headless Chromium: the system's, or playwright's own."""
-    skip = "No browser: install Chromium, or run .venv/bin/playwright install chromium."
-    found = next((where for name in INSTALLED if (where := shutil.which(name))), None)
-    with sync_playwright() as playwright:
-        try:
-            instance = playwright.chromium.launch(executable_path=found)
-        except Error:
-            pytest.skip(skip)
-        yield instance
-        instance.close()
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +130,8 @@ def test_the_progress_in_closed_form_is_that_of_the_library(model, sharp, cross)
 
 
 def test_the_files_are_small():
-    assert sum((STATIC / name).stat().st_size for name in book.VALLEY_FILES) < 100_000
+    files = ("valley.js", "valley.css")
+    assert sum((STATIC / name).stat().st_size for name in files) < 100_000
     assert len(book.valley_html()) < 150_000
 
 
@@ -347,9 +332,9 @@ class Builder:
 
 def test_only_a_page_with_a_valley_loads_its_files():
     builder = Builder()
-    book.withhold_valley_files(builder, builder)
+    site.withhold_files(builder, builder)
     assert builder.html_js_files == ["other.js"] and builder.html_css_files == ["custom.css"]
-    book.add_valley_files(builder, "a", "page.html", {"body": "<p>text</p>"}, None)
+    site.load_page_files(builder, "a", "page.html", {"body": "<p>text</p>"}, None)
     assert not builder.loaded
-    book.add_valley_files(builder, "b", "page.html", {"body": book.valley_html()}, None)
-    assert sorted(builder.loaded) == sorted(book.VALLEY_FILES)
+    site.load_page_files(builder, "b", "page.html", {"body": book.valley_html()}, None)
+    assert builder.loaded == ["valley.js", "valley.css"]

@@ -1,0 +1,51 @@
+"""Sphinx extension: directives that put results into the book's pages, checks, data for download."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from subspace_lib.book import checks, citation, download, pages, paper, rerun, site, status
+from subspace_lib.book.made import forget, judged
+from subspace_lib.book.pages import valley_html
+
+__all__ = ["forget", "judged", "setup", "valley_html"]
+
+DIRECTIVES = {
+    "answer": pages.Answer,
+    "cite-book": citation.CiteBook,
+    "comparison": pages.Comparison,
+    "explorer": site.Explorer,
+    "findings": pages.Findings,
+    "history": pages.History,
+    "ledger": pages.Ledger,
+    "links": pages.Links,
+    "main-figure": pages.MainFigure,
+    "paper-figures": paper.Figures,
+    "runs": status.Runs,
+    "times": status.Times,
+    "valley": pages.ValleyDirective,
+    "versions": status.Versions,
+}
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives and what happens around the pages."""
+    app.add_config_value("book_links", {}, "env", (dict,))
+    app.add_config_value("book_repository", "", "env", (str,))
+    for name, directive in DIRECTIVES.items():
+        app.add_directive(name, directive)
+    app.connect("builder-inited", lambda app: forget())
+    app.connect("config-inited", site.withhold_files)
+    app.connect("config-inited", site.without_thebe)
+    app.connect("doctree-read", site.mark_verdict_tables)
+    app.connect("doctree-read", rerun.add_box)
+    app.connect("env-check-consistency", checks.check)
+    app.connect("doctree-resolved", site.link_keys)
+    app.connect("html-page-context", site.load_page_files)
+    app.connect("html-page-context", site.mend)
+    app.connect("html-page-context", site.describe)
+    app.connect("build-finished", site.write_files)
+    app.connect("build-finished", download.write_plain_notebooks)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,93 @@
+"""What must not be built: a failed cell, a page whose runs are missing, a pair that differs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jupytext
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+from subspace_lib.book.made import notebooks, runs
+from subspace_lib.book.shown import named_in
+from subspace_lib.book.status import CHANGED, state
+from subspace_lib.chapters.kit.page import NOT_YET, QUICK
+from subspace_lib.results.store import COMMITTED, Store
+
+STRICT = "SUBSPACE_STRICT"  # = 1: a run whose code has changed since is an objection too
+LEAVE = (NOT_YET.strip("* ").partition("*")[0], QUICK.strip("* ").partition("*")[0])
+
+
+def check(app: Sphinx, env: object) -> None:
+    """A warning, which ``make book`` takes for an error, for every objection to a page."""
+    log = logging.getLogger(__name__)
+    for page, path in sorted(notebooks(app).items()):
+        for objection in objections(path, (*Store().roots, COMMITTED)):
+            log.warning(objection, location=page)
+    if os.environ.get(STRICT) == "1":
+        for sentence in changed(app):
+            log.warning(sentence)
+
+
+def changed(app: Sphinx) -> Iterator[str]:
+    """A sentence where runs that pages show were computed by other code than today's."""
+    old = [run.key for run in runs(app) if run.pages and state(run) == CHANGED]
+    if old:
+        yield (
+            f"{len(old)} runs that pages show were computed by modules that have changed since, {old[0]} "
+            "for one; compute them anew (make results), or show that they are the same (python -m "
+            "subspace_lib.results.repeat KEY) and build without SUBSPACE_STRICT."
+        )
+
+
+def objections(path: Path, roots: Sequence[Path]) -> Iterator[str]:
+    """A sentence for each thing that is wrong with a notebook as a page.
+
+    ``roots`` are the folders of results in which the runs that it names may lie.
+    """
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    yield from failed_cells(path.name, notebook["cells"])
+    yield from _apart(path)
+    text = json.dumps(notebook, ensure_ascii=False)
+    if any(words in text for words in LEAVE):
+        return  # the page says itself that its runs are quick ones
+    missing = sorted(key for key in named_in(path) if not _stored(key, roots))
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        yield (
+            f"{path.name} shows {missing[0]}{more}, which no folder of results holds; execute it anew "
+            "(make notebooks)."
+        )
+
+
+def failed_cells(name: str, cells: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A sentence for the first cell that ended in an error or was not executed."""
+    code = [
+        cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()
+    ]
+    for number, cell in enumerate(code, 1):
+        errors = [o for o in cell["outputs"] if o["output_type"] == "error"]
+        if errors:
+            yield f"{name}: code cell {number} ended in {errors[0]['ename']}: {errors[0]['evalue']}"
+            return
+        if cell["execution_count"] is None:
+            yield f"{name}: code cell {number} was not executed; make notebooks does it."
+            return
+
+
+def _apart(path: Path) -> Iterator[str]:
+    """A sentence where the notebook has another text than the py:percent file beside it."""
+    text = path.with_suffix(".py")
+    if not text.exists():
+        return
+    ours, theirs = jupytext.read(text).cells, jupytext.read(path).cells
+    if [(c.cell_type, c.source) for c in ours] != [(c.cell_type, c.source) for c in theirs]:
+        yield f"{text.name} and {path.name} differ; make notebooks executes them anew."
+
+
+def _stored(key: str, roots: Sequence[Path]) -> bool:
+    return any((root / key / "provenance.json").exists() for root in roots)

@@ -1,0 +1,171 @@
+"""``make page NOTEBOOK=mine.ipynb``: reruns become pages of a copy of the book, beside their chapters.
+
+The copy lies in ``book/_build/mine``; the book's own files stay as they are. Labels of figures and formulas
+get the rerun's name, since the chapter has the same ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from subspace_lib.book.checks import failed_cells
+from subspace_lib.book.made import NOTEBOOKS
+from subspace_lib.book.rerun import GIVEN, MADE, values
+from subspace_lib.errors import Told
+from subspace_lib.results.store import REPOSITORY
+
+BOOK = REPOSITORY / "book"
+COPY = BOOK / "_build" / "mine"
+LABEL = re.compile(r"^\(([\w-]+)\)=$|^:(?:label|name): *([\w-]+)$", re.M)
+NAMED = 3  # parameters in a page's title
+
+
+class NoPage(Told, ValueError):
+    """A notebook that cannot become a page; the message says why and what to do."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A rerun that papermill has written.
+
+    Raises:
+        NoPage: there is none, it is not one of a chapter, or a cell of it failed.
+    """
+    if not path.exists():
+        raise NoPage(
+            f"{path} does not exist; make it with papermill notebooks/02_dom_vs_bulk.ipynb mine.ipynb."
+        )
+    try:
+        notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        cells = notebook["cells"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoPage(
+            f"{path} is not a notebook; name the .ipynb file that papermill wrote."
+        ) from error
+    for objection in failed_cells(path.name, cells):
+        raise NoPage(f"{objection.rstrip('.')}. Only a finished rerun becomes a page.")
+    return notebook
+
+
+def chapter_of(notebook: dict[str, Any], path: Path) -> str:
+    """The chapter that it is a rerun of, by what papermill notes.
+
+    Raises:
+        NoPage: papermill has noted none of this book.
+    """
+    source = Path(notebook["metadata"].get("papermill", {}).get("input_path") or "").stem
+    if not (BOOK / NOTEBOOKS / f"{source}.ipynb").exists():
+        known = ", ".join(sorted(p.stem for p in (BOOK / NOTEBOOKS).glob("*.ipynb")))
+        raise NoPage(
+            f"{path.name} is no rerun of a chapter by papermill; the chapters are {known}."
+        )
+    return source
+
+
+def labels(notebook: dict[str, Any]) -> Iterator[str]:
+    """Names of its figures, targets and formulas."""
+    for cell in notebook["cells"]:
+        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+        if name:
+            yield name
+        if cell["cell_type"] == "markdown":
+            for found in LABEL.finditer("".join(cell["source"])):
+                yield found[1] or found[2]
+
+
+def as_page(notebook: dict[str, Any], name: str, chapter: str) -> dict[str, Any]:
+    """The notebook with labels of its own, a title that says what was changed, and its chapter's name."""
+    own = sorted(set(labels(notebook)), key=len, reverse=True)
+    pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, own))})(?![\w-])") if own else None
+    titled = False
+    for cell in notebook["cells"]:
+        figure = cell["metadata"].get("mystnb", {}).get("figure", {})
+        if figure.get("name"):
+            figure["name"] += f"-{name}"
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"])
+            text = pattern.sub(rf"\1-{name}", text) if pattern else text
+            if not titled and re.match(r"# ", text):
+                text, titled = _titled(text, name, values(notebook, GIVEN)), True
+            cell["source"] = text
+    notebook["metadata"][MADE] = chapter
+    return notebook
+
+
+def _titled(text: str, name: str, given: dict[str, Any]) -> str:
+    """The first heading with the parameters that were given, or with the rerun's name."""
+    told = ", ".join(f"{key} = {value}" for key, value in list(given.items())[:NAMED])
+    more = ", …" if len(given) > NAMED else ""
+    head, line, rest = text.partition("\n")
+    return f"{head}: {told + more if told else name}{line}{rest}"
+
+
+def copy(reruns: Sequence[Path], folder: Path = COPY, *, instead: bool = False) -> list[Path]:
+    """A copy of the book's sources with the reruns behind their chapters; the reruns' places in it.
+
+    With ``instead`` they take their chapters' places, under the chapters' titles.
+
+    Raises:
+        NoPage: as ``read`` and ``chapter_of``, or a rerun has the name of a page.
+    """
+    found = [(path, notebook := read(path), chapter_of(notebook, path)) for path in reruns]
+    shutil.rmtree(folder / "book", ignore_errors=True)
+    shutil.copytree(
+        BOOK, folder / "book", symlinks=False, ignore=shutil.ignore_patterns("_build", "*.py")
+    )
+    toc = yaml.safe_load((folder / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    places = []
+    for path, notebook, chapter in found:
+        if instead:
+            places.append(folder / "book" / NOTEBOOKS / f"{chapter}.ipynb")
+            places[-1].write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
+            continue
+        name = re.sub(r"[^\w-]+", "-", path.stem)
+        place = folder / "book" / NOTEBOOKS / f"{name}.ipynb"
+        if place.exists():
+            raise NoPage(f"{path.name} has the name of another page; rename it, to mine.ipynb say.")
+        text = json.dumps(as_page(notebook, name, chapter), indent=1, ensure_ascii=False)
+        place.write_text(text + "\n", encoding="utf-8")
+        behind = next(
+            i for i, entry in enumerate(toc["chapters"], 1) if entry["file"] == NOTEBOOKS + chapter
+        )
+        toc["chapters"].insert(behind, {"file": NOTEBOOKS + name})
+        places.append(place)
+    (folder / "book" / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), "utf-8")
+    return places
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build a copy of the book with reruns as pages of it, and print where they are."""
+    parser = argparse.ArgumentParser(
+        prog="python -m subspace_lib.book.page", description=main.__doc__
+    )
+    parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
+    parser.add_argument(
+        "--instead", action="store_true", help="in place of their chapters, not beside them"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        places = copy(options.notebooks, instead=options.instead)
+    except NoPage as error:
+        parser.error(str(error))
+    build = str(Path(sys.executable).with_name("jupyter-book")), "build", str(COPY / "book")
+    strictly = "--path-output", str(COPY), "-W", "-n", "--keep-going", "--quiet"
+    done = subprocess.run([*build, *strictly])
+    if done.returncode:
+        sys.exit(done.returncode)
+    for place in places:
+        print(f"The page is at {COPY / '_build' / 'html' / NOTEBOOKS / place.stem}.html")
+
+
+if __name__ == "__main__":
+    main()

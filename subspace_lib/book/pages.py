@@ -1,0 +1,107 @@
+"""The directives of the front page, of the histories, and of the valley."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import ClassVar
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from subspace_lib.book.made import Made, judged
+from subspace_lib.chapters import front, history, ledger
+from subspace_lib.chapters.valley.still import valley_paths
+from subspace_lib.evidence.verdicts import CLAIM, FINDING
+from subspace_lib.results.store import COMMITTED, Store
+
+VALLEY_START = '<div class="valley">'
+VALLEY_CAPTION = (
+    "SGD, Dom-SGD and Bulk-SGD from the same point (ring), one sample a step. Top: their paths on "
+    "contours of the loss. Middle: loss. Bottom: alignment. With JavaScript, this figure is interactive."
+)
+
+
+class Answer(Made):
+    """``{answer}``: what was reproduced, what was not, what is still missing."""
+
+    def html(self) -> str:
+        """Sentences made from the verdicts."""
+        return front.answer(judged(), ledger.claims(), front.settings(judged()))
+
+
+class Ledger(Made):
+    """``{ledger}``: how to read verdicts, and a card a claim."""
+
+    kind: ClassVar[str] = CLAIM
+
+    def html(self) -> str:
+        """The cards, with links to the chapters."""
+        return front.how_to_read() + self.cards()
+
+    def cards(self) -> str:
+        """A card for each verdict of this kind."""
+        return front.ledger(ledger.of_kind(self.kind, judged()), ledger.claims(), self.address)
+
+
+class Findings(Ledger):
+    """``{findings}``: a card a finding."""
+
+    kind = FINDING
+
+    def html(self) -> str:
+        """The cards, with links to the chapters."""
+        return self.cards()
+
+
+class History(Made):
+    """``{history} 2026-11-22``: the ledger by criteria of that day, and why they were given up."""
+
+    required_arguments = 1
+
+    def html(self) -> str:
+        """Its claims with their numbers, and what is asked of them today."""
+        return history.page(history.read(self.arguments[0]), ledger.claims())
+
+
+class Comparison(Made):
+    """``{comparison}``: the numbers of this book's folder of results beside the repository's."""
+
+    def html(self) -> str:
+        """A table, or a sentence where the book is made from the repository's results."""
+        if COMMITTED in Store().roots:
+            return "<p>This book is made from the results that the repository holds.</p>"
+        stored = ledger.verdicts(Store(COMMITTED), ledger.PAPER)
+        return front.comparison(judged(), stored)
+
+
+class MainFigure(Made):
+    """``{main-figure}``: the losses of SGD, Dom-SGD and Bulk-SGD."""
+
+    def html(self) -> str:
+        """The picture, drawn from the results."""
+        return front.main_figure(front.main_study())
+
+
+class Links(Made):
+    """``{links}``: links to the paper, from ``book_links``, and to the repository, ``book_repository``."""
+
+    def html(self) -> str:
+        """Those that have an address."""
+        return front.links(
+            {**self.config.book_links, "The repository": self.config.book_repository}
+        )
+
+
+def valley_html() -> str:
+    """The place of the interactive valley, with a figure for readers without JavaScript."""
+    picture = valley_paths().svg()
+    caption = f"<figcaption>{escape(VALLEY_CAPTION)}</figcaption>"
+    return f'{VALLEY_START}<figure class="valley-still">{picture}{caption}</figure></div>'
+
+
+class ValleyDirective(SphinxDirective):
+    """``{valley}``: the interactive valley; its script is loaded on this page only."""
+
+    def run(self) -> list[nodes.Node]:
+        """The container, by which ``site.load_page_files`` knows the page."""
+        return [nodes.raw("", valley_html(), format="html")]

@@ -1,0 +1,228 @@
+"""The paper, figure by figure: what of it is known, where this book has it, what differs, what is not done.
+
+The paper's running text was not at hand: each item says how it is known, by the marks of
+``evidence.criterion``. Verdicts, seeds and links come from the registered chapters and the stored runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from subspace_lib.book.made import Made, judged
+from subspace_lib.chapters import front, registered
+from subspace_lib.evidence.criterion import MARKS
+from subspace_lib.evidence.verdicts import MISSING, Verdict
+
+Link = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A figure, table or section of the paper.
+
+    Attributes:
+        id: its anchor; name: as the paper calls it; shows: what it shows, in our words.
+        marks: how it is known, names of ``MARKS``.
+        claims: claims and findings of this book that take it up.
+        differs: what differs here, a sentence; absent: why it is not done, where no chapter has it.
+    """
+
+    id: str
+    name: str
+    shows: str
+    marks: tuple[str, ...]
+    claims: tuple[str, ...]
+    differs: str = ""
+    absent: str = ""
+
+
+TIME = "one run at the paper's size takes days on the machine that computed this book"
+ITEMS = (
+    Item(
+        "fig-1a",
+        "Figure 1a",
+        "Training loss of SGD, Dom-SGD and Bulk-SGD: MLP on MNIST-5k.",
+        ("rev", "cap"),
+        ("C2", "C3"),
+        "The switch is ours: the moving average's threshold is the replication's, the steps between "
+        "which it may come are our choice. The subspace is refreshed when its turn asks for it.",
+    ),
+    Item(
+        "fig-1b",
+        "Figure 1b",
+        "The same: CNN on CIFAR10-5k.",
+        ("rev", "cap"),
+        ("C2b", "C3b"),
+        "The switch comes by step 5,000 at the latest.",
+        TIME,
+    ),
+    Item(
+        "fig-1c",
+        "Figure 1c",
+        "The same: Transformer on SST2-1k.",
+        ("rev", "cap"),
+        ("C2c", "C3c"),
+        "Embedding rows of tokens that do not occur are left out of θ: they never move.",
+        TIME,
+    ),
+    Item(
+        "fig-3",
+        "Figure 3",
+        "The alignment of the gradient rises after a warm-up.",
+        ("rev", "cap"),
+        ("C1",),
+        "Judged at the end of 20,000 steps; its course is shown.",
+    ),
+    Item(
+        "section-4",
+        "Section 4",
+        "Minibatch noise causes the alignment below the edge of stability.",
+        ("rev",),
+        ("C4",),
+        "η, the point at which the noise is taken away and for how long are not known: ours are those "
+        "of the first figure, the switch, and 10/(ηλₖ) steps.",
+    ),
+    Item(
+        "fig-8",
+        "Figure 8",
+        "A toy of two sample losses, an ill-conditioned valley with a term ±100xy, has the same phenomena.",
+        ("rev", "cap"),
+        ("C5",),
+        "Its other constants are our choice. A spiked regression is added.",
+    ),
+    Item(
+        "fig-9",
+        "Figures 9 and 10",
+        "At the edge of stability Bulk-GD is less noisy and faster than GD; Dom-GD fails.",
+        ("rev", "cap"),
+        ("C6", "F5"),
+        "η and the switch are our choice. What Dom-GD gains as its bounce dies out is shown apart.",
+    ),
+    Item(
+        "section-5-2",
+        "Section 5.2",
+        "The same for SAM.",
+        ("rev",),
+        ("C7",),
+        "ρ is not known: it is the smallest that lowers the sharpness by a fifth, by a pilot.",
+    ),
+    Item(
+        "table-1",
+        "Table 1",
+        "Effective learning rates in both parts of the gradient: momentum and Adam amplify the bulk's.",
+        ("rev", "code"),
+        ("C8", "F2"),
+        "The table's numbers and Adam's η are not known. Medians and later windows are shown beside the "
+        "mean of the first 1,000 steps.",
+    ),
+    Item(
+        "fig-14",
+        "Figure 14",
+        "With cross-entropy the loss rises under Dom-SGD.",
+        ("rev", "cap"),
+        ("Q1",),
+        "η and the switch are not known; ours are those of Figure 1a.",
+    ),
+    Item(
+        "fig-15",
+        "Figure 15",
+        "The top 10 eigenvalues lie significantly above the next 10.",
+        ("rev", "cap"),
+        ("C1",),
+        "“Significantly” is read as λₖ/λₖ₊₁ ≥ 2.",
+    ),
+    Item(
+        "fig-17",
+        "Figure 17",
+        "VGG-11: the loss rises under Dom-SGD.",
+        ("rev", "cap"),
+        ("Q1",),
+        absent=TIME,
+    ),
+    Item(
+        "app-d-1",
+        "Appendix D.1",
+        "GD with a small η and cross-entropy: when the alignment comes.",
+        ("rev",),
+        ("F7",),
+        "Known from a reviewer's question only.",
+    ),
+    Item(
+        "app-f",
+        "Appendix F",
+        "Momentum and Adam, projected on the dominant part, stop learning.",
+        ("rep",),
+        ("C8", "F3"),
+        "Bulk- versions are added (F3).",
+    ),
+)
+UNKNOWN = (
+    "Figures 2, 4 to 7, 11 to 13 and 16 and the other appendices are not known to us: they stand neither "
+    "in the reviews nor in captions that are quoted elsewhere. What is in them may be missing here."
+)
+
+
+def page(verdicts: Sequence[Verdict], link: Link, to_claim: str) -> str:
+    """A card for each item, and what is not known.
+
+    ``link`` has the address of a chapter's page, ``to_claim`` that of the page with the claims' cards.
+    """
+    judged_ = {v.claim: v for v in verdicts}
+    where = {claim.id: c.name for c in registered().values() for claim in c.claims}
+    cards = "".join(
+        _card(item, [judged_[c] for c in item.claims if c in judged_], where, link, to_claim)
+        for item in ITEMS
+    )
+    return f'<ul class="ledger">{cards}</ul><p>{UNKNOWN}</p>'
+
+
+def _card(
+    item: Item, found: Sequence[Verdict], where: Mapping[str, str], link: Link, to_claim: str
+) -> str:
+    head = f'<span class="claim-id">{escape(item.name)}</span>{_chapters(found, where, link)}'
+    known = " and ".join(MARKS[mark] for mark in item.marks)
+    body = (
+        f'<p class="claim-head">{head}</p><p class="claim-says">{escape(item.shows)}</p>'
+        f"{_here(item, found, to_claim)}"
+        f'<p class="claim-note">Known from {escape(known)}.</p>'
+    )
+    return f'<li class="claim" id="{item.id}">{body}</li>'
+
+
+def _chapters(found: Sequence[Verdict], where: Mapping[str, str], link: Link) -> str:
+    """Links to the chapters, each once, at the right of a card's head."""
+    names = dict.fromkeys(where[v.claim] for v in found if v.claim in where)
+    links = [
+        f'<a href="{escape(address)}">Chapter {escape(name.partition("_")[0])}</a>'
+        for name in names
+        if (address := link(name))
+    ]
+    return f'<span class="item-chapters">{" ".join(links)}</span>' if links else ""
+
+
+def _here(item: Item, found: Sequence[Verdict], to_claim: str) -> str:
+    if not found or all(v.verdict == MISSING for v in found):
+        absent = item.absent or "its runs are not finished"
+        lead = "Not judged yet" if found else "Not done"  # with a chapter or without
+        return f"<p><strong>{lead}</strong>, because {absent}.</p>"
+    lines = []
+    for v in found:
+        seeds = ", ".join(map(str, v.seeds))
+        of = f", seeds {seeds}" if len(v.seeds) > 1 else f", seed {seeds}" if seeds else ""
+        steps = f", {v.steps:,} steps" if v.steps else ""
+        lines.append(
+            f'<li><a href="{to_claim}#claim-{escape(v.claim)}">{escape(v.claim)}</a> '
+            f"{front.badge(v.verdict)}{of}{steps}</li>"
+        )
+    differs = f"<p>What differs: {item.differs}</p>" if item.differs else ""
+    return f'<ul class="claim-numbers">{"".join(lines)}</ul>{differs}'
+
+
+class Figures(Made):
+    """``{paper-figures}``: a card for each figure, table and section of the paper that is known."""
+
+    def html(self) -> str:
+        """The cards, with links to chapters and claims."""
+        return page(judged(), self.address, self.to("index") or "")

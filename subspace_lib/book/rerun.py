@@ -1,0 +1,84 @@
+"""The box at the end of each chapter's page: the papermill line that makes this very page again."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+from subspace_lib.book.made import NOTEBOOKS
+
+DEFAULTS, GIVEN = "parameters", "injected-parameters"  # tags of cells, papermill's
+CONTINUED = " \\\n  "
+FIRST = "profile"  # and what comes after it are no settings of an experiment
+MADE = "made by make page of"  # in a rerun's metadata: the chapter's notebook
+
+
+def values(notebook: Mapping[str, Any], tag: str) -> dict[str, Any]:
+    """Names and plain values that the cells of a tag assign."""
+    found: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if tag in cell["metadata"].get("tags", ()):
+            for node in ast.parse("".join(cell["source"])).body:
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                    found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
+
+
+def line(chapter: str, given: Mapping[str, Any], *, long: bool = False) -> str:
+    """The papermill line with these parameters; ``long`` ones have a parameter a line."""
+    words = [
+        f"-p {name} {shlex.quote(_text(value))}"
+        for name, value in given.items()
+        if name != "dry_run"
+    ]
+    start = f"papermill notebooks/{chapter}.ipynb mine.ipynb"
+    return (CONTINUED if long else " ").join([start, *words])
+
+
+def _text(value: Any) -> str:
+    """A value as ``-p`` takes it: a list as numbers with commas."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def add_box(app: Sphinx, doctree: nodes.document) -> None:
+    """Append the box to a chapter's page."""
+    page = app.env.docname
+    path = Path(app.env.doc2path(page))
+    if not page.startswith(NOTEBOOKS) or path.suffix != ".ipynb":
+        return
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    defaults, given = values(notebook, DEFAULTS), values(notebook, GIVEN)
+    if defaults:
+        chapter = notebook["metadata"].get(MADE, path.stem)
+        place: nodes.Element = next(iter(doctree.findall(nodes.section)), doctree)
+        place.append(box(chapter, given, defaults | given))
+
+
+def box(chapter: str, given: Mapping[str, Any], every: Mapping[str, Any]) -> nodes.section:
+    """Heading, the line of what differs from the chapter's own, and folded the line of all parameters."""
+    section = nodes.section(ids=["run-this-page-again"], names=["run this page again"])
+    section += nodes.title("", "Run this page again")
+    section += nodes.paragraph(
+        "",
+        "With the parameters of this page; its stored runs are loaded, others are computed. Change any "
+        "of them, or add -p profile quick for a run of a minute or so:",
+    )
+    section += _code(line(chapter, given))
+    section += nodes.paragraph("", "The result becomes a page of a copy of this book by")
+    section += _code("make page NOTEBOOK=mine.ipynb")
+    fold = "<details class='rerun-all'><summary>The same line with every parameter</summary>"
+    section += nodes.raw("", fold, format="html")
+    section += _code(line(chapter, every, long=True))
+    section += nodes.raw("", "</details>", format="html")
+    return section
+
+
+def _code(text: str) -> nodes.literal_block:
+    return nodes.literal_block(text, text, language="bash", classes=["rerun"])

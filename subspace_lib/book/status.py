@@ -1,0 +1,180 @@
+"""The status page: every run that the book shows, every notebook's time, versions; data for download."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from subspace_lib.book.made import Made, notebooks, runs, table, title
+from subspace_lib.book.shown import DATA, ShownRun
+from subspace_lib.chapters import front
+from subspace_lib.chapters.kit.progress import duration
+from subspace_lib.experiment import NUMERICS
+from subspace_lib.results.modules import modules_hash
+
+RUNS_START = '<details class="runs-of"'
+CURRENT, CHANGED, OLDER, UNKNOWN = "current", "code changed", "older numerics", "not recorded"
+MEANS = {
+    CURRENT: "the modules that compute such runs are those of today",
+    CHANGED: "some of these modules have changed since, in ways that are taken for no change of numbers",
+    OLDER: f"computed before a change of numbers (today's are numerics {NUMERICS}); kept as evidence under "
+    "its own key",
+    UNKNOWN: "the run is older than this record; its commit says what computed it",
+}
+SIGNIFICANT = "%.6g"  # digits of the tables for download; the stored ones are float32
+VERSIONS = ("subspace_lib", "torch", "numpy", "scipy", "pandas", "matplotlib", "jupyter-book")
+
+
+def state(run: ShownRun) -> str:
+    """Whether the code that computes such runs has changed since, as far as that was recorded."""
+    if run.description["numerics"] != NUMERICS:
+        return OLDER
+    recorded = run.run.provenance.get("modules")
+    if recorded is None:
+        return UNKNOWN
+    return CURRENT if recorded == modules_hash(run.description["kind"]) else CHANGED
+
+
+class Runs(Made):
+    """``{runs}``: a table of the runs for each setting, folded, with links to their data."""
+
+    def html(self) -> str:
+        """What the marks mean, a count of each, and the tables."""
+        found = runs(self.env.app)
+        if not found:
+            return f"<p>This book's folder of results is empty; {front.NO_RESULTS}</p>"
+        by = defaultdict(list)
+        for run in found:
+            by[run.setting].append(run)
+        groups = sorted(by.items(), key=lambda group: -len(group[1]))
+        return _summary(found) + "".join(self._group(name, group) for name, group in groups)
+
+    def _group(self, name: str, group: Iterable[ShownRun]) -> str:
+        group = sorted(group, key=lambda run: run.run.provenance["date"], reverse=True)
+        heads = (
+            "run",
+            "method",
+            "size",
+            "time",
+            "machine",
+            "commit",
+            "date",
+            "state",
+            "shown in",
+        )
+        rows = (self._row(run) for run in group)
+        many = f"{len(group)} runs" if len(group) > 1 else "1 run"
+        took = duration(sum(run.run.provenance["wall_seconds"] for run in group))
+        return (
+            f"{RUNS_START}><summary>{escape(name)}: {many}, {took} on one thread each</summary>"
+            f"{table(heads, rows, 'runs')}</details>"
+        )
+
+    def _row(self, run: ShownRun) -> list[str]:
+        made = run.run.provenance
+        ended = "" if run.run.complete else f"; {run.run.status}"
+        return [
+            f'<span id="run-{run.key}"><code>{run.key}</code></span> {self._data(run)}',
+            escape(run.run.experiment.method),
+            escape(f"{run.parameters}{ended}"),
+            duration(made["wall_seconds"]),
+            escape(f"{made['machine']['processor']}"),
+            _commit(made["commit"], self.config.book_repository),
+            made["date"][:10],
+            f'<span class="state">{state(run)}</span>',
+            ", ".join(self._page(page) for page in run.pages) or "no page",
+        ]
+
+    def _data(self, run: ShownRun) -> str:
+        root = "../" * self.env.docname.count("/") + DATA
+        return (
+            f'<a href="{root}/{run.key}.csv" download>CSV</a> '
+            f'<a href="{root}/{run.key}.json">JSON</a>'
+        )
+
+    def _page(self, page: str) -> str:
+        number = title(self.env.app, page).partition(" ")[0]
+        return f'<a href="{self.to(page)}">{escape(number)}</a>'
+
+
+def _commit(commit: str, repository: str) -> str:
+    """A commit in short, linked where the repository has an address; "+" where the code was changed."""
+    short = f"<code>{escape(commit[:8])}{'+' if commit.endswith('+changes') else ''}</code>"
+    known = repository and commit != "unknown"
+    return f'<a href="{escape(repository)}/tree/{commit[:40]}">{short}</a>' if known else short
+
+
+def _summary(found: Iterable[ShownRun]) -> str:
+    counts = Counter(state(run) for run in found)
+    items = "".join(
+        f"<li><strong>{name}</strong>, {counts[name]}: {escape(MEANS[name])}.</li>"
+        for name in MEANS
+        if counts[name]
+    )
+    return f"<ul>{items}</ul>"
+
+
+class Times(Made):
+    """``{times}``: when each notebook was executed, and how long that took."""
+
+    def html(self) -> str:
+        """A table; "not recorded" where the notebook has no times."""
+        app = self.env.app
+        rows = []
+        for page, path in sorted(notebooks(app).items()):
+            seconds, day = executed(json.loads(path.read_text(encoding="utf-8")))
+            time = "not recorded" if seconds is None else f"{seconds:.1f} s"
+            link = f'<a href="{self.to(page)}">{escape(title(app, page))}</a>'
+            rows.append([link, time, day or "not recorded"])
+        return table(("chapter", "executed in", "on"), rows, "times")
+
+
+def executed(notebook: Mapping[str, Any]) -> tuple[float | None, str | None]:
+    """Seconds that a notebook's cells took, summed, and the day; (None, None) where no time is kept."""
+    seconds, days = 0.0, []
+    for cell in notebook["cells"]:
+        times = cell["metadata"].get("execution", {})
+        begun, ended = times.get("iopub.execute_input"), times.get("shell.execute_reply")
+        if begun and ended:
+            read = datetime.datetime.fromisoformat
+            seconds += (read(ended) - read(begun)).total_seconds()
+            days.append(ended[:10])
+    return (seconds, max(days)) if days else (None, None)
+
+
+class Versions(Made):
+    """``{versions}``: what this book was built with."""
+
+    def html(self) -> str:
+        """A table of packages and versions."""
+        rows = [["Python", platform.python_version()]]
+        rows += [[name, version(name)] for name in VERSIONS]
+        return table(("package", "version"), rows, "versions")
+
+
+def write_data(found: Iterable[ShownRun], folder: Path) -> None:
+    """Each run's table as CSV, its description and provenance as JSON; what is there and younger stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for run in found:
+        target, source = folder / f"{run.key}.json", run.folder / "provenance.json"
+        if target.exists() and target.stat().st_mtime > source.stat().st_mtime:
+            continue
+        run.run.table.to_csv(
+            folder / f"{run.key}.csv", index=False, float_format=SIGNIFICANT, lineterminator="\n"
+        )
+        told = {
+            "key": run.key,
+            "description": run.description,
+            "status": run.run.status,
+            "switch": run.run.trigger_step,
+            "provenance": run.run.provenance,
+            "repeat": f"python -m subspace_lib.results.repeat {run.key}",
+        }
+        target.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,374 @@
+"""The built book in a real browser: each page from a folder and from a server, the explorer, the valley.
+
+``make browser`` builds the book and runs these; elsewhere ``$SUBSPACE_BOOK`` names the folder of its pages.
+"""
+
+import functools
+import http.server
+import json
+import os
+import re
+import threading
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image, ImageStat
+
+SITE = Path(os.environ.get("SUBSPACE_BOOK") or "nowhere").resolve()
+PAGES = sorted(
+    path.relative_to(SITE).as_posix()
+    for path in [*SITE.glob("*.html"), *SITE.glob("notebooks/*.html")]
+    if path.stem not in ("genindex", "search", "py-modindex")
+)
+pytestmark = [
+    pytest.mark.skipif(not PAGES, reason="No built book: make browser builds it and runs these."),
+    pytest.mark.timeout(300),
+]
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+LOCAL = ("127.0.0.1", "")  # hosts that may be asked
+
+
+@pytest.fixture(scope="module")
+def served():
+    """The address of the pages on a local server."""
+    handler = functools.partial(Quiet, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A server that does not print what it is asked."""
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+@pytest.fixture(scope="module")
+def desk(browser):
+    """A page as wide as on a desk; what goes wrong on it is collected in ``desk.wrong``."""
+    return watched(browser.new_context(viewport=DESK).new_page())
+
+
+@pytest.fixture(scope="module")
+def phone(browser):
+    return watched(browser.new_context(viewport=PHONE, is_mobile=True, has_touch=True).new_page())
+
+
+def watched(page):
+    page.wrong = []
+    page.on("pageerror", lambda error: page.wrong.append(f"error: {error}"))
+    page.on(
+        "requestfailed",
+        lambda request: (
+            page.wrong.append(f"failed: {request.url}")
+            if request.failure != "net::ERR_ABORTED"  # by leaving the page
+            else None
+        ),
+    )
+    page.on(
+        "console",
+        lambda said: (
+            page.wrong.append(f"{said.type}: {said.text}")
+            if said.type in ("error", "warning")
+            else None
+        ),
+    )
+    page.on(
+        "request",
+        lambda request: (
+            page.wrong.append(f"elsewhere: {request.url}")
+            if urlparse(request.url).hostname not in (None, *LOCAL)
+            else None
+        ),
+    )
+    return page
+
+
+def show(page, name, root=None):
+    page.wrong.clear()
+    page.goto(f"{root}/{name}" if root else (SITE / name).as_uri())
+    page.evaluate("() => window.MathJax?.startup?.promise")
+    return page
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole_from_a_folder(desk, name):
+    show(desk, name)
+    assert desk.wrong == []
+    assert desk.title() and desk.locator("article h1").count() == 1
+    # every formula is typeset, none as an error
+    formulas = desk.locator("article .math").count()
+    assert desk.locator("article mjx-container").count() >= formulas
+    assert desk.locator("mjx-merror").count() == 0
+    # figures are there and not empty
+    for figure in desk.locator("article figure svg:visible, article img:visible").all():
+        box = figure.bounding_box()
+        assert box["width"] > 100 and box["height"] > 50
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole_from_a_server(desk, served, name):
+    show(desk, name, served)
+    assert desk.wrong == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_on_a_phone_no_page_scrolls_sideways(phone, name):
+    show(phone, name)
+    assert phone.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert phone.wrong == []
+
+
+def test_every_anchor_leads_somewhere(desk):
+    ids = {name: set(re.findall(r'\bid="([^"]+)"', (SITE / name).read_text())) for name in PAGES}
+    files = {path.relative_to(SITE).as_posix() for path in SITE.rglob("*") if path.is_file()}
+    dead = []
+    for name in PAGES:
+        for link in re.findall(r'<a[^>]* href="([^"]+)"', (SITE / name).read_text()):
+            parts = urlparse(link.replace("&amp;", "&"))
+            if parts.scheme or parts.netloc:
+                continue
+            path = unquote(parts.path)
+            target = os.path.normpath(os.path.join(os.path.dirname(name), path)) if path else name
+            anchor = unquote(parts.fragment)
+            if target not in files or (
+                anchor and target in ids and anchor not in ids[target] and "=" not in anchor
+            ):
+                dead.append(f"{name}: {link}")
+    assert dead == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_finding_of_accessibility(desk, name, theme):
+    show(desk, name)
+    desk.add_style_tag(content="* { transition: none !important; }")
+    desk.evaluate(
+        "theme => Object.assign(document.documentElement.dataset, {theme, mode: theme})", theme
+    )
+    # The other theme has other colours and nothing else; pictures and formulas have labels of their own.
+    rules = ["wcag2a", "wcag2aa"] if theme == "light" else ["color-contrast"]
+    options = {"resultTypes": ["violations"], "runOnly": rules}
+    context = {"exclude": [["svg"], ["mjx-container"]]}
+    found = Axe().run(desk, context=context, options=options).response["violations"]
+    told = [
+        f"{v['id']}: {node['target']} {node['html'][:120]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"][:3]
+    ]
+    assert told == []
+
+
+def lightness(page, selector):
+    """Mean brightness of what an element looks like, 0 … 255."""
+    image = Image.open(BytesIO(page.locator(selector).first.screenshot())).convert("L")
+    return ImageStat.Stat(image).mean[0]
+
+
+def test_the_dark_toggle_turns_the_page_and_its_figures_dark(desk):
+    show(desk, "index.html")
+    light = lightness(desk, "figure.main-figure")
+    for _ in range(3):
+        desk.locator("button.theme-switch-button").first.click()
+        if desk.evaluate("document.documentElement.dataset.theme") == "dark":
+            break
+    assert desk.evaluate("document.documentElement.dataset.theme") == "dark"
+    dark = lightness(desk, "figure.main-figure")
+    assert light > 200 and dark < 90
+    assert (
+        desk.locator("figure.main-figure svg").evaluate("e => getComputedStyle(e).color")
+        != "rgb(0, 0, 0)"
+    )
+    desk.evaluate("localStorage.clear()")
+
+
+@pytest.mark.parametrize("where", ["folder", "server"])
+def test_search_finds_a_term(desk, served, where):
+    root = SITE.as_uri() if where == "folder" else served
+    show(desk, "search.html?q=sharpness", root)
+    desk.locator("#search-results li a").first.wait_for()
+    assert desk.locator("#search-results li a").count() >= 3
+    assert where == "folder" or desk.wrong == []  # from a folder the summaries cannot be fetched
+
+
+def test_the_copy_button_of_the_rerun_line_copies_it(browser, served):
+    context = browser.new_context(viewport=DESK)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = show(watched(context.new_page()), "notebooks/02_dom_vs_bulk.html", served)
+    box = page.locator("section#run-this-page-again .highlight-bash").first
+    box.scroll_into_view_if_needed()
+    box.hover()
+    box.locator("button.copybtn").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("papermill notebooks/02_dom_vs_bulk.ipynb mine.ipynb")
+    context.close()
+
+
+def test_a_verdicts_link_and_a_runs_link_lead_to_what_they_name(desk):
+    show(desk, "index.html")
+    card = desk.locator("#claim-C2")
+    card.locator(".claim-head a").click()
+    assert urlparse(desk.url).path.endswith("notebooks/02_dom_vs_bulk.html")
+    run = desk.locator("a[href*='status.html#run-']").first
+    key = run.inner_text()
+    run.evaluate("link => link.closest('details') && (link.closest('details').open = true)")
+    run.evaluate("link => link.click()")
+    row = desk.locator(f"[id='run-{key}']")
+    row.wait_for(state="visible")
+    data = (
+        row.locator("xpath=ancestor::td").locator("a").evaluate_all("all => all.map(a => a.href)")
+    )
+    table, told = (Path(unquote(urlparse(address).path)) for address in data)
+    assert table.read_text().splitlines()[0].count(",") >= 3
+    record = json.loads(told.read_text())
+    assert record["key"] == key and key in record["repeat"] and record["provenance"]["commit"]
+
+
+# ---- the explorer -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def explorer(desk):
+    show(desk, "explorer.html")
+    desk.locator(".explorer-table tbody tr").first.wait_for()
+    return desk
+
+
+def rows(page):
+    return page.locator(".explorer-table tbody tr")
+
+
+def values(page):
+    return page.locator(".explorer-value").all_inner_texts()
+
+
+def test_the_explorer_weighs_little_and_holds_what_the_store_holds(explorer):
+    files = ("explorer-data.js", "explorer.js", "explorer.css")
+    files = [*files, "vendor/uPlot.iife.min.js", "vendor/uPlot.min.css"]
+    assert sum((SITE / "_static" / name).stat().st_size for name in files) < 600_000
+    explorer.locator("#explorer-step").press("End")
+    first = rows(explorer).filter(has_not=explorer.locator("td.explorer-value:text-is('–')")).first
+    key = first.locator("a").first.get_attribute("href").partition("#run-")[2]
+    shown = float(first.locator(".explorer-value").inner_text())
+    lines = (SITE / "runs" / f"{key}.csv").read_text().splitlines()
+    column = lines[0].split(",").index("train_loss")
+    step = int(explorer.locator("#explorer-step").input_value())
+    (kept,) = [row.split(",")[column] for row in lines[1:] if row.split(",")[0] == str(step)]
+    assert shown == pytest.approx(float(kept), rel=1e-3)
+
+
+def test_the_explorer_by_mouse(explorer):
+    page = explorer
+    before = rows(page).count()
+    page.locator(".explorer-boxes").first.locator("input").first.uncheck()
+    assert 0 < rows(page).count() < before
+    page.locator("#explorer-quantity").select_option("alignment")
+    assert "C1: ≥ 0.8" in page.locator(".explorer-note").inner_text()
+    plot = page.locator(".explorer-plot .u-over")
+    plot.hover(position={"x": 100, "y": 80})
+    early = values(page)
+    box = plot.bounding_box()
+    plot.hover(position={"x": box["width"] - 60, "y": 80})
+    assert values(page) != early
+    assert "quantity=alignment" in page.url
+    page.reload()
+    assert page.locator("#explorer-quantity").input_value() == "alignment"
+    assert page.wrong == []
+
+
+def test_the_explorer_by_keyboard(explorer):
+    page = explorer
+    page.locator("#explorer-quantity").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#explorer-quantity").input_value() == "progress"
+    first = page.locator(".explorer-boxes").first.locator("input").first
+    first.focus()
+    before = rows(page).count()
+    page.keyboard.press("Space")
+    assert rows(page).count() != before
+    assert page.evaluate("document.activeElement.type") == "checkbox"  # the focus stays
+    page.keyboard.press("Space")
+    page.locator("#explorer-step").focus()
+    page.keyboard.press("End")
+    late = page.locator(".explorer-step output").inner_text()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".explorer-step output").inner_text() != late
+    assert page.wrong == []
+
+
+def test_the_explorers_lines_are_seen_in_both_themes(explorer):
+    for theme in ("light", "dark"):
+        explorer.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+        explorer.wait_for_timeout(100)
+        shot = explorer.locator(".explorer-plot").screenshot()
+        image = Image.open(BytesIO(shot)).convert("RGB")
+        seen = {colour: count for count, colour in image.getcolors(image.width * image.height)}
+        assert seen[(213, 94, 0)] > 100 and seen[(0, 114, 178)] > 100  # Dom-SGD, SGD
+
+
+def test_the_valley_of_the_book_runs_by_mouse_and_keyboard(desk):
+    (name,) = [n for n in PAGES if 'class="valley"' in (SITE / n).read_text()][:1]
+    show(desk, name)
+    step = desk.locator(".valley-app [data-number=step]")
+    desk.locator(".valley-app button:text-is('Play')").click()
+    desk.wait_for_function(
+        "() => Number(document.querySelector('[data-number=step]').textContent) > 5"
+    )
+    desk.locator(".valley-app button:text-is('Pause')").focus()
+    desk.keyboard.press("Enter")
+    stopped = step.inner_text()
+    desk.wait_for_timeout(200)
+    assert step.inner_text() == stopped
+    handle = desk.locator(".valley-handle")
+    before = handle.get_attribute("aria-valuetext")
+    handle.focus()
+    desk.keyboard.press("ArrowRight")
+    assert handle.get_attribute("aria-valuetext") != before
+    assert desk.wrong == []
+
+
+def test_a_term_has_a_note_by_mouse_and_by_keyboard(desk):
+    show(desk, "index.html")
+    link = desk.locator("article a[href*='glossary.html#term-']").first
+    link.scroll_into_view_if_needed()
+    link.hover()
+    note = desk.locator("#subspace-note")
+    note.wait_for(state="visible")
+    assert len(note.inner_text()) > 40
+    desk.keyboard.press("Escape")
+    assert not note.is_visible()
+    desk.mouse.move(0, 0)
+    desk.keyboard.press("Tab")
+    link.focus()
+    note.wait_for(state="visible")
+    assert link.get_attribute("aria-describedby") == "subspace-note"
+    desk.keyboard.press("Tab")
+    assert not note.is_visible()
+    assert desk.wrong == []
+
+
+def test_a_link_has_a_preview(desk):
+    show(desk, "explorer.html")
+    for name in ("og:title", "og:description"):
+        assert len(desk.locator(f"meta[property='{name}']").get_attribute("content")) > 10
+    assert desk.locator("meta[name=description]").count() == 1
+    icon = desk.locator("link[rel~=icon]").first.evaluate("e => e.href")
+    assert Path(unquote(urlparse(icon).path)).is_file()
+
+
+def test_a_downloaded_notebook_has_no_raw_roles():
+    found = sorted((SITE / "_sources" / "notebooks").glob("*.ipynb"))
+    assert found
+    for path in found:
+        notebook = json.loads(path.read_text())
+        text = "\n".join(
+            "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"
+        )
+        assert not re.search(r"\{[a-z:]+\}`|^(```|:::)\{|^\([\w-]+\)=$", text, re.M), path.name
+        assert notebook["nbformat"] == 4

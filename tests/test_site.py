@@ -1,0 +1,443 @@
+"""The pages beside the chapters: explorer, status, the paper's figures, reruns, downloads, checks."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import jupytext
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from subspace_lib.book import (
+    checks,
+    citation,
+    download,
+    explorer,
+    page,
+    paper,
+    release,
+    rerun,
+    status,
+)
+from subspace_lib.book.shown import ShownRun, runs
+from subspace_lib.chapters import ledger, registered
+from subspace_lib.chapters.kit.page import NOT_YET
+from subspace_lib.evidence.criterion import MARKS
+from subspace_lib.evidence.verdicts import Verdict, missing
+from subspace_lib.experiment import NUMERICS, Experiment
+from subspace_lib.results import modules
+from subspace_lib.results.store import REPOSITORY, Store
+from subspace_lib.trajectory import Trajectory
+
+KEY = "mnist5k-mlp-sgd-s11-0123456789"
+
+
+# ---- the explorer -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values", [np.geomspace(1e-4, 3, 50), np.linspace(-2, 5, 50), np.array([0.25]), np.full(4, 7.0)]
+)
+def test_packed_numbers_come_back(values):
+    again = explorer.unpack(*explorer.pack(values))
+    scale = values if (values > 0).all() else np.ptp(values)
+    assert np.abs((again - values) / scale).max() < 2e-5
+
+
+def test_a_thinned_series_keeps_its_ends_and_drops_what_is_no_number():
+    series = pd.Series(np.arange(1000.0), index=np.arange(1000) * 10)
+    series.iloc[[5, 7]] = [np.nan, np.inf]
+    kept = explorer.thin(series, 40)
+    assert len(kept) == 40 and kept.index[0] == 0 and kept.index[-1] == 9990
+    assert np.isfinite(kept).all() and (series[kept.index] == kept).all()
+    assert len(explorer.thin(series.iloc[:10], 40)) == 8
+
+
+def made(projection, losses, seed=11, **fields):
+    """A shown run with these losses at every tenth step."""
+    experiment = Experiment(
+        dataset="mnist5k", preprocessing="unit", steps=10 * (len(losses) - 1), seed=seed,
+        projection=projection, **fields,
+    )  # fmt: skip
+    table = pd.DataFrame({"step": 10 * np.arange(len(losses)), "train_loss": losses})
+    table["alignment"] = 0.5
+    run = Trajectory(experiment, table, "complete", None, {})
+    return ShownRun(experiment.key, None, experiment.describe(), run, ())
+
+
+def test_the_explorer_compares_a_projected_run_with_the_rule_itself():
+    plain = made("none", [2.0, 1.5, 1.0])
+    other = made("none", [2.0, 1.0, 0.1], seed=12)
+    dom = made("dominant", [2.0, 1.9, 1.8])
+    found = explorer.data([plain, other, dom])
+    kinds = {run["key"]: set(run["series"]) for run in found["runs"]}
+    assert kinds[plain.key] == {"train_loss", "alignment"}
+    (run,) = [run for run in found["runs"] if run["key"] == dom.key]
+    place, *packed = run["series"]["progress"]
+    assert np.cumsum(found["steps"][place]).tolist() == [0, 10, 20]
+    # of its own seed's gain of 1: 0, 0.1, 0.2
+    np.testing.assert_allclose(explorer.unpack(*packed), [0, 0.1, 0.2], atol=1e-5)
+    assert found["quantities"]["progress"]["lines"][0]["at"] == 0.1
+    assert "C1: ≥ 0.8" in [line["says"] for line in found["quantities"]["alignment"]["lines"]]
+    assert explorer.script(found).startswith("window.subspaceRuns={")
+
+
+def test_what_does_not_fit_is_thinned_further(monkeypatch):
+    shown = [made("none", list(np.geomspace(1, 0.1, 150)), seed=s) for s in range(11, 21)]
+    monkeypatch.setattr(explorer, "BUDGET", 3 * 2 * 10 * 50)
+    packed = [s[4] for run in explorer.data(shown)["runs"] for s in run["series"].values()]
+    assert max(map(len, packed)) == 150 and sum(map(len, packed)) <= explorer.BUDGET
+
+
+def test_a_run_says_what_it_is_in_a_few_words():
+    run = made("none", [1.0, 0.5], optimizer="sam", rho=0.02, k=5)
+    assert run.setting == "MLP · MNIST-5k · x/255"
+    assert run.parameters == "η 0.01 · batch 50 · ρ 0.02 · k 5 · 10 steps"
+
+
+def test_the_books_runs_are_those_of_the_folder_and_those_that_pages_name(tmp_path):
+    results = REPOSITORY / "results"
+    here, there, other = sorted(p.parent.name for p in results.glob("valley-*/provenance.json"))[:3]
+    mine, stored = tmp_path / "mine", tmp_path / "stored"
+    for key, root in ((here, stored), (there, mine), (other, mine)):
+        shutil.copytree(results / key, root / key)
+    notebook = tmp_path / "04.ipynb"
+    notebook.write_text(f"`{there}`")
+    store = Store(stored)
+    store.roots = (mine, stored)
+    found = {run.key: run.pages for run in runs({"notebooks/04": notebook}, store)}
+    assert found == {here: (), there: ("notebooks/04",)}
+
+
+# ---- status -------------------------------------------------------------------------------------------
+
+
+def test_a_runs_state_is_said_as_far_as_it_is_known():
+    run = made("none", [1.0, 0.5])
+    assert status.state(run) == status.UNKNOWN
+    run.run.provenance["modules"] = modules.modules_hash("training")
+    assert status.state(run) == status.CURRENT
+    run.run.provenance["modules"] = "0" * 16
+    assert status.state(run) == status.CHANGED
+    assert (
+        status.state(ShownRun(KEY, None, {"numerics": NUMERICS - 1}, run.run, ())) == status.OLDER
+    )
+
+
+def test_comments_and_docstrings_change_no_hash_and_code_does(tmp_path):
+    module = tmp_path / "module.py"
+    forms = (
+        'def f(x):\n    """Twice."""\n    return 2 * x  # twice\n',
+        "def f(x):\n\n    return 2 * x\n",
+        "def f(x):\n    return 3 * x\n",
+        'def f(x):\n    return "2 # x"\n',
+    )
+    found = []
+    for text in forms:
+        module.write_text(text)
+        found.append(modules.essence(module))
+    assert found[0] == found[1] != found[2] and '"2 # x"' in found[3]
+
+
+def test_the_modules_of_a_run_are_those_that_compute_it():
+    names = {p.relative_to(modules.HOUSE).as_posix() for p in modules.computing("training")}
+    assert {
+        "runs/training.py",
+        "optimizers.py",
+        "linalg/eigensolver.py",
+        "subspace/tracker.py",
+    } <= names
+    assert not {
+        name for name in names if name.startswith(("chapters", "results", "evidence", "book"))
+    }
+    assert modules.modules_hash("training") != modules.modules_hash("valley")
+
+
+def test_the_time_of_a_notebook_is_read_from_its_cells():
+    times = {
+        "iopub.execute_input": "2026-11-26T01:00:00.5Z",
+        "shell.execute_reply": "2026-11-26T01:00:03Z",
+    }
+    cells = [{"metadata": {"execution": times}}, {"metadata": {}}]
+    assert status.executed({"cells": cells}) == (2.5, "2026-11-26")
+    assert status.executed({"cells": cells[1:]}) == (None, None)
+
+
+def test_the_data_of_a_run_are_those_that_are_stored(tmp_path):
+    key = next(
+        path.parent.name for path in (REPOSITORY / "results").glob("valley-*/provenance.json")
+    )
+    shown = [run for run in runs({}, Store(REPOSITORY / "results")) if run.key == key]
+    status.write_data(shown, tmp_path)
+    again = pd.read_csv(tmp_path / f"{key}.csv")
+    pd.testing.assert_frame_equal(again, shown[0].run.table, check_dtype=False, rtol=1e-5)
+    told = json.loads((tmp_path / f"{key}.json").read_text())
+    assert told["description"] == shown[0].description and told["repeat"].endswith(key)
+    before = (tmp_path / f"{key}.csv").stat().st_mtime_ns
+    status.write_data(shown, tmp_path)
+    assert (tmp_path / f"{key}.csv").stat().st_mtime_ns == before
+
+
+# ---- the paper ----------------------------------------------------------------------------------------
+
+
+def test_every_item_of_the_paper_says_how_it_is_known_and_leads_to_what_took_it_up():
+    claims = ledger.claims()
+    for item in paper.ITEMS:
+        assert item.marks and set(item.marks) <= set(MARKS)
+        assert item.absent or set(item.claims) & set(claims), item.name
+    taken = {claim for item in paper.ITEMS for claim in item.claims}
+    assert {name for name, claim in claims.items() if claim.kind == "claim"} <= taken
+    assert len({item.id for item in paper.ITEMS}) == len(paper.ITEMS)
+
+
+def test_a_card_of_the_paper_has_verdict_seeds_and_links_or_the_reason():
+    claims = ledger.claims()
+    done = Verdict("C2", "reproduced", "", seeds=(11, 12, 13), steps=20_000)
+    rows = [done, *(missing(claims[name]) for name in ("C1", "C5"))]
+    html = paper.page(rows, lambda name: f"x/{name}.html", "index.html")
+    cards = dict(
+        re.findall(
+            r'<li class="claim" id="([\w-]+)">(.*?)</li>(?=<li class="claim"|</ul><p>)', html
+        )
+    )
+    assert "index.html#claim-C2" in cards["fig-1a"] and "reproduced" in cards["fig-1a"]
+    assert "seeds 11, 12, 13, 20,000 steps" in cards["fig-1a"]
+    assert 'href="x/02_dom_vs_bulk.html">Chapter 02<' in cards["fig-1a"]
+    assert "<strong>Not judged yet</strong>, because its runs are not finished" in cards["fig-3"]
+    assert (
+        "<strong>Not done</strong>, because" in cards["fig-17"] and "takes days" in cards["fig-17"]
+    )
+    assert "Figures 2, 4 to 7" in html
+
+
+# ---- reruns -------------------------------------------------------------------------------------------
+
+
+def notebook(*cells, **metadata):
+    found = nbformat.v4.new_notebook(metadata=metadata)
+    for kind, source, tags in cells:
+        make = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
+        cell = make(source, metadata={"tags": list(tags)} if tags else {})
+        if kind == "code":
+            cell.execution_count = 1
+        found.cells.append(cell)
+    return json.loads(nbformat.writes(found))
+
+
+PARAMETERS = (
+    "code",
+    "k = 10  # its size\nseeds = [11, 12]\nloss = None\ndry_run = False",
+    ["parameters"],
+)
+GIVEN = ("code", "# Parameters\nk = 5", ["injected-parameters"])
+
+
+def test_the_rerun_line_has_the_pages_own_parameters():
+    made_ = notebook(PARAMETERS, GIVEN)
+    given = rerun.values(made_, rerun.GIVEN)
+    assert rerun.line("02", given) == "papermill notebooks/02.ipynb mine.ipynb -p k 5"
+    every = rerun.values(made_, rerun.DEFAULTS) | given
+    assert rerun.line("02", every).endswith("mine.ipynb -p k 5 -p seeds 11,12 -p loss None")
+
+
+def test_the_rerun_line_means_to_papermill_what_the_page_says():
+    from papermill.cli import _resolve_type
+
+    chapter = registered()["02_dom_vs_bulk"]
+    source = jupytext.read(REPOSITORY / "notebooks" / "02_dom_vs_bulk.py")
+    whole = json.loads(nbformat.writes(source))
+    words = rerun.line("02_dom_vs_bulk", rerun.values(whole, rerun.DEFAULTS)).split(" -p ")[1:]
+    typed = {name: _resolve_type(text) for name, text in (word.split(" ", 1) for word in words)}
+    assert type(chapter.parameters).parse(**typed) == chapter.parameters
+
+
+def rerun_of(chapter, *cells):
+    return notebook(*cells, papermill={"input_path": f"notebooks/{chapter}.ipynb"})
+
+
+def test_a_rerun_becomes_a_page_behind_its_chapter_with_labels_of_its_own(tmp_path):
+    text = (
+        "# 02 · Title\n\nSee {numref}`fig-loss` and {eq}`eq-a`.\n\n```{math}\n:label: eq-a\nx\n```"
+    )
+    mine = rerun_of("02_dom_vs_bulk", ("markdown", text, ()), PARAMETERS, GIVEN)
+    mine["cells"][1]["metadata"]["mystnb"] = {"figure": {"name": "fig-loss", "caption": "c"}}
+    (tmp_path / "my run.ipynb").write_text(json.dumps(mine))
+    (place,) = page.copy([tmp_path / "my run.ipynb"], tmp_path / "copy")
+    assert place == tmp_path / "copy/book/notebooks/my-run.ipynb"
+    found = json.loads(place.read_text())
+    first = found["cells"][0]["source"]
+    assert first.startswith("# 02 · Title: k = 5\n")
+    assert "{numref}`fig-loss-my-run`" in first and first.count("eq-a-my-run") == 2
+    assert found["cells"][1]["metadata"]["mystnb"]["figure"]["name"] == "fig-loss-my-run"
+    files = [
+        c["file"] for c in yaml.safe_load((place.parents[1] / "_toc.yml").read_text())["chapters"]
+    ]
+    assert files.index("notebooks/my-run") == files.index("notebooks/02_dom_vs_bulk") + 1
+    assert not (REPOSITORY / "notebooks" / "my-run.ipynb").exists()
+    assert not list(place.parent.glob("*.py"))
+
+
+def test_what_cannot_become_a_page_is_told_in_a_sentence(tmp_path, capsys):
+    failed = rerun_of("02_dom_vs_bulk", PARAMETERS)
+    failed["cells"][0]["outputs"] = [
+        {
+            "output_type": "error",
+            "ename": "InvalidParameter",
+            "evalue": "kk is none.",
+            "traceback": [],
+        }
+    ]
+    cases = {
+        "none.ipynb": (None, "does not exist"),
+        "text.ipynb": ("no JSON", "is not a notebook"),
+        "failed.ipynb": (json.dumps(failed), "ended in InvalidParameter: kk is none"),
+        "other.ipynb": (json.dumps(notebook(PARAMETERS)), "is no rerun of a chapter"),
+        "02_dom_vs_bulk.ipynb": (
+            json.dumps(rerun_of("02_dom_vs_bulk", PARAMETERS)),
+            "has the name of another page",
+        ),
+    }
+    for name, (content, says) in cases.items():
+        if content is not None:
+            (tmp_path / name).write_text(content)
+        with pytest.raises(page.NoPage, match=says):
+            page.copy([tmp_path / name], tmp_path / "copy")
+    with pytest.raises(SystemExit):
+        page.main([str(tmp_path / "none.ipynb")])
+    assert "does not exist" in capsys.readouterr().err
+
+
+# ---- downloads ----------------------------------------------------------------------------------------
+
+
+def test_a_download_has_plain_markdown():
+    def names(kind, target):
+        return f"<{kind} {target}>"
+
+    text = (
+        "(top)=\n# Title\n\nThe {term}`alignment` of {term}`Dom-SGD <Dom-SGD, Bulk-SGD>`, "
+        "{cite:t}`song2025`.\n\n```{math}\n:label: eq-a\nx^2\n```\n\n"
+        "```{note} Mind\n:class: tip\nOne\n\ntwo {doc}`../glossary`\n```\n"
+    )
+    assert download.plain(text, names) == (
+        "# Title\n\nThe <term alignment> of *Dom-SGD*, <cite:t song2025>.\n\n"
+        "$$\nx^2\n$$\n\n> **Mind**\n>\n> One\n>\n> two <doc ../glossary>\n"
+    )
+
+
+def test_citations_read_as_authors_and_year():
+    found = download.citations(REPOSITORY / "book" / "references.bib")
+    assert (
+        found["song2025"] == "Song et al., 2025" and found["davis1970"] == "Davis and Kahan, 1970"
+    )
+
+
+# ---- checks -------------------------------------------------------------------------------------------
+
+
+def objections(tmp_path, made_):
+    path = tmp_path / "02.ipynb"
+    path.write_text(json.dumps(made_, ensure_ascii=False))
+    return list(checks.objections(path, [tmp_path]))
+
+
+def test_a_page_with_a_failed_a_skipped_cell_or_a_missing_run_is_not_built(tmp_path):
+    good = notebook(PARAMETERS, ("code", "1", ()))
+    assert objections(tmp_path, good) == []
+    skipped = notebook(PARAMETERS, ("code", "1", ()))
+    skipped["cells"][1]["execution_count"] = None
+    assert objections(tmp_path, skipped) == [
+        "02.ipynb: code cell 2 was not executed; make notebooks does it."
+    ]
+    failed = notebook(PARAMETERS)
+    failed["cells"][0]["outputs"] = [
+        {"output_type": "error", "ename": "KeyError", "evalue": "'x'", "traceback": []}
+    ]
+    assert objections(tmp_path, failed) == ["02.ipynb: code cell 1 ended in KeyError: 'x'"]
+    lost = notebook(("markdown", f"`{KEY}`", ()))
+    (said,) = objections(tmp_path, lost)
+    assert said.startswith(f"02.ipynb shows {KEY}, which no folder of results holds")
+    # a page that says that its runs are not finished may be built
+    lost["cells"][0]["source"] = f"{NOT_YET} `{KEY}`"
+    assert objections(tmp_path, lost) == []
+    (tmp_path / KEY).mkdir()
+    (tmp_path / KEY / "provenance.json").touch()
+    assert objections(tmp_path, notebook(("markdown", f"`{KEY}`", ()))) == []
+
+
+def test_a_pair_that_differs_is_not_built(tmp_path):
+    made_ = notebook(("markdown", "# A", ()))
+    (tmp_path / "02.py").write_text("# %% [markdown]\n# # A\n")
+    assert objections(tmp_path, made_) == []
+    (tmp_path / "02.py").write_text("# %% [markdown]\n# # B\n")
+    (said,) = objections(tmp_path, made_)
+    assert said == "02.py and 02.ipynb differ; make notebooks executes them anew."
+
+
+# ---- releases and citation ----------------------------------------------------------------------------
+
+
+def test_a_release_holds_what_its_manifest_says_and_is_the_same_each_time(tmp_path):
+    site, results = tmp_path / "site", tmp_path / "results"
+    for path, text in ((site / "index.html", "page"), (results / "a" / "x.json", "{}")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    (results / ".checkpoints").mkdir()
+    (results / ".checkpoints" / "half").write_text("unfinished")
+    files = release.members(site, results)
+    assert list(files) == ["book/index.html", "results/a/x.json"]
+    first = release.pack(files, tmp_path / "a.tar.gz", "t").read_bytes()
+    assert release.pack(files, tmp_path / "a.tar.gz", "t").read_bytes() == first
+    release.check(tmp_path / "a.tar.gz")
+    with tarfile.open(tmp_path / "a.tar.gz") as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    (tmp_path / "out" / "t" / "book" / "index.html").write_text("altered")
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "out" / "t", "t")
+    with pytest.raises(ValueError, match=r"book/index\.html is missing, altered"):
+        release.check(tmp_path / "b.tar.gz")
+
+
+def test_the_version_stands_in_one_place_and_the_citation_has_it():
+    from importlib.metadata import version
+
+    told = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert told["version"] == version("subspace_lib")
+    assert {"cff-version", "message", "title", "authors"} <= set(told)
+    entry = citation.bibtex(told)
+    assert entry.startswith("@software{subspace_lib,") and "{SGD}" in entry
+    assert f"{{{told['version']}}}" in entry
+
+
+def test_the_lock_and_the_book_alone_have_the_versions_of_the_requirements():
+    def pins(name):
+        text = (REPOSITORY / name).read_text()
+        found = re.findall(r"^([\w.-]+)==([\w.]+)", text, re.M)
+        return {re.sub("[-_.]+", "-", package).lower(): number for package, number in found}
+
+    wanted = pins("requirements.txt")
+    assert pins("requirements-book.txt").items() <= wanted.items()
+    assert wanted.items() <= pins("requirements.lock").items()
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    assert lock.count("==") <= lock.count("--hash=sha256:") and "://" not in lock
+
+
+def test_the_book_is_imported_without_what_only_computing_or_testing_needs():
+    only = (
+        "torchvision",
+        "sklearn",
+        "tokenizers",
+        "papermill",
+        "playwright",
+        "hypothesis",
+        "pytest",
+    )
+    code = f"import sys; sys.modules.update(dict.fromkeys({only})); import subspace_lib.book"
+    subprocess.run([sys.executable, "-c", code], check=True)
