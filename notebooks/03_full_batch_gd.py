@@ -34,103 +34,113 @@ seeds = [11, 12, 13]  # of initialisation, batch order and noise
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
-profile = "paper"  # or quick: about two minutes, on digits
+profile = "paper"  # or quick: a small version of everything, to try it
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib.chapters.full_batch_gd import CHAPTER, figures, tables
+from subspace_lib.chapters.full_batch_gd import CHAPTER, answers, figures, tables
 from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.kit.switch import tables as switch_tables
 
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study)
 
-# %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient, by steps from the switch. Top: SGD up to the switch, full-batch GD from there, then SGD again. Bottom: GD with Gaussian noise from the switch on. A line a seed, the first bold. **What to see:** how fast the alignment goes without noise and returns with it, and whether isotropic noise of the same size does the same.", "name": "fig-there-and-back"}}
+# %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient, by steps from the switch (dotted). Top: SGD up to the switch, full-batch GD from there, then SGD again. Bottom: GD with Gaussian noise from the switch on. A line a seed, the first bold.", "name": "fig-there-and-back"}}
 figures.there_and_back(study)
 
+# %%
+answers.there_and_back(study)
+
 # %% [markdown]
-# **Claim** ({cite:t}`song2025`, section 4, as its public reviews tell it). While the {term}`sharpness` stays below
-# $2/\eta$, it is minibatch noise that makes the gradient lie in the dominant subspace (C4). Take the noise away and
-# the alignment goes; bring it back and it returns.
+# **Claim** ({cite:t}`song2025`, section 4 [rev]). While the {term}`sharpness` stays below $2/\eta$, minibatch noise makes
+# the gradient lie in the dominant subspace (C4). Take the noise away and the alignment goes; bring it back and it returns.
 #
-# **Why it should be so.** On a quadratic, with $x_i$ the coordinate along the eigenvector of $\lambda_i$, a step
-# is $x_i \leftarrow (1 - \eta\lambda_i) x_i - \eta \xi_i$. Without noise a steep coordinate is gone in a few
-# steps, and the gradient that remains is in the bulk. With noise of variance $\sigma_i^2$ it settles at
-# $\mathbb{E} x_i^2 = \eta\sigma_i^2 / (\lambda_i (2 - \eta\lambda_i))$, so that the full-batch gradient
-# keeps a part of variance $\eta\lambda_i\sigma_i^2/(2 - \eta\lambda_i)$ along it, which points anywhere but
-# ahead.
+# **Why it should be so.** Take a quadratic, and let $x_i$ be the coordinate along the eigenvector of $\lambda_i$. A step is
+# $x_i \leftarrow (1 - \eta\lambda_i) x_i - \eta \xi_i$ with noise $\xi_i$ of variance $\sigma_i^2$. Without noise a steep
+# coordinate is gone in a few steps; the gradient that remains lies in the bulk. With noise the coordinate settles at
+# $\mathbb{E} x_i^2 = \eta\sigma_i^2 / (\lambda_i (2 - \eta\lambda_i))$. So the full-batch gradient keeps, along it, a part
+# of variance $\eta\lambda_i\sigma_i^2/(2 - \eta\lambda_i)$. That part is large, and changes its sign: it leads nowhere.
 #
-# **Protocol.** From the point of SGD at its switch: full-batch GD at the same $\eta$ for $10/(\eta\lambda_k)$ steps, in
-# which the slowest dominant coordinate would shrink by $e^{-10}$; then the same minibatches again, for `back_steps`.
-# Judged are means over every step of the windows in the criterion. Windows and lengths are ours.
+# **Protocol.** From the point of SGD at its switch, go on with full-batch GD at the same $\eta$ for $10/(\eta\lambda_k)$
+# steps: the slowest dominant coordinate would then have shrunk by $e^{-10}$. Then return to the same minibatches, for
+# `back_steps`. Alignments are means over every step of the windows that the criterion names [own].
 
 # %%
 switch_tables.protocol(study.switch)
 
 # %% [markdown]
+# ## Is it noise, or noise along the sharp directions? (F1)
+#
+# A reviewer asked. To the gradient of full-batch GD we add Gaussian noise: once with the covariance that SGD's noise has at
+# the switch, once isotropic, with the same total variance (bottom of the figure above). Of isotropic noise only the share
+# $k/D$ falls into the dominant subspace. Of noise proportional to the Hessian it would be $\sum_{i \le k} \lambda_i /
+# \operatorname{tr} H$. Of SGD's own noise it is what the first column says:
+
+# %%
+tables.noise_shares(study)
+
+# %% mystnb={"figure": {"caption": "Variance of the gradients of single samples along the 20 leading eigenvectors at the switch, against the eigenvalue (both log); filled: the first k, open: the others. Dotted: noise proportional to the Hessian, with the measured total.", "name": "fig-noise"}}
+figures.single_sample_noise(study)
+
+# %%
+answers.single_sample_noise(study)
+
+# %% [markdown]
+# ## Batch size, and what the quadratic model predicts
+#
+# The model has no free parameter. Eigenvalues and noise are those at the switch; beyond the leading 20 the noise is taken
+# to be proportional to the eigenvalue. The mean gradient is what GD has left at its end. The noise of $B$ out of $N$
+# samples has the covariance of single samples times $(N - B)/((N - 1) B)$.
+
+# %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient against batch size (log scale): predicted at the switch, measured after it, and at the end of the run; mean and range over seeds. The largest size is the full batch.", "name": "fig-batch-size"}}
+figures.by_batch_size(study)
+
+# %%
+answers.by_batch_size(study)
+
+# %% [markdown]
+# The model does not ask for a steady fall. Noise fills the bulk too: where it outweighs the mean gradient in both
+# subspaces, the alignment is that of the noise alone, whatever its size.
+#
+# ## Does the noise help or hurt?
+
+# %% mystnb={"figure": {"caption": "Training loss of SGD, of GD, and of GD with either noise, by steps from the switch; first seed.", "name": "fig-learning"}}
+figures.learning(study)
+
+# %%
+answers.learning(study)
+
+# %% [markdown]
+# ## Gradient descent from the initialisation
+
+# %% mystnb={"figure": {"caption": "GD from the initialisation at the same \u03b7. Top: alignment of the gradient. Bottom: sharpness (log scale); dotted: 2/\u03b7. Mean and range over seeds.", "name": "fig-start"}}
+figures.from_the_start(study)
+
+# %%
+answers.from_the_start(study)
+
+# %% [markdown]
+# {doc}`05_edge_of_stability` follows such runs up to the edge of stability.
+#
 # ## Verdict
 #
-# Beyond the paper (F1): does the alignment fall with batch size, and what noise does it take? A reviewer asked. F1 has a criterion of
-# its own and does not touch C4.
+# C4 is the paper's claim. F1 is ours, with a criterion of its own: does the alignment fall with batch size, and what noise
+# does it take?
 
 # %%
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## Is it noise, or noise that leans to the sharp directions?
-#
-# An intervention: full-batch GD, to whose gradient Gaussian noise is added, of SGD's own covariance at that point, or isotropic with the
-# same trace. Isotropic noise spreads over all directions; only $k/D$ of its variance falls into the dominant
-# subspace. SGD's own noise has a larger share there. On the mean squared error, noise proportional to the Hessian would
-# put the share $\sum_{i \le k} \lambda_i / \operatorname{tr} H$ there.
-
-# %%
-tables.noise_shares(study)
-
-# %% mystnb={"figure": {"caption": "Variance of single-sample gradients along the 20 leading eigenvectors at the switch, against the eigenvalue; filled: the first k; dotted: noise proportional to the Hessian, with the measured trace. **What to see:** whether the noise grows with the curvature, and how closely it is proportional to it.", "name": "fig-noise"}}
-figures.single_sample_noise(study)
-
-# %% [markdown]
-# ## Batch size, and what the quadratic model predicts
-#
-# The model has no parameter left: eigenvalues and noise are measured at the switch (beyond the leading 20,
-# noise proportional to the eigenvalue), the mean gradient is what GD has left at its end, and the noise of
-# $B$ out of $N$ samples has the covariance of single samples times $(N - B)/((N - 1) B)$.
-
-# %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient against batch size: predicted at the switch, measured over the 2,000 steps after it, and at the end of the run; mean and range over seeds; the last is full batch. **What to see:** where it falls with batch size and where it is level, and how far the prediction carries.", "name": "fig-batch-size"}}
-figures.by_batch_size(study)
-
-# %%
-tables.batch_sizes(study)
-
-# %% [markdown]
-# The fall need not be steady: noise fills the bulk too. Once it outweighs the mean gradient in both subspaces, the
-# alignment is that of the noise alone, whatever its size. Late in training the mean gradient is smaller, so that
-# larger batches come into that regime as well.
-#
-# ## Does the noise help or hurt?
-
-# %% mystnb={"figure": {"caption": "Training loss after the switch, first seed. **What to see:** what the noise costs, and whether the runs learn alike whatever their gradient's alignment.", "name": "fig-learning"}}
-figures.learning(study)
-
-# %% [markdown]
-# ## Gradient descent from the initialisation
-
-# %% mystnb={"figure": {"caption": "GD from the initialisation at the same \u03b7: alignment of the gradient and sharpness; dotted: 2/\u03b7. **What to see:** how long an alignment lasts that no noise renews. Chapter 05 follows such runs up to the edge of stability.", "name": "fig-start"}}
-figures.from_the_start(study)
-
-# %% [markdown]
 # ## What differs from the paper
 #
-# - *By its code, very probably:* pixels, network, ½, batches without replacement. *Ours:* the batch sizes, which are not known.
-# - *Minibatches* run through a permutation each epoch: their noise sums to zero over an epoch, which the
-#   model's independent noise does not. Steep directions forget within a few steps and do not notice.
-# - *Added here:* artificial noise, the noise along each eigenvector, the prediction.
+# - *Pixels, network, ½, batches without replacement* [code]; *batch sizes, lengths, windows* [own]: the paper's are not
+#   known. *Added here* [own]: artificial noise, noise by eigenvector, the prediction. {term}`Marks <Source mark>`.
+# - Minibatches run through a permutation each epoch. Their noise sums to zero over an epoch; the model's does not.
 #
-# ## Rerun
+# ## Rerun, and where the numbers are from
 #
-# `papermill notebooks/03_full_batch_gd.ipynb mine.ipynb -p learning_rate 0.02 -p seeds 0`, and likewise for
-# any parameter of the first code cell; `-p profile quick` takes about two minutes, on digits.
+# `papermill notebooks/03_full_batch_gd.ipynb mine.ipynb -p learning_rate 0.02 -p seeds 0`. Any parameter of the first code
+# cell can be given like this; `-p dry_run True` only says what would be computed and about how long it takes.
 
 # %%
 page.provenance(study.trajectories())

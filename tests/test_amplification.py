@@ -17,6 +17,8 @@ from subspace_lib.runs.training import Run
 from subspace_lib.runs.windows import amplification, directions, error, linear_rule, part_rates
 from subspace_lib.trajectory import Trajectory
 
+pytestmark = pytest.mark.usefixtures("narrow_mlp")
+
 FIELDS = {"dataset": "digits", "k": 3, "guards": 2, "classes": 3, "batch_size": 20}
 RESUMED = (15, 30, 42)
 RULES = {

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from subspace_lib import chapters
-from subspace_lib.chapters import chapter, ledger, registered
+from subspace_lib.chapters import __main__ as results, chapter, ledger, registered
 from subspace_lib.parameters import InvalidParameter
 
 MADE_UP = {
@@ -115,13 +115,12 @@ def test_a_folder_of_chapters_that_is_not_there_is_named():
     assert "SUBSPACE_CHAPTERS names /nowhere/at/all, which is no folder." in done.stderr
 
 
-def test_a_chapter_that_is_not_listed_is_an_error_that_names_those_that_are():
+def test_a_chapter_that_is_not_listed_is_an_error_that_names_those_that_are(capsys):
     with pytest.raises(InvalidParameter, match="14_none is not a chapter; the chapters are 01_dom"):
         chapter("14_none")
-    done = subprocess.run(
-        [sys.executable, "-m", "subspace_lib.chapters", "14_none"], capture_output=True, text=True
-    )
-    assert done.returncode == 2 and "14_none is not a chapter" in done.stderr
+    with pytest.raises(SystemExit) as ended:
+        results.main(["14_none"])
+    assert ended.value.code == 2 and "14_none is not a chapter" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

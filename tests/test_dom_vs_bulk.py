@@ -13,6 +13,8 @@ from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.evidence.verdicts import part, verdict
 from subspace_lib.results.store import Store
 
+pytestmark = pytest.mark.usefixtures("narrow_mlp")
+
 SMALL = {
     "dataset": "digits",
     "learning_rate": 0.05,

@@ -15,6 +15,8 @@ from subspace_lib.evidence import criteria
 from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory, progress
 
+pytestmark = pytest.mark.usefixtures("narrow_mlp")
+
 P = EdgeParameters()  # η = 0.1: the edge is at λ₁ = 20
 SWITCH = P.switch_step
 

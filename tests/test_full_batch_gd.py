@@ -15,6 +15,8 @@ from subspace_lib.evidence import criteria
 from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 
+pytestmark = pytest.mark.usefixtures("narrow_mlp")
+
 SWITCH = 2000
 
 

@@ -133,7 +133,8 @@ def test_rooms_are_small(capsys):
     with capsys.disabled():
         print(f"\ncore {core} lines, all {sum(sizes.values())}; chapters {chapters}")
     assert large == {}
-    assert core < 3800
+    # 3,500 was the aim for one network and one kind of data; any model and text have made it more.
+    assert core < 6500
 
 
 def test_no_number_that_decides_a_verdict_stands_outside_the_criteria():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sympy
 import torch
+from conftest import examples
 from hypothesis import given, settings, strategies as st
 
 from subspace_lib import optimizers
@@ -77,7 +78,7 @@ def test_a_slow_direction_moves_at_eta_over_one_minus_beta(form):
 
 
 @given(st.floats(0.0, 0.95), st.floats(0.02, 0.98), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_numbers_agree_with_the_formulas(beta, share, nesterov):
     rule = LinearRule(0.03, beta, 1.0, beta) if nesterov else LinearRule(0.03, beta)
     value = share * rule.edge
@@ -185,7 +186,7 @@ def test_a_persistent_gradient_has_the_slow_rate():
 
 
 @given(st.floats(0.1, 0.95), st.floats(1e-4, 0.99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_heavy_ball_damps_by_its_square_root_where_it_swings(beta, share):
     rule, onset = LinearRule(0.01, beta), (1 - np.sqrt(beta)) ** 2 / 0.01
     swings = onset + share * (rule.edge - onset) * 0.5

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import examples
 from hypothesis import given, settings, strategies as st
 
 from subspace_lib.theory.regression import BULK, OUTLIERS, spiked
@@ -68,7 +69,7 @@ def full_moments(problem, eta, batch, steps):
 
 
 @given(st.floats(0.05, 1.0), st.integers(4, 64))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_the_stationary_variance_is_a_fixed_point(small, sharp, batch):
     eta = sharp / small.values[0]
     plain = small.stationary_variance(eta, batch, feedback=False)

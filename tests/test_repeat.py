@@ -1,7 +1,7 @@
 """A stored run computed once more: equal where nothing has changed, and a difference is seen."""
 
-import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -66,13 +66,26 @@ def test_a_difference_is_seen_at_its_step(tmp_path):
     assert repeat.compare(first, replace(first, table=table[:0])).empty
 
 
-def test_a_name_that_is_no_run_is_one_sentence(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "key", ["mnist5k-nothing", "../elsewhere", "/etc", "$(touch x)", "", "two\nlines", "x" * 999]
+)
+def test_a_name_that_is_no_run_is_one_sentence(tmp_path, monkeypatch, capsys, key):
+    monkeypatch.setenv("SUBSPACE_RESULTS", str(tmp_path / "results"))
+    outside = tmp_path / "elsewhere"
+    Store(outside.parent / "results").run(SMALL)
+    shutil.copytree(tmp_path / "results" / SMALL.key, outside)
+    with pytest.raises(SystemExit):
+        repeat.main([key])
+    told = capsys.readouterr().err
+    assert "No results are stored under" in told
+    assert len(told) < 400
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "[" * 10**5, '{"kind": "nonsense"}'])
+def test_a_damaged_description_is_one_sentence(tmp_path, monkeypatch, capsys, content):
     monkeypatch.setenv("SUBSPACE_RESULTS", str(tmp_path))
+    Store().run(SMALL)
+    (tmp_path / SMALL.key / "description.json").write_text(content)
     with pytest.raises(SystemExit):
-        repeat.main(["mnist5k-nothing"])
-    assert "mnist5k-nothing is not a training run under" in capsys.readouterr().err
-    folder = tmp_path / "half"
-    folder.mkdir()
-    (folder / "description.json").write_text(json.dumps(SMALL.describe()))
-    with pytest.raises(SystemExit):
-        repeat.main(["half"])
+        repeat.main([SMALL.key])
+    assert f"{SMALL.key}/description.json" in capsys.readouterr().err

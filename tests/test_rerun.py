@@ -193,7 +193,13 @@ def test_progress_says_step_rate_and_time_left_in_one_line(monkeypatch, capsys):
     assert [duration(s) for s in (5, 600, 7200)] == ["5 s", "10 min", "2.0 h"]
 
 
-@pytest.mark.parametrize("given", [["-p", "steps", "-5"], ["-p", "lerning_rate", "0.1"]])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["-p", "steps", "-5"],
+        pytest.param(["-p", "lerning_rate", "0.1"], marks=pytest.mark.slow),  # a kernel once more
+    ],
+)
 def test_papermill_ends_with_the_sentence_and_no_stack_of_the_library(tmp_path, given):
     out = tmp_path / "out.ipynb"
     command = [

@@ -12,6 +12,8 @@ from subspace_lib.runs.simulation import SimulationRun, ValleySimulation
 from subspace_lib.runs.survey import Survey, SurveyRun
 from subspace_lib.runs.training import Run
 
+pytestmark = pytest.mark.usefixtures("narrow_mlp")
+
 SMALL = {
     "dataset": "digits",
     "k": 2,
@@ -26,7 +28,7 @@ SWITCHED = SMALL | {"switch_step": 3, "projection": "bulk"}
 BEFORE = [{"until": 3, "optimizer": "sgd", "learning_rate": 0.02}]
 FULL = {"batch_size": 302, "learning_rate": 0.05}  # all samples of two classes of the digits
 RUNS = {
-    "plain": (Run, Experiment(**SMALL | {"spectrum_every": 3})),
+    "plain": (Run, Experiment(**SMALL | {"spectrum_every": 6})),
     "watched": (Run, Experiment(**SMALL, watch_alignment=0.3)),
     "bulk": (Run, Experiment(**SWITCHED)),
     "dominant, even and odd apart": (
@@ -45,12 +47,12 @@ RUNS = {
         Run,
         Experiment(**SWITCHED | {"classes": 10, "batch_size": 1500, "steps": 5}, noise="sgd"),
     ),
-    "diverging": (Run, Experiment(**SWITCHED | {"learning_rate": 1e4})),
+    "diverging": (Run, Experiment(**SWITCHED | {"learning_rate": 1e8})),
     "above its ceiling": (
         Run,
-        Experiment(**SMALL | {"learning_rate": 0.3}, optimizer="adam", stop_above=1.5),
+        Experiment(**SMALL | {"learning_rate": 3.0}, optimizer="adam", stop_above=1.5),
     ),
-    "survey": (SurveyRun, Survey(**SMALL, anchors=(1, 4), lags=(1, 2), window=1)),
+    "survey": (SurveyRun, Survey(**SMALL, anchors=(1, 4), lags=(2,), window=1)),
     "diverging survey": (
         SurveyRun,
         Survey(**SMALL | {"learning_rate": 1e4}, anchors=(1, 6), window=1),

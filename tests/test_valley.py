@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import examples
 from hypothesis import given, settings, strategies as st
 
 from subspace_lib import optimizers
@@ -37,7 +38,7 @@ def test_without_noise_the_moments_are_the_path_of_gd():
 
 
 @given(st.floats(0.05, 1.9), st.floats(1, 100), st.floats(0.5, 2), st.floats(100, 2000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_the_stationary_variance_is_the_fixed_point_of_the_exact_moments(sharp, c, y, condition):
     """With y held in place by Dom-SGD: one step of the moments leaves the variance as it is."""
     valley, eta = Valley(condition, c), sharp / condition
@@ -58,7 +59,7 @@ def test_beyond_the_edge_nothing_settles():
 
 
 @given(st.floats(0.005, 1.9), st.floats(1, 300), st.floats(20, 3000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_sgd_converges_in_mean_square_where_the_feedback_is_below_one(sharp, c, condition):
     """Against the eigenvalues of the recursion's matrix."""
     valley, eta = Valley(condition, c), sharp / condition
@@ -122,7 +123,7 @@ def test_the_mean_alignment_is_that_of_small_steps():
 
 
 @given(st.floats(0.5, 0.95), st.floats(0.5, 0.95))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_at_the_ends_of_the_window_both_are_as_wanted(alignment, progress):
     valley = Valley(1000.0, 100.0)
     low, high = valley.window(alignment, progress)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from subspace_lib.chapters import valley
-from subspace_lib.chapters.valley import figures, tables
+from subspace_lib.chapters.valley import answers, figures, tables
 from subspace_lib.chapters.valley.study import ValleyParameters, ValleyStudy, valley_study
 from subspace_lib.results.store import Store
 from subspace_lib.runs.simulation import case_of
@@ -56,7 +56,7 @@ def test_a_study_from_parameters_to_verdict_and_figures(small):
 
 def test_the_answer_has_the_runs_numbers_and_the_closed_form(small):
     found, _ = small
-    told = tables.answer(found).data
+    told = tables.answer(found).data + answers.window(found).data
     assert f"is {Valley(cross=20.0).bulk_progress(5e-4):.3f}." in told
     assert f"that of Bulk-SGD {found.progresses('regression', 'Bulk-SGD')[0]:.3f};" in told
     swept = found.values("valley", 3, case_of(0.5), "progress")[10.0]

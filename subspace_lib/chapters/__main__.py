@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--jobs", type=int, default=os.cpu_count(), help="processes, of one share of the cores each"
     )
     options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs} must be at least 1 process.")
     try:
         wanted = [chapter(name) for name in options.chapters] or list(registered().values())
     except InvalidParameter as error:

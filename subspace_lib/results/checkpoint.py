@@ -20,16 +20,16 @@ def write_checkpoint(path: Path, run: RunInProgress) -> None:
     write_tensors(path, run.state() | {IDENTITY: as_tensor(run.experiment.key)})
 
 
-def read_checkpoint(path: Path, experiment: RunDescription) -> State:
-    """The state that ``write_checkpoint`` has kept of this experiment.
+def decode_checkpoint(content: bytes, name: str, experiment: RunDescription) -> State:
+    """The state that ``write_checkpoint`` has kept of this experiment, from the content of a file.
 
     Raises:
-        Corrupted: the file is incomplete or altered, or the checkpoint of another run.
+        Corrupted: it is incomplete or altered, or the checkpoint of another run; the message has the name.
     """
-    state = read_tensors(path)
+    state = _decode(content, name)
     whose = as_text(state.pop(IDENTITY, as_tensor("a run without a name")))
     if whose != experiment.key:
-        raise Corrupted(f"{path.name} is the checkpoint of {whose}.")
+        raise Corrupted(f"{name} is the checkpoint of {whose}.")
     return state
 
 
@@ -45,15 +45,15 @@ def read_tensors(path: Path) -> State:
     Raises:
         Corrupted: the file is incomplete or altered.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Corrupted(f"{path.name} cannot be read.") from error
+    return _decode(path.read_bytes(), path.name)
+
+
+def _decode(content: bytes, name: str) -> State:
     if len(content) < 32 or hashlib.sha256(content[:-32]).digest() != content[-32:]:
-        raise Corrupted(f"{path.name} is incomplete or altered.")
+        raise Corrupted(f"{name} is incomplete or altered.")
     try:
         tensors = safetensors.torch.load(content[:-32])
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise Corrupted(f"{path.name} holds no tensors.") from error
+        raise Corrupted(f"{name} holds no tensors.") from error
     # Copies lie in aligned memory, where products round as they do in an undisturbed run.
     return {name: t.clone() for name, t in tensors.items()}

@@ -9,7 +9,6 @@ amplify rounding.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ import pandas as pd
 import torch
 
 from subspace_lib.experiment import Experiment
+from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.files import Corrupted
 from subspace_lib.results.provenance import commit
 from subspace_lib.results.store import MissingRun, Store
-from subspace_lib.runs import described
 from subspace_lib.trajectory import Trajectory
 
 COLUMNS = (
@@ -45,11 +44,10 @@ def stored(store: Store, key: str) -> Trajectory:
         MissingRun: there is none, or it is a survey or the like, not a training run.
         Corrupted: a file of it is missing, incomplete or altered.
     """
-    file = store.root / key / "description.json"
-    found = store.load(described(json.loads(file.read_text()))) if file.exists() else None
-    if found is None or not isinstance(found.experiment, Experiment):
+    found = store.of(key)
+    if found.experiment.kind != Experiment.kind:
         raise MissingRun(
-            f"{key} is not a training run under {store.root}; name one of its folders."
+            f"{key} is a {found.experiment.kind}, not a training run; only those are compared."
         )
     return found
 
@@ -95,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shutil.rmtree(again, ignore_errors=True)
     try:
         found = {key: stored(store, key) for key in parser.parse_args(arguments).keys}
-    except (MissingRun, Corrupted) as error:
+    except (MissingRun, Corrupted, InvalidParameter) as error:
         parser.error(str(error))
     for key, before in found.items():
         after = Store(again).run(before.experiment)

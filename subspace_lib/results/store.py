@@ -12,6 +12,7 @@ import errno
 import io
 import json
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable
@@ -23,7 +24,8 @@ import pandas as pd
 from subspace_lib import runs
 from subspace_lib.errors import Told
 from subspace_lib.experiment import RunDescription, address
-from subspace_lib.results.checkpoint import read_checkpoint, write_checkpoint
+from subspace_lib.parameters import quoted
+from subspace_lib.results.checkpoint import decode_checkpoint, write_checkpoint
 from subspace_lib.results.files import Corrupted, StoreError, digest, replace, sweep, told
 from subspace_lib.results.lock import locked
 from subspace_lib.results.modules import modules_hash
@@ -33,6 +35,7 @@ from subspace_lib.trajectory import Trajectory
 
 CHECKPOINT_SECONDS = 20.0
 FILES = ("description.json", "measurements.parquet")
+NAME = re.compile(r"\w[\w.-]*")  # a key names a folder of the store, and none outside of it
 ALL_FILES = (*FILES, "provenance.json")
 Watch = Callable[[RunInProgress], object]
 
@@ -96,9 +99,9 @@ class Store:
         Raises:
             MissingRun: there is none; Corrupted: as ``load``, or its description is not the key's.
         """
-        folder = self._folder(key)
+        folder = self._folder(key) if NAME.fullmatch(key) else None
         if folder is None:
-            raise MissingRun(f"No results are stored under {key[:80]!r}.")
+            raise MissingRun(f"No results are stored under {quoted(key)}.")
         description = _json(folder / "description.json")
         if not key.endswith(address(description)):
             raise Corrupted(f"{key}/description.json describes another run.")
@@ -170,19 +173,15 @@ class Store:
             warnings.warn(f"{error} The run is computed anew.", stacklevel=3)
             return None
 
+    def checkpoint(self, experiment: RunDescription) -> Path:
+        """Where the state of the experiment's run is kept until it ends."""
+        return self.checkpoints / f"{experiment.key}.safetensors"
+
     def _compute(self, experiment: RunDescription, watch: Watch) -> Trajectory:
-        path = self.checkpoints / f"{experiment.key}.safetensors"
-        run = runs.start(experiment)
+        path = self.checkpoint(experiment)
         modules_hash(experiment.kind)  # of the code that is running now, kept for the provenance
-        if path.exists():
-            try:
-                run.load_state(read_checkpoint(path, experiment))
-            except (Corrupted, KeyError) as error:  # KeyError: it lacks what this version wants
-                reason = (
-                    error if isinstance(error, Corrupted) else f"{path.name} is of another version."
-                )
-                warnings.warn(f"{reason} The run starts from the beginning.", stacklevel=4)
-                run = runs.start(experiment)
+        content = path.read_bytes() if path.exists() else b""
+        run = resumed(experiment, content)
         saved = time.monotonic()
 
         def pause(run: RunInProgress) -> None:
@@ -219,6 +218,24 @@ class Store:
         record = seal({**outcome, **provenance(run)})
         content = json.dumps(record, indent=1, sort_keys=True) + "\n"
         replace(folder / "provenance.json", content.encode())
+
+
+def resumed(experiment: RunDescription, checkpoint: bytes) -> RunInProgress:
+    """The experiment's run, from the content of its checkpoint on; b"": from the beginning.
+
+    What is no checkpoint of it is a warning, and the run starts from the beginning.
+    """
+    run = runs.start(experiment)
+    if not checkpoint:
+        return run
+    name = f"{experiment.key}.safetensors"
+    try:
+        run.load_state(decode_checkpoint(checkpoint, name, experiment))
+        return run
+    except (Corrupted, KeyError) as error:  # KeyError: it lacks what this version wants
+        reason = error if isinstance(error, Corrupted) else f"{name} is of another version."
+        warnings.warn(f"{reason} The run starts from the beginning.", stacklevel=5)
+        return runs.start(experiment)
 
 
 def _read(

@@ -16,8 +16,11 @@ from subspace_lib.chapters.kit.style import (
     CYCLE,
     INK,
     LINES,
+    WIDTH,
     Picture,
     band,
+    below,
+    log_ticks,
     panels,
     styled,
 )
@@ -61,7 +64,7 @@ def price(found: dict[str, Any]) -> Picture:
     """Seconds over those of plain SGD by what they go into, a bar for each way to train."""
     parts = list(prices(found).values())
     heights = [len(part["rows"]) for part in parts]
-    figure = Figure(figsize=(5.6, 1.3 + 0.35 * sum(heights)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.35 * sum(heights)), layout="constrained")
     grid = figure.subplots(len(parts), squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     for axes, part in zip(grid, parts, strict=True):
         names, left = [way(row) for row in part["rows"]], np.zeros(len(part["rows"]))
@@ -73,8 +76,7 @@ def price(found: dict[str, Any]) -> Picture:
         axes.axvline(1, color=INK, lw=0.8, ls=":")
         axes.set_title(f"{part['model']} on {part['dataset']}")
     axes.set_xlabel("seconds, over those of plain SGD")
-    handles = axes.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=9)
+    below(figure, axes)
     return Picture(figure, "Seconds over those of plain SGD, by way to train")
 
 
@@ -107,7 +109,7 @@ def accuracy(case: dict[str, Any]) -> Picture:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("true sine of the largest angle")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    below(figure, axes)
     return Picture(figure, f"Cost against true angle, {case['model']} on {case['dataset']}")
 
 
@@ -122,8 +124,9 @@ def over_training(study: SwitchStudy) -> Picture:
             cost = rows.diff() / rows.index.to_series().diff()
             curves.append(cost.rolling(10, min_periods=1).mean())
         band(axes, curves, colour, LINES[projection], study.name(projection))
-    axes.set(yscale="log", xlabel="step", ylabel="gradient equivalents per step")
-    axes.legend()
+    axes.set(yscale="log", xlabel="step", ylabel="gradient equivalents a step")
+    log_ticks(axes)
+    below(figure, axes)
     return Picture(figure, "Cost per training step over the runs of chapter 02")
 
 
@@ -131,7 +134,7 @@ def over_training(study: SwitchStudy) -> Picture:
 def growth(found: dict[str, Any]) -> Picture:
     """Cost of one refresh against k, samples, width and chunk size, each varied alone."""
     rows = found["growth"]["measured"]
-    figure = Figure(figsize=(5.6, 6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 6), layout="constrained")
     for axes, name in zip(
         figure.subplots(2, 2).flat, ("k", "samples", "width", "chunk"), strict=True
     ):
@@ -142,9 +145,10 @@ def growth(found: dict[str, Any]) -> Picture:
             x, [r["gradient_seconds"] for r in mine], "s--", color="#0072B2", label="gradient"
         )
         axes.set(xscale="log", yscale="log", xlabel=name, ylabel="seconds")
-        axes.set_xticks(x, [str(value) for value in x], fontsize=9)
+        few = x[:: 1 + (len(x) > 5)]  # the width has room for five numbers
+        axes.set_xticks(few, [str(value) for value in few])
         axes.minorticks_off()
-    axes.legend()
+    below(figure, axes)
     return Picture(
         figure, "Seconds of a refresh and of a gradient against k, samples, width, chunk"
     )

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from subspace_lib.chapters.dom_vs_bulk.study import DomBulkStudy
-from subspace_lib.chapters.kit.style import CYCLE, INK, Picture, panels, styled
+from subspace_lib.chapters.kit.style import (
+    CYCLE,
+    INK,
+    Picture,
+    below,
+    panels,
+    styled,
+)
 from subspace_lib.evidence import criteria
 
 MARKERS = ("o", "s", "^")
@@ -33,8 +40,7 @@ def settings(study: DomBulkStudy) -> Picture:
     axes.set_yticks(rows, list(BOUNDS))
     axes.set_ylim(len(BOUNDS) - 0.5, -0.5)
     axes.set(xlabel="value; bar: what the criterion asks for", ylabel="quantity of C1 to C4")
-    if study.settings:
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    below(figure, axes)
     says = (
         f"Quantities of C1 to C4 by pixels and learning rate, seed {study.parameters.setting_seed}"
     )

@@ -14,7 +14,7 @@ from subspace_lib.chapters.kit.noise import (
     alignment_without,
     there_and_back,
 )
-from subspace_lib.chapters.kit.study import Plan, by_seed, source
+from subspace_lib.chapters.kit.study import SMALL, Plan, by_seed, source
 from subspace_lib.chapters.kit.switch.judge import late_gap
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
 from subspace_lib.evidence import criteria
@@ -22,7 +22,12 @@ from subspace_lib.experiment import Seed
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import Trajectory, progress, tail
 
-PIXELS = {"unit": "pixels as they are", "standardized": "standardised", "per_pixel": "by pixel"}
+PIXELS = {
+    "unit": "pixels as they are",
+    "standardized": "standardised",
+    "per_pixel": "by pixel",
+    "tokens": "tokens",  # of which there is no other kind
+}
 OTHER_PIXELS = {"unit": "standardized", "standardized": "unit", "per_pixel": "standardized"}
 STALE = 500  # steps for which the stale basis is left as it is
 
@@ -32,14 +37,20 @@ class DomBulkParameters(SwitchParameters):
 
     QUICK: ClassVar[dict[str, Any]] = {
         **SwitchParameters.QUICK,
-        "spectrum_every": 500,
+        "model": SMALL,
+        "learning_rate": 0.08,
+        "switch_step": 250,
+        "record_every": 50,
+        "spectrum_every": 250,
         "setting_seed": 0,
-        "again_steps": 60,
+        "again_steps": 100,
+        "window_every": 10,
     }
 
     seeds: tuple[Seed, ...] = Field((11, 12, 13, 14, 15), min_length=1)
     setting_seed: Seed = 12
     again_steps: int = Field(criteria.AGAIN, ge=1)
+    window_every: int = Field(1, ge=1, description="steps between rows of F6's windows")
 
     def label(self) -> str:
         """Pixels and learning rate."""
@@ -127,11 +138,9 @@ def uncertain(p: DomBulkParameters) -> list[DomBulkParameters]:
 
     A loss without ½ at η is ours at 2η.
     """
-    changes: tuple[dict[str, Any], ...] = (
-        {},
-        {"preprocessing": OTHER_PIXELS[p.preprocessing]},
-        {"learning_rate": 2 * p.learning_rate},
-    )
+    other = OTHER_PIXELS.get(p.preprocessing)
+    pixels: list[dict[str, Any]] = [{"preprocessing": other}] if other else []
+    changes = [{}, *pixels, {"learning_rate": 2 * p.learning_rate}]
     return [p.model_copy(update={"seeds": (p.setting_seed,), **change}) for change in changes]
 
 
@@ -141,7 +150,7 @@ def setting_study(
     """The runs of one setting."""
     switch, (seed,) = switch_study(p, store, compute=compute), p.seeds
     get, step = source(store, compute), switch.switch_steps[seed]
-    return Setting(switch, there_and_back(p, get, seed, step, p.again_steps))
+    return Setting(switch, there_and_back(p, get, seed, step, p.again_steps, p.window_every))
 
 
 def stale_run(

@@ -12,7 +12,9 @@ from subspace_lib.chapters.kit.style import (
     INK,
     LineStyle,
     Picture,
+    above,
     band,
+    below,
     log_ticks,
     panels,
     series,
@@ -61,7 +63,7 @@ def gradients(study: AlignmentStudy) -> Picture:
     for label, colour, dashes in styles(labels):
         band(axes, series(runs, labels[label], smooth=10), colour, dashes, label)
     axes.set(ylim=(0, 1.02), xlabel="step", ylabel=f"alignment χ$_{{{study.parameters.k}}}$")
-    axes.legend(loc="lower right")
+    below(figure, axes)
     return Picture(figure, "Alignment of full-batch and minibatch gradients over steps")
 
 
@@ -84,7 +86,7 @@ def by_classes(study: AlignmentStudy) -> Picture:
         axes.axvline(count + 0.5, color=colour, lw=0.8, ls=":")
     axes.set(yscale="log", xlabel="index i", ylabel="λ$_i$/λ$_1$")
     axes.set_xticks([1, 2, 3, 5, 10, 15, 20])
-    axes.legend()
+    below(figure, axes)
     return Picture(figure, "Leading eigenvalues for data of different numbers of classes")
 
 
@@ -93,16 +95,16 @@ def class_spans(study: AlignmentStudy) -> Picture:
     """How much of the dominant subspace lies in spans of mean output gradients, over training."""
     figure, (axes,) = panels(1, height=3.5)
     spans = {
-        "mean over each class, C² directions": "class_means",
-        "mean over all samples, C directions": "mean_outputs",
-        "C² random directions": "random_span",
+        "class means, C² directions": "class_means",
+        "means over all samples, C directions": "mean_outputs",
+        "random, C² directions": "random_span",
     }
     for label, colour, dashes in styles(spans):
         _over_anchors(axes, study, spans[label], colour, dashes, label)
-    axes.set_xscale("symlog", linthresh=100)
+    _early_and_late(axes)
     axes.set(xlabel="step", ylabel="mean squared cosine to S$_k$", ylim=(-0.03, 1.05))
     axes.set_xlim(left=0)
-    axes.legend(loc="center right")
+    below(figure, axes)
     return Picture(figure, "Overlap of the dominant subspace with gradients of mean outputs")
 
 
@@ -119,14 +121,21 @@ def turning(study: AlignmentStudy) -> Picture:
             band(top, curves, colour, dashes, f"from step {anchor:,}")
     top.set(xscale="log", yscale="log", xlabel="steps later", ylabel="sine of the largest angle")
     log_ticks(top)
-    top.legend(fontsize=9, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    log_ticks(top, "x")
+    above(top)
     _over_anchors(bottom, study, "final_overlap", CYCLE[0], "-", "mean squared cosine")
-    bottom.set_xscale("symlog", linthresh=100)
+    _early_and_late(bottom)
     bottom.set(xlabel="step", ylabel="overlap with S$_k$ at the end", ylim=(0, 1.05))
     bottom.set_xlim(left=0)
     return Picture(
         figure, "How far the dominant subspace turns, by steps, and its overlap with the last"
     )
+
+
+def _early_and_late(axes: Axes) -> None:
+    """Steps on a log axis, the first hundred of them linear, in plain numbers."""
+    axes.set_xscale("symlog", linthresh=100)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _over_anchors(
@@ -136,7 +145,9 @@ def _over_anchors(
     rows = table[table["quantity"] == quantity]
     curves = [one.set_index("anchor")["value"] for _, one in rows.groupby("seed")]
     joined = pd.concat(curves, axis=1)
-    axes.plot(joined.index, joined.mean(axis=1), color=colour, marker="o", ms=3, ls="none")
+    axes.plot(
+        joined.index, joined.mean(axis=1), color=colour, marker="o", ms=3, ls="none", clip_on=False
+    )
     band(axes, curves, colour, dashes, label)
 
 
@@ -163,7 +174,7 @@ def changes(study: AlignmentStudy) -> Picture:
         axes.axhline(0, color=INK, lw=0.8)
         axes.set_ylabel(f"loss change a step, 10⁻⁶\n{name} part")
         axes.set_yscale("symlog", linthresh=100)
-        axes.legend()
+    below(figure, parts[0])
     parts[-1].set_xticks(x, [f"{anchor:,}" for anchor in frame.index])
     parts[-1].set_xlabel("from step")
     return Picture(

@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import by_seed, numbers, source
+from subspace_lib.chapters.kit.study import SMALL, by_seed, numbers, source
 from subspace_lib.chapters.kit.switch.study import SwitchParameters
 from subspace_lib.results.store import Store
 from subspace_lib.runs.survey import Survey
@@ -27,14 +27,15 @@ class AlignmentParameters(SwitchParameters):
 
     QUICK: ClassVar[dict[str, Any]] = {
         "dataset": "digits",
-        "preprocessing": "standardized",
-        "learning_rate": 0.05,
-        "steps": 200,
+        "preprocessing": "unit",
+        "model": SMALL,
+        "learning_rate": 0.15,
+        "steps": 400,
         "seeds": (0, 1, 2),
         "target_angle": 0.4,
-        "record_every": 50,
-        "spectrum_every": 200,
-        "anchors": (150,),
+        "record_every": 5,
+        "spectrum_every": 100,
+        "anchors": (100, 300),
         "lags": (1, 10),
         "window": 2,
         "classes": (3,),

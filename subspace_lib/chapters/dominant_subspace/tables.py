@@ -32,14 +32,17 @@ def loss_changes(study: AlignmentStudy) -> Markdown:
         | {says: f"{row[c]:,.1f} ± {2 * row['error_' + c]:,.1f}" for c, says in TERMS.items()}
         for anchor, row in frame.iterrows()
     ]
-    last = frame.iloc[-1]
-    back = {part: -last[f"second_{part}"] / last[f"first_{part}"] for part in ("dominant", "bulk")}
-    note = (
-        f"Loss change a step, in 10⁻⁶. From step {frame.index[-1]:,} on the term of second order, the "
-        "price of moving along curved directions with noise, takes back "
-        f"{back['dominant']:.0%} of what the term of first order gains in the dominant part, and "
-        f"{back['bulk']:.0%} in the bulk."
-    )
+    last, told = frame.iloc[-1], []
+    for part, where in (("dominant", "dominant part"), ("bulk", "bulk")):
+        first, second = last[f"first_{part}"], last[f"second_{part}"]
+        if first < 0 < second:
+            told.append(f"{-second / first:.0%} of what the first order gains in the {where}")
+    note = "Loss change a step, in 10⁻⁶."
+    if told:
+        note += (
+            f" From step {frame.index[-1]:,} on the second order, the price of moving along curved "
+            f"directions with noise, takes back {' and '.join(told)}."
+        )
     return table(rows, note=note)
 
 

@@ -7,14 +7,30 @@ from subspace_lib.chapters.kit.style import (
     CYCLE,
     INK,
     Picture,
+    above,
     band,
+    below,
+    log_ticks,
     mark_switch,
     methods,
     panels,
     styled,
     styles,
 )
+from subspace_lib.chapters.kit.switch import figures as switch
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
+
+SHORT = {"mse": "MSE", "cross_entropy": "cross-entropy"}
+
+
+def losses(study: EdgeStudy) -> Picture:
+    """Training loss of GD, Dom-GD and Bulk-GD."""
+    return switch.losses(study.switch)
+
+
+def angles(study: EdgeStudy) -> Picture:
+    """Measured and certified angle of the subspace along them."""
+    return switch.angles(study.switch)
 
 
 @styled
@@ -28,7 +44,7 @@ def sharpness(study: SwitchStudy) -> Picture:
     bottom.set(xlabel="step", ylabel=f"χ$_{{{study.parameters.k}}}$ of ∇L", ylim=(0, 1.02))
     for axes in (top, bottom):
         mark_switch(axes, study)
-    bottom.legend(loc="lower left")
+    below(figure, bottom)
     return Picture(figure, "Sharpness relative to 2/η, and alignment, over steps")
 
 
@@ -47,7 +63,7 @@ def cycles(study: EdgeStudy) -> Picture:
         parts[1].plot(rows["step"], factor * rows[name], color=colour, ls=dashes, label=label)
     parts[1].axhline(1, color=INK, lw=0.8, ls=":")
     parts[1].set_ylabel("λ$_i$ η/2")
-    parts[1].legend(ncols=2)
+    above(parts[1])
     parts[2].plot(rows["step"], rows["train_loss"], color=CYCLE[2])
     parts[2].set(xlabel="step", ylabel="training loss L(θ)")
     return Picture(
@@ -70,7 +86,7 @@ def beyond(study: EdgeStudy) -> Picture:
         band(axes, curves, colour, dashes, names[i])
     axes.axhline(1, color=INK, lw=0.8, ls=":")
     axes.set(xlabel="step", ylabel="λ$_i$ η/2 of Bulk-GD", ylim=(0, None))
-    axes.legend(ncols=3)
+    below(figure, axes)
     return Picture(figure, "Eigenvalues of Bulk-GD at the cut and on top, relative to 2/η")
 
 
@@ -83,13 +99,14 @@ def approaches(study: EdgeStudy) -> Picture:
     for way, colour, dashes in styles(ways):
         loss, rate, _ = way
         rows = study.approaches[way].table.iloc[1:]  # step 0 has no place on a log axis
-        time, label = rate * rows["step"], f"{loss.replace('_', '-')}, η = {rate:g}"
+        time, label = rate * rows["step"], f"{SHORT[loss]}, η = {rate:g}"
         top.plot(time, rate / 2 * rows["eigenvalue_01"], color=colour, ls=dashes, label=label)
         bottom.plot(time, rows["alignment"], color=colour, ls=dashes, lw=1)
     top.axhline(1, color=INK, lw=0.8, ls=":")
     top.set(ylabel="λ$_1$ η/2", ylim=(0, None), xscale="log")
     bottom.set(xlabel="time, η · step", ylabel="alignment of ∇L", ylim=(0, 1.02))
-    top.legend(ncols=2, fontsize=9)
+    log_ticks(bottom, "x")
+    below(figure, top)
     return Picture(figure, "Sharpness relative to 2/η, and alignment, on the way to the edge")
 
 
@@ -115,5 +132,5 @@ def pair(study: EdgeStudy) -> Picture:
         bottom.plot(rows["step"], rows[column], color=colour, ls=dashes, label=distances[column])
     bottom.set(xlabel="step", ylabel="distance ‖Δθ‖")
     for axes in (top, bottom):
-        axes.legend(fontsize=9)
+        above(axes)
     return Picture(figure, "GD, its averaged iterate and Bulk-GD: losses and distances")

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
 from subspace_lib.chapters.kit.rows import spans
-from subspace_lib.chapters.kit.study import by_seed, compute as compute_run, numbers, source
+from subspace_lib.chapters.kit.study import SMALL, by_seed, compute as compute_run, numbers, source
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import Experiment, LossName, Rate, Seed, Steps
 from subspace_lib.parameters import InvalidParameter
@@ -18,7 +18,7 @@ from subspace_lib.results.store import Store
 from subspace_lib.runs.pair import Pair
 from subspace_lib.trajectory import Trajectory
 
-ROWS, FRESH = 400, 5  # of a way to the edge; and of how many λ₁ is measured anew in any case
+FRESH = 5  # rows of a way to the edge from one measured λ₁ to the next, at most
 TOGETHER = 600  # steps for which GD and Bulk-GD are compared
 Way = tuple[str, float, int]  # loss, η and seed of a run that comes to the edge
 
@@ -28,24 +28,29 @@ class EdgeParameters(EdgeSwitchParameters):
 
     ``window`` is the length of the part that is recorded at every step, after the switch. The
     ``approach_`` are of plain runs that begin well below the edge, one for each place of the lists: of each
-    loss the largest η for all ``approach_seeds``, the others for the first of them.
+    loss the largest η for all ``approach_seeds``, the others for the first of them; each has about
+    ``approach_rows`` rows.
     """
 
     QUICK: ClassVar[dict[str, Any]] = {
         "dataset": "digits",
         "preprocessing": "standardized",
-        "learning_rate": 0.1,
-        "steps": 520,
+        "model": SMALL,
+        "learning_rate": 0.25,
+        "steps": 500,
         "switch_step": 250,
-        "window": 10,
+        "window": 30,
         "approach_losses": ("mse",),
-        "approach_rates": (0.08,),
-        "approach_steps": (330,),
+        "approach_rates": (0.16,),
+        "approach_steps": (420,),
+        "approach_rows": 42,
         "approach_seeds": (0, 1, 2),
         "seeds": (0, 1, 2),
         "target_angle": 0.5,
-        "record_every": 55,
-        "sharpness_every": 9,
+        "period": 1,
+        "record_every": 25,
+        "window_every": 15,
+        "sharpness_every": 15,
     }
 
     seeds: tuple[Seed, ...] = Field((11, 12, 13, 14, 15), min_length=1)
@@ -53,6 +58,7 @@ class EdgeParameters(EdgeSwitchParameters):
     approach_losses: tuple[LossName, ...] = ("mse", "mse", "cross_entropy", "cross_entropy")
     approach_rates: tuple[Rate, ...] = (0.05, 0.02, 0.33, 0.1)
     approach_steps: tuple[Steps, ...] = (4000, 12_000, 3000, 4000)
+    approach_rows: int = Field(400, ge=2)
     approach_seeds: tuple[Seed, ...] = Field((12, 11, 13), min_length=1)
 
     @field_validator(
@@ -83,14 +89,15 @@ class EdgeParameters(EdgeSwitchParameters):
         for loss, rate, steps in zip(*lists, strict=True):
             judged = rate == self.largest(loss)
             for seed in self.approach_seeds if judged else self.approach_seeds[:1]:
-                fields = {"loss": loss, "learning_rate": rate, "steps": steps, **_sparse(steps)}
+                own = {"loss": loss, "learning_rate": rate, "steps": steps}
+                fields = own | _sparse(steps, self.approach_rows)
                 found[loss, rate, seed] = self.experiment(seed, **fields)
         return found
 
 
-def _sparse(steps: int) -> dict[str, Any]:
-    """Some 400 rows, an odd number of steps apart, and at every fifth of them λ₁ measured anew."""
-    every = max(3, steps // ROWS | 1)
+def _sparse(steps: int, count: int) -> dict[str, Any]:
+    """About so many rows, an odd number of steps apart, and at every fifth of them λ₁ measured anew."""
+    every = max(3, steps // count | 1)
     fresh = spans(FRESH * every, (0, steps))
     return {"record_every": every, "record_spans": (), "fresh_spans": fresh}
 

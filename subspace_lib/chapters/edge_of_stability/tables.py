@@ -8,9 +8,15 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.edge_of_stability.approach import approach
 from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
+from subspace_lib.chapters.kit.switch import tables as switch_tables
 from subspace_lib.chapters.kit.table import percent, table
 from subspace_lib.evidence import criteria
 from subspace_lib.trajectory import Trajectory
+
+
+def protocol(study: EdgeStudy) -> Markdown:
+    """The parameters in force, the switch, and the runs that did not come to their end."""
+    return switch_tables.protocol(study.switch)
 
 
 def pair(run: Trajectory) -> Markdown:

@@ -14,7 +14,9 @@ from subspace_lib.chapters.kit.style import (
     INK,
     LineStyle,
     Picture,
+    above,
     band,
+    below,
     log_ticks,
     panels,
     series,
@@ -44,7 +46,7 @@ def there_and_back(study: BatchStudy) -> Picture:
     for axes in (top, bottom):
         axes.axvline(0, color=INK, lw=0.8, ls=":")
         axes.set(ylim=(-0.02, 1.02), ylabel=f"χ$_{{{p.k}}}$ of ∇L")
-        axes.legend(loc="center right", fontsize=9)
+        above(axes)
     bottom.set_xlabel("steps from the switch")
     return Picture(
         figure, "Alignment of the full-batch gradient under SGD, GD, SGD, and GD with noise"
@@ -98,7 +100,7 @@ def by_batch_size(study: BatchStudy) -> Picture:
     )
     axes.set_xticks(sorted(frame["batch"].unique()), sorted(frame["batch"].unique()))
     axes.minorticks_off()
-    axes.legend()
+    below(figure, axes)
     return Picture(figure, "Alignment of the full-batch gradient against batch size")
 
 
@@ -145,7 +147,7 @@ def single_sample_noise(study: BatchStudy) -> Picture:
     axes.set(xscale="log", yscale="log", xlabel="eigenvalue λ$_i$", ylabel="variance along v$_i$")
     log_ticks(axes)
     log_ticks(axes, "x")
-    axes.legend()
+    below(figure, axes)
     return Picture(figure, "Gradient noise along leading eigenvectors against their eigenvalue")
 
 
@@ -181,5 +183,5 @@ def learning(study: BatchStudy) -> Picture:
             curve = curve[curve.index.to_series().between(0, p.back_steps)]
             axes.plot(curve.index, curve, color=colour, ls=dashes, label=label)
     axes.set(xlabel="steps from the switch", ylabel="training loss L(θ)")
-    axes.legend()
+    below(figure, axes)
     return Picture(figure, "Training loss of SGD, GD and GD with noise from one point")

@@ -11,8 +11,8 @@ from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.noise import there_and_back
-from subspace_lib.chapters.kit.rows import rows
-from subspace_lib.chapters.kit.study import Plan, by_seed, check_switch, numbers, source
+from subspace_lib.chapters.kit.rows import rows, thinned
+from subspace_lib.chapters.kit.study import SMALL, Plan, by_seed, check_switch, numbers, source
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_step
 from subspace_lib.evidence import criteria
 from subspace_lib.experiment import Experiment
@@ -38,9 +38,10 @@ class BatchParameters(SwitchParameters):
     QUICK: ClassVar[dict[str, Any]] = {
         "dataset": "digits",
         "preprocessing": "standardized",
-        "learning_rate": 0.06,
-        "steps": 250,
-        "switch_step": 150,
+        "model": SMALL,
+        "learning_rate": 0.12,
+        "steps": 300,
+        "switch_step": 200,
         "seeds": (0, 1, 2),
         "target_angle": 0.5,
         "record_every": 50,
@@ -49,8 +50,9 @@ class BatchParameters(SwitchParameters):
         "batch_sizes": (1500,),
         "back_steps": 120,
         "back_every": 40,
-        "start_steps": 120,
-        "start_every": 40,
+        "start_steps": 80,
+        "start_every": 20,
+        "window_every": 10,
         "switch_alignment": None,
     }
 
@@ -61,6 +63,7 @@ class BatchParameters(SwitchParameters):
     back_every: int = Field(21, ge=1)
     start_steps: int = Field(1000, ge=1)
     start_every: int = Field(50, ge=1)
+    window_every: int = Field(1, ge=1)
 
     @field_validator("batch_sizes", mode="before")
     @classmethod
@@ -144,7 +147,7 @@ def batch_study(
     for seed in p.seeds:
         sgd = plain["none", seed] = get(p.run(seed, "none"))
         steps[seed], asked[seed] = start, _ = switch_step(p, sgd)
-        found = there_and_back(p, get, seed, start, p.back_steps)
+        found = there_and_back(p, get, seed, start, p.back_steps, p.window_every)
         found |= {name: get(e) for name, e in _with_noise(p, seed, start).items()}
         found["start"] = get(_from_the_start(p, seed))
         runs |= {(name, seed): run for name, run in found.items()}
@@ -160,6 +163,7 @@ def batch_study(
 def _with_noise(p: BatchParameters, seed: int, start: int) -> dict[str, Experiment]:
     """GD from the switch with artificial noise, of each kind; every step of the last 100 has a row."""
     end = start + p.back_steps
+    window = (max(start, end - criteria.AGAIN_WINDOW), end)
     fields = {
         "batch_size": "full",
         "before": [{"until": start, "batch_size": p.batch_size}],
@@ -167,7 +171,7 @@ def _with_noise(p: BatchParameters, seed: int, start: int) -> dict[str, Experime
         "steps": end,
         "noise_batch": p.batch_size,
         "spectrum_every": None,
-        **rows(p.back_every, (start, end), (max(start, end - criteria.AGAIN_WINDOW), end)),
+        **rows(p.back_every, (start, end), *thinned(p.window_every, window)),
     }
     return {name: p.experiment(seed, noise=noise, **fields) for name, noise in NOISES.items()}
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from IPython.display import Markdown
 from pydantic import Field
 
-from subspace_lib.chapters.kit.rows import rows, spans
+from subspace_lib.chapters.kit.rows import rows, spans, thinned
 from subspace_lib.chapters.kit.switch.judge import progress_part
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.chapters.kit.table import table
@@ -26,10 +26,11 @@ class EdgeSwitchParameters(SwitchParameters):
     """Parameters of a switch at the edge, at a fixed step.
 
     A row every ``record_every`` steps, an odd number, so that both phases of an oscillation of period 2 are
-    seen; and at every step that a criterion averages over. Eigenvalues are measured anew every
-    ``sharpness_every`` steps before the switch, and now and then otherwise. At the edge the iterate bounces
-    between the walls of a valley, so that the subspaces of even and of odd steps are followed apart
-    (``period`` 2).
+    seen; and at every step that a criterion averages over, or where these are a hundred, at one in
+    ``window_every``, odd too.
+    Eigenvalues are measured anew every ``sharpness_every`` steps before the switch, and now and then
+    otherwise. At the edge the iterate bounces between the walls of a valley, so that the subspaces of even
+    and of odd steps are followed apart (``period`` 2).
     """
 
     learning_rate: float = Field(0.1, gt=0)
@@ -39,6 +40,7 @@ class EdgeSwitchParameters(SwitchParameters):
     switch_alignment: None = None
     switch_step: int = Field(600, ge=1)
     record_every: int = Field(25, ge=1)
+    window_every: int = Field(1, ge=1)
     sharpness_every: int = Field(1, ge=1)
     spectrum_every: int | None = None
     period: int = Field(2, ge=1)
@@ -51,7 +53,9 @@ class EdgeSwitchParameters(SwitchParameters):
         last = (math.ceil((1 - criteria.TAIL) * end), end)
         measured = [(step, step) for step in range(before[0], s + 1, self.sharpness_every)]
         measured += [(step, step) for step in range(*last, LATE)]
-        own = rows(every, (0, end), before, bounce, last)
+        long = [*thinned(self.window_every, before), *thinned(self.window_every, bounce)]
+        start = (max(before[0], s - criteria.EDGE_START + 1), s)
+        own = rows(every, (0, end), *long, start, last)
         own["fresh_spans"] = spans(ANEW * every, (0, end), *measured)
         return super().experiment(seed, **own | fields)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from subspace_lib.chapters.kit.rows import SPARSE, rows
+from subspace_lib.chapters.kit.rows import SPARSE, rows, thinned
 from subspace_lib.chapters.kit.study import Source, StudyParameters
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Part, part
@@ -14,15 +14,22 @@ from subspace_lib.trajectory import Trajectory, window
 
 
 def there_and_back(
-    p: StudyParameters, get: Source, seed: int, switch_step: int, again: int = criteria.AGAIN
+    p: StudyParameters,
+    get: Source,
+    seed: int,
+    switch_step: int,
+    again: int = criteria.AGAIN,
+    every: int = 1,
 ) -> dict[str, Trajectory]:
     """The three runs of C4 by name, each measured from its own start on; a row at every step that counts.
+
+    Or at one in so many (``every``) of these.
 
     "before": SGD in the 100 steps up to the switch. "GD": at the same η from there, for 10/(η λ_k) steps,
     λ_k as it is at the switch: the slowest of the dominant directions has then shrunk by e⁻¹⁰. "back": SGD
     again, for ``again`` steps.
     """
-    each: dict[str, Any] = {"record_every": 1, "spectrum_every": None}
+    each: dict[str, Any] = {"record_every": every, "spectrum_every": None}
     first = max(0, switch_step - criteria.BEFORE_WINDOW)
     fresh = ((switch_step, switch_step),)  # λ_k of the switch itself
     before = get(
@@ -34,7 +41,8 @@ def there_and_back(
     full = {"batch_size": p.samples, "before": [sgd], "switch_step": switch_step, "steps": end}
     last = end + again
     back = {"before": [sgd, gd], "switch_step": end, "steps": last}
-    late = each | rows(SPARSE, (end, last), (max(end, last - criteria.AGAIN_WINDOW), last))
+    window = (max(end, last - criteria.AGAIN_WINDOW), last)
+    late = each | rows(max(SPARSE, every), (end, last), *thinned(every, window))
     return {
         "before": before,
         "GD": get(p.experiment(seed, **full, **each)),

@@ -11,9 +11,10 @@ from typing import Any
 
 from IPython.display import Markdown
 
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.chapter import Chapter
 from subspace_lib.chapters.kit.progress import duration
-from subspace_lib.chapters.kit.study import DryRun, Plan
+from subspace_lib.chapters.kit.study import DryRun, Plan, compute_side_by_side
 from subspace_lib.chapters.kit.table import Row, interval_text, markdown, table
 from subspace_lib.evidence.verdicts import CLAIM, DESCRIPTIVE, Claim, Part, Verdict
 from subspace_lib.parameters import Description
@@ -28,6 +29,7 @@ QUICK = (
 )
 UNFINISHED = "SUBSPACE_UNFINISHED"  # = quick: a page whose runs are not all stored shows quick ones
 NOT_YET = "**Its runs at the paper's size are not finished**: until they are, this page shows quick ones. "
+PROCESSES_PAY = 20.0  # seconds of work from which on runs are computed side by side
 PLAIN = (bool, int, float, str, list, tuple, type(None))
 
 
@@ -96,22 +98,25 @@ def study(of: Chapter | Callable[..., Any], parameters: Any, store: Store | None
         return run(parameters, store, compute=False)  # what can be left out is not waited for
     run(parameters, store, compute=plan)
     if plan.missing:
-        says = to_be_done(plan)
+        text, seconds = to_be_done(plan)
         if parameters.dry_run:
-            raise DryRun(f"{says} dry_run = True: nothing was computed.")
-        print(says, flush=True)
+            raise DryRun(f"{text} dry_run = True: nothing was computed.")
+        print(text, flush=True)
+        # Fresh processes take their time to begin.
+        if parameters.scheduler or not seconds < PROCESSES_PAY:
+            compute_side_by_side(run, parameters, store)
     return run(parameters, store, compute=True)
 
 
-def to_be_done(plan: Plan) -> str:
-    """What is missing of a study: how many runs and steps, and about how long they take here."""
+def to_be_done(plan: Plan) -> tuple[str, float]:
+    """What is missing of a study: how many runs and steps, and about how many seconds they take here."""
     missing = {experiment.key: experiment for experiment in plan.missing}.values()
-    counts = Counter(experiment.method for experiment in missing)
+    counts = Counter(says.rule(experiment.method) for experiment in missing)
     runs = ", ".join(f"{method} ({count})" for method, count in counts.items())
     steps = sum(steps_of(experiment) for experiment in missing)
     seconds = Estimator().seconds(missing)
     about = "" if math.isnan(seconds) else f", about {duration(seconds)} here on one thread"
-    return f"{len(missing)} runs are not stored: {runs}; {steps:,} steps{about}."
+    return f"{len(missing)} runs are not stored: {runs}; {steps:,} steps{about}.", seconds
 
 
 def in_force(
@@ -128,11 +133,11 @@ def in_force(
             "in force": _show(value) + (" (filled in by quick)" if name in filled else ""),
         }
         for name, value in parameters.model_dump().items()
-        if name != "dry_run"
+        if name not in ("dry_run", "scheduler")
     ]
     rows += [
         {
-            "parameter": f"{run.experiment.method}, seed {run.experiment.seed}, η = "
+            "parameter": f"{says.rule(run.experiment.method)}, seed {run.experiment.seed}, η = "
             f"{run.experiment.learning_rate:g}",
             "in force": f"**{run.status}**",
         }
@@ -146,6 +151,11 @@ def _quick(parameters: Any) -> str:
     if getattr(parameters, "profile", "paper") != "quick":
         return ""
     return (NOT_YET if os.environ.get(UNFINISHED) == "quick" else "") + QUICK
+
+
+def told(parameters: Any, *sentences: str) -> Markdown:
+    """A chapter's own opening, after a word on a quick run."""
+    return Markdown(_quick(parameters) + says.answer(*sentences).data)
 
 
 def answer(chapter: Chapter, study: Any) -> Markdown:
@@ -210,12 +220,16 @@ def provenance(trajectories: Iterable[Trajectory]) -> Markdown:
                 "run": f"`{trajectory.experiment.key}`",
                 "commit": f"`{commit[:10]}{commit[40:]}`",
                 "torch": p["versions"]["torch"],
-                "machine": f"{p['machine']['processor']}, {p['machine']['threads']} threads",
+                "machine": f"{p['machine']['processor']}, {_threads(p['machine']['threads'])}",
                 "minutes": f"{p['wall_seconds'] / 60:.1f}",
                 "date": p["date"][:10],
             }
         )
     return table(rows)
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _show(value: Any) -> str:

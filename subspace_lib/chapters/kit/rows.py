@@ -26,3 +26,9 @@ def spans(every: int, along: Span, *windows: Span) -> tuple[Span, ...]:
     starts = [s for s, before in zip(steps, [None, *steps], strict=False) if before != s - 1]
     ends = [s for s, after in zip(steps, [*steps[1:], None], strict=True) if after != s + 1]
     return tuple(zip(starts, ends, strict=True))
+
+
+def thinned(every: int, window: Span) -> list[Span]:
+    """One step in so many of a window, from its last back, each as a window of its own."""
+    first, last = window
+    return [(step, step) for step in range(last, max(0, first) - 1, -every)]

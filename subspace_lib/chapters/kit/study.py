@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import pandas as pd
 from pydantic import Field, PrivateAttr, field_validator
 
 from subspace_lib import data
-from subspace_lib.chapters.kit.progress import Progress
+from subspace_lib.chapters.kit.progress import Progress, SweepProgress
 from subspace_lib.errors import Told
 from subspace_lib.experiment import (
     Angle,
@@ -31,9 +32,12 @@ from subspace_lib.experiment import (
 )
 from subspace_lib.parameters import Description, InvalidParameter
 from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.results.sweep import run_all
 from subspace_lib.trajectory import Trajectory
 
 P = TypeVar("P", bound="StudyParameters")
+# The network of quick profiles: that of the paper, 32 units wide, where it is registered.
+SMALL = "mlp_small"
 SHARED = (
     "dataset",
     "preprocessing",
@@ -63,6 +67,7 @@ class Profiled(Description):
 
     profile: Literal["paper", "quick"] = "paper"
     dry_run: bool = False
+    scheduler: str | None = Field(None, description="address of a Dask scheduler")
     _filled: tuple[str, ...] = PrivateAttr(())
 
     @property
@@ -186,18 +191,54 @@ class Plan:
     Attributes:
         missing: descriptions of the runs that are not stored, in the order in which they are asked for. A
             run that depends on a missing one, as on the step of its switch, is described as it may be.
+        certain: those of them that were asked for before the outcome of a missing run was looked at.
     """
 
     def __init__(self, store: Store | None = None):
         self.store = store or Store()
         self.missing: list[RunDescription] = []
+        self.certain: list[RunDescription] = []
+        self.looked = False
 
     def __call__(self, experiment: RunDescription) -> Trajectory:
         """The stored run, or one without rows."""
         if not self.store.holds(experiment):
             self.missing.append(experiment)
-            return Trajectory(experiment, pd.DataFrame(), "planned", None, {})
+            if not self.looked:
+                self.certain.append(experiment)
+            return Planned(experiment, pd.DataFrame(), "planned", None, {}, self)
         return self.store.load(experiment) or self(experiment)
+
+
+@dataclass(frozen=True)
+class Planned(Trajectory):
+    """A run that is not stored; its plan notes when somebody looks at what it has not."""
+
+    plan: Plan
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("table", "trigger_step", "status"):
+            object.__getattribute__(self, "plan").looked = True
+        return object.__getattribute__(self, name)
+
+
+def compute_side_by_side(
+    study: Callable[..., Any], parameters: Any, store: Store | None = None
+) -> None:
+    """Compute what is missing of a study, as much of it at a time as does not depend on the rest.
+
+    Raises:
+        SweepFailed: as ``run_all``.
+    """
+    while True:
+        plan = Plan(store)
+        study(parameters, store, compute=plan)
+        if not plan.certain:
+            return
+        progress = SweepProgress("all runs")
+        scheduler = getattr(parameters, "scheduler", None)
+        run_all(plan.certain, store=store, scheduler=scheduler, display=progress.show)
+        progress.close("stored")
 
 
 def source(store: Store | None, compute: bool | Plan) -> Source:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.trajectory import Trajectory
@@ -36,12 +37,19 @@ DASHES: tuple[LineStyle, ...] = (
     (0, (1, 1)),
     (0, (7, 2)),
 )
+WIDTH = 5.0  # inches; on a phone, 390 pixels wide, text of TEXT points is then 11 pixels high
+TEXT = 10.5
+LETTER, HANDLE = (
+    5.2,
+    36,
+)  # points: a letter's mean width, and what a legend's entry has before its text
+FEW = 2.5  # last over first number of a log axis below which it has ticks as a linear one
 INK = "#333333"  # becomes the page's own text colour in the book
 STYLE: dict[RcKeyType, Any] = {
-    "font.size": 11,
+    "font.size": TEXT,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
-    "axes.titlesize": 11,
+    "axes.titlesize": TEXT,
     "axes.titlecolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -85,7 +93,7 @@ class Picture:
         # A tenth of a point is enough for coordinates; scales, below 10, keep their digits.
         text = re.sub(r"(\d\d\.\d)\d+", r"\1", text)
         label = self.says.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-        style = "width:100%;height:auto;max-width:44rem"
+        style = "width:100%;height:auto;max-width:40rem"
         return text.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1)
 
     def _repr_mimebundle_(
@@ -107,8 +115,11 @@ def styled(draw: Callable[Arguments, Picture]) -> Callable[Arguments, Picture]:
 
 def panels(count: int, height: float, *, share: bool = True) -> tuple[Figure, list[Axes]]:
     """A figure as wide as the text, with panels below each other."""
-    figure = Figure(figsize=(5.6, height), layout="constrained")
-    return figure, list(figure.subplots(count, 1, sharex=share, squeeze=False)[:, 0])
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    parts = list(figure.subplots(count, 1, sharex=share, squeeze=False)[:, 0])
+    for axes in parts:
+        axes.locator_params(axis="x", nbins=5)  # the width has room for five numbers of steps
+    return figure, parts
 
 
 def methods(
@@ -128,6 +139,36 @@ def series(runs: Iterable[Trajectory], column: str, smooth: int = 1) -> list[pd.
     """A column of each run by step, without rows that lack it, smoothed over so many rows."""
     curves = [run.table.set_index("step")[column].dropna() for run in runs]
     return [curve.rolling(smooth, min_periods=1).mean() for curve in curves]
+
+
+def below(figure: Figure, *axes: Axes) -> None:
+    """One legend for all panels, below them: no line runs through it."""
+    found: dict[str, Any] = {}
+    for each in axes:
+        handles, labels = each.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    if found:
+        figure.legend(
+            found.values(), found.keys(), loc="outside lower center", **_in_columns(found)
+        )
+
+
+def above(axes: Axes) -> None:
+    """A panel's own legend, above it."""
+    handles, labels = axes.get_legend_handles_labels()
+    place: dict[str, Any] = {
+        "loc": "lower center",
+        "bbox_to_anchor": (0.5, 1.0),
+        "borderaxespad": 0.2,
+    }
+    axes.legend(handles, labels, **place, **_in_columns(labels))
+
+
+def _in_columns(labels: Iterable[str]) -> dict[str, Any]:
+    """As many columns as the width holds, by the longest label."""
+    longest = max((len(label.replace("$", "")) for label in labels), default=1)
+    columns = max(1, int(72 * WIDTH / (LETTER * longest + HANDLE)))
+    return {"ncols": columns, "columnspacing": 1.0, "handlelength": 1.8}
 
 
 def styles(labels: Iterable[Label]) -> Iterable[tuple[Label, str, LineStyle]]:
@@ -175,7 +216,10 @@ def log_ticks(axes: Axes, axis: str = "y") -> None:
     ticks = axes.yaxis if axis == "y" else axes.xaxis
     ticks.set_major_formatter(formatter)
     low, high = axes.get_ylim() if axis == "y" else axes.get_xlim()
-    if low > 0 and np.log10(high / low) < 2:
+    if low > 0 and high / low < FEW:  # no mark of 1, 2, 3 or 5 may lie in it
+        ticks.set_major_locator(MaxNLocator(4))
+        ticks.set_minor_formatter(NullFormatter())
+    elif low > 0 and np.log10(high / low) < 2:
         ticks.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
 
 

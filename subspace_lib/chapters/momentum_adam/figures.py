@@ -11,13 +11,16 @@ from subspace_lib.chapters.kit.style import (
     CYCLE,
     INK,
     Picture,
+    above,
     band,
+    below,
     log_ticks,
     panels,
     series,
     styled,
     styles,
 )
+from subspace_lib.chapters.kit.switch import figures as switch
 from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
 from subspace_lib.optimizers import ADAPTIVE
 from subspace_lib.runs.rates import PARTS
@@ -45,9 +48,22 @@ def first_steps(study: MomentumStudy) -> Picture:
             )
         axes.axhline(0, color=INK, lw=0.8, ls=":")
         axes.set(ylabel=NAMES[part])
-    parts[0].legend(fontsize=9)
+    below(figure, parts[0])
     parts[-1].set_xlabel("step")
     return Picture(figure, "Dom-LR and Bulk-LR over the first steps: " + ", ".join(labels))
+
+
+@styled
+def losses(study: MomentumStudy) -> Picture:
+    """Training loss of each judged rule, of its Dom- and of its Bulk- version."""
+    figure, parts = panels(len(study.switches), height=3.2 * len(study.switches), share=False)
+    for axes, part in zip(parts, study.switches.values(), strict=True):
+        switch.loss_panel(axes, part)
+        above(axes)
+    parts[-1].set_xlabel("step")
+    return Picture(
+        figure, "Training loss of heavy ball and Adam, and of their Dom- and Bulk- versions"
+    )
 
 
 @styled
@@ -64,10 +80,9 @@ def ratios(study: MomentumStudy) -> Picture:
         axes.axhline(1, color=INK, lw=0.8, ls=":")
         axes.set(yscale="log", ylabel="Bulk-LR / Dom-LR", title=name)
         log_ticks(axes)
-    parts[-1].set_xticks(range(len(found)), list(found), rotation=30, ha="right", fontsize=9)
+    parts[-1].set_xticks(range(len(found)), list(found), rotation=30, ha="right")
     parts[-1].set_xlabel("update rule")
-    handles = parts[0].get_legend_handles_labels()
-    figure.legend(*handles, fontsize=9, ncols=3, loc="outside upper center")
+    below(figure, parts[0])
     return Picture(figure, "Bulk-LR over Dom-LR of each update rule, by three definitions")
 
 
@@ -99,7 +114,7 @@ def _by_eigenvalue(study: MomentumStudy, adaptive: bool, name: str) -> Picture:
         _compare(axes, *pair)
         axes.set_title(label)
     log_ticks(parts[-1], "x")
-    parts[0].legend(fontsize=9, ncols=2)
+    below(figure, parts[0])
     parts[-1].set_xlabel(name)
     says = "Effective rate by eigendirection, measured and predicted: "
     return Picture(figure, says + ", ".join(runs))
@@ -137,7 +152,7 @@ def transfer(study: MomentumStudy) -> Picture:
         bottom.plot(sharp, scatter, color=colour, ls=dashes)
     top.set(yscale="log", ylabel="damping a step, −ln|z|")
     bottom.set(xscale="log", yscale="log", xlabel="ηλ", ylabel="λ Var x / (η σ²)")
-    top.legend(fontsize=9)
+    below(figure, top)
     return Picture(figure, "Damping and stationary variance over ηλ for several β")
 
 
@@ -153,8 +168,11 @@ def bulk_ways(study: MomentumStudy) -> Picture:
             table = runs[label].table
             axes.plot(table["step"], table["train_loss"], color=colour, ls=dashes, label=label)
         axes.axvline(study.switches[name].switch_steps[p.shown], color=INK, lw=0.8, ls=":")
-        axes.set(yscale="log", ylabel="training loss L(θ)", title=p.label(name))
+        axes.set(
+            yscale="log",
+            ylabel="training loss L(θ)",
+        )
         log_ticks(axes)
-        axes.legend(fontsize=8)
+        above(axes)
     parts[-1].set_xlabel("step")
     return Picture(figure, "Training loss of Bulk-heavy ball and Bulk-Adam by what is projected")

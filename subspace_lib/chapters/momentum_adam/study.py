@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages, Task
 from subspace_lib.chapters.kit.study import (
+    SMALL,
     StudyParameters,
     by_seed,
     check_switch,
@@ -80,14 +81,16 @@ class MomentumParameters(StudyParameters):
     QUICK: ClassVar[dict[str, Any]] = {
         "dataset": "digits",
         "preprocessing": "standardized",
+        "model": SMALL,
         "k": 5,
-        "learning_rate": 0.02,
-        "adam_learning_rate": 5e-4,
-        "table_steps": 30,
-        "steps": 250,
+        "learning_rate": 0.05,
+        "adam_learning_rate": 0.002,
+        "table_steps": 60,
+        "table_refresh_every": 6,
+        "steps": 200,
         "switch_alignment": None,
         "switch_step": 60,
-        "anchors": (210,),
+        "anchors": (160,),
         "window": 40,
         "directions": 8,
         "betas": (),

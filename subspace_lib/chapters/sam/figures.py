@@ -9,6 +9,7 @@ from subspace_lib.chapters.kit.style import (
     INK,
     Picture,
     band,
+    below,
     log_ticks,
     mark_switch,
     panels,
@@ -16,9 +17,40 @@ from subspace_lib.chapters.kit.style import (
     styled,
     styles,
 )
+from subspace_lib.chapters.kit.switch import figures as switch
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.sam.study import SamStudy
 from subspace_lib.theory.edges import sam_edge
+
+BATCHES = ("minibatches", "full batch")
+
+
+@styled
+def losses(study: SamStudy) -> Picture:
+    """Training loss of SAM, Dom-SAM and Bulk-SAM, with minibatches and with the full batch."""
+    figure, parts = panels(2, height=6.4, share=False)
+    for axes, part, title in zip(parts, (study.minibatch, study.edge), BATCHES, strict=True):
+        switch.loss_panel(axes, part)
+        axes.set_title(title)
+    parts[-1].set_xlabel("step")
+    below(figure, parts[0])
+    return Picture(figure, "Training loss of SAM, Dom-SAM and Bulk-SAM over steps")
+
+
+@styled
+def angles(study: SamStudy) -> Picture:
+    """Measured and certified angle of the subspace of the projected runs, minibatches and full batch."""
+    figure, parts = panels(4, height=8, share=False)
+    cases = [
+        (part, title, side)
+        for part, title in zip((study.minibatch, study.edge), BATCHES, strict=True)
+        for side in ("dominant", "bulk")
+    ]
+    for axes, (part, title, side) in zip(parts, cases, strict=True):
+        switch.angle_panel(axes, part, side)
+        axes.set_title(f"{part.name(side)}, {title}")
+    parts[-1].set_xlabel("step")
+    return Picture(figure, "Measured and certified angle of the subspace of Dom-SAM and Bulk-SAM")
 
 
 @styled
@@ -31,8 +63,8 @@ def edges(study: SamStudy) -> Picture:
         _edge(axes, part)
         axes.set(title=title, yscale="log", ylabel="sharpness λ$_1$")
         log_ticks(axes)
-        axes.legend(fontsize=9, ncols=2)
     parts[-1].set_xlabel("step")
+    below(figure, parts[0])
     return Picture(figure, "Sharpness of SAM and its edge of stability, minibatches and full batch")
 
 
@@ -62,7 +94,7 @@ def ascents(study: SamStudy) -> Picture:
         for column, colour, dashes in styles(columns):
             band(axes, series(part.of("none"), column, smooth=5), colour, dashes, columns[column])
         axes.set(title=title, ylim=(0, 1.02), ylabel=f"alignment χ$_{{{part.parameters.k}}}$")
-    parts[0].legend(fontsize=9)
+    below(figure, parts[0])
     parts[-1].set_xlabel("step")
     return Picture(figure, "Alignment of the gradient, of SAM's ascent and of its update")
 
@@ -87,6 +119,6 @@ def rhos(study: SamStudy) -> Picture:
         axes.set_yscale("log")
         log_ticks(axes)
     parts[1].set_ylim(0, 1.02)
-    parts[0].legend(ncols=2, fontsize=9)
+    below(figure, parts[0])
     parts[-1].set_xlabel("step")
     return Picture(figure, "Sharpness, alignment and loss of SAM for several radii")

@@ -9,7 +9,15 @@ from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
-from subspace_lib.chapters.kit.study import SHARED, Plan, by_seed, check_switch, numbers, source
+from subspace_lib.chapters.kit.study import (
+    SHARED,
+    SMALL,
+    Plan,
+    by_seed,
+    check_switch,
+    numbers,
+    source,
+)
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
 from subspace_lib.chapters.sam.pilot import Pilot, PilotParameters, pilot_study
 from subspace_lib.experiment import Angle, Every, OptimizerName, Period, Rate, Steps
@@ -29,22 +37,24 @@ class SamParameters(SwitchParameters):
     QUICK: ClassVar[dict[str, Any]] = {
         "dataset": "digits",
         "preprocessing": "standardized",
-        "learning_rate": 0.02,
-        "steps": 800,
+        "model": SMALL,
+        "learning_rate": 0.05,
+        "steps": 500,
         "switch_alignment": None,
         "switch_step": 200,
-        "edge_learning_rate": 0.05,
-        "edge_steps": 300,
-        "edge_switch_step": 45,
-        "edge_record_every": 45,
+        "edge_learning_rate": 0.15,
+        "edge_steps": 320,
+        "edge_switch_step": 75,
+        "edge_record_every": 25,
+        "edge_window_every": 15,
         "rhos": (),
         "pilot_rhos": (),
         "seeds": (0, 1, 2),
         "target_angle": 0.5,
         "edge_target_angle": 0.5,
         "edge_period": 1,
-        "record_every": 100,
-        "spectrum_every": 800,
+        "record_every": 50,
+        "spectrum_every": 500,
     }
 
     optimizer: OptimizerName = "sam"
@@ -58,6 +68,7 @@ class SamParameters(SwitchParameters):
     edge_steps: Steps = 3600
     edge_switch_step: int = Field(600, ge=1)
     edge_record_every: Every = 25
+    edge_window_every: Every = 1
     edge_target_angle: Angle = 0.05
     edge_period: Period = 2
 
@@ -70,9 +81,10 @@ class SamParameters(SwitchParameters):
         """The full-batch study."""
         edge = {
             name: getattr(self, f"edge_{name}")
-            for name in ("learning_rate", "steps", "switch_step", "record_every", "target_angle")
+            for name in ("learning_rate", "steps", "switch_step", "record_every", "window_every")
         }
-        edge |= {"period": self.edge_period, "batch_size": "full", "optimizer": self.optimizer}
+        edge |= {"target_angle": self.edge_target_angle, "period": self.edge_period}
+        edge |= {"batch_size": "full", "optimizer": self.optimizer}
         edge |= {"rho": self.rho, "seeds": self.seeds, "spectrum_every": None}
         edge["sharpness_every"] = self.edge_record_every  # nothing is judged by it
         return EdgeSwitchParameters.parse(**{n: getattr(self, n) for n in SHARED} | edge)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from IPython.display import Markdown
 
+from subspace_lib.chapters.kit.switch import tables as switch_tables
 from subspace_lib.chapters.kit.table import table
 from subspace_lib.chapters.sam.pilot import Pilot
+from subspace_lib.chapters.sam.study import SamStudy
 from subspace_lib.evidence.criteria import SAM_LOWERS
+
+
+def protocol(study: SamStudy) -> Markdown:
+    """The parameters in force, the switches, and the runs that did not come to their end."""
+    return switch_tables.protocol(study.minibatch)
 
 
 def pilot(found: Pilot | None) -> Markdown:

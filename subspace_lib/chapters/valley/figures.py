@@ -12,7 +12,9 @@ from subspace_lib.chapters.kit.style import (
     INK,
     LINES,
     Picture,
+    above,
     band,
+    below,
     log_ticks,
     panels,
     series,
@@ -38,7 +40,7 @@ def losses(study: ValleyStudy) -> Picture:
         axes.set(yscale="log", ylabel="training loss L", title=problem)
         axes.locator_params(axis="x", nbins=5)
     _exact_losses(parts[0], study)
-    parts[0].legend()
+    below(figure, parts[0])
     parts[1].set_xlabel("step")
     for axes in parts:
         log_ticks(axes)
@@ -83,14 +85,14 @@ def window(study: ValleyStudy) -> Picture:
     bottom.axhline(criteria.ALIGNED_BEFORE.at_least, color=INK, lw=0.6, ls=":")
     top.set(xscale="log", ylim=(-0.02, 1.04), ylabel="progress(Bulk-SGD)")
     bottom.set(ylim=(-0.02, 1.04), ylabel="alignment of ∇L", xlabel="a = ηc²/(2 − ηκ)")
-    top.legend(fontsize=9)
+    below(figure, top)
     return Picture(figure, "Progress of Bulk-SGD and alignment of SGD over the valley's noise")
 
 
 def _own(top: Axes, bottom: Axes, study: ValleyStudy) -> None:
     """The chapter's own setting: Bulk-SGD's progress, and the mean alignment before the switch."""
     e = study.valley
-    share, label = e.valley.share(e.learning_rate), f"this chapter's η = {e.learning_rate:g}"
+    share, label = e.valley.share(e.learning_rate), "this chapter's setting"
     found = study.progresses("valley", "Bulk-SGD")
     aligned = [study.alignments("valley", seed)[0] for seed in study.parameters.seeds]
     for axes, values in ((top, found), (bottom, aligned)):
@@ -123,7 +125,7 @@ def there_and_back(study: ValleyStudy) -> Picture:
                 axes.axvline(curves[0].index[0], color=INK, lw=0.8, ls=":")
             band(axes, curves, colour, dashes, label)
         axes.set(ylim=(-0.02, 1.02), ylabel="alignment of ∇L", title=problem)
-    parts[0].legend(loc="center right", fontsize=9)
+    below(figure, parts[0])
     parts[1].set_xlabel("step")
     return Picture(figure, "Alignment of the full gradient under SGD, GD and SGD again")
 
@@ -142,7 +144,7 @@ def regression_settled(study: ValleyStudy) -> Picture:
     top.plot(values, expected, color=CYCLE[2], ls="--", label="recursion, same steps")
     top.set(xscale="log", yscale="log", xlabel="eigenvalue λ$_i$", ylabel="Var δ$_i$")
     log_ticks(top, "x")
-    top.legend()
+    above(top)
     for of, says, colour, marker, face in (
         ("dominant", "with", CYCLE[0], "o", CYCLE[0]),
         ("at minimum", "without", CYCLE[3], "s", "none"),
@@ -156,5 +158,5 @@ def regression_settled(study: ValleyStudy) -> Picture:
     bottom.axhspan(1 - allowed, 1 + allowed, color="#888888", alpha=0.15, lw=0)
     bottom.axhline(1, color=INK, lw=0.8, ls=":")
     bottom.set(xlabel="dominant eigenvector", ylabel="simulated / closed form")
-    bottom.legend(fontsize=9)
+    above(bottom)
     return Picture(figure, "Variance of SGD along the eigenvectors of the regression")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matplotlib.axes import Axes
+
 from subspace_lib.chapters.kit.style import (
     COLOURS,
     INK,
     LINES,
     Picture,
+    below,
     log_ticks,
     mark_switch,
     methods,
@@ -29,6 +32,14 @@ def losses(study: SwitchStudy) -> Picture:
     A dot marks each switch, where the three have the same point. A run that diverged ends at a cross.
     """
     figure, (axes,) = panels(1, height=3.9)
+    loss_panel(axes, study)
+    axes.set_xlabel("step")
+    below(figure, axes)
+    return Picture(figure, f"Training loss over steps, {setting(study)}")
+
+
+def loss_panel(axes: Axes, study: SwitchStudy) -> None:
+    """The curves of ``losses``."""
     first, *others = study.parameters.seeds
     for projection, colour in COLOURS.items():
         for seed in (*others, first):
@@ -48,13 +59,9 @@ def losses(study: SwitchStudy) -> Picture:
     for seed in study.parameters.seeds:
         start = study.trajectories["dominant", seed].table.iloc[0]
         axes.plot(start["step"], start["train_loss"], "o", color=INK, ms=5 if seed == first else 3)
-    axes.set(yscale="log", xlabel="step", ylabel="training loss L(θ)")
+    axes.set(yscale="log", ylabel="training loss L(θ)")
     log_ticks(axes)
     axes.plot([], [], "o", color=INK, ms=5, label="switch")
-    figure.legend(
-        loc="outside lower center", ncols=4, fontsize=9, columnspacing=1.2, handlelength=1.8
-    )
-    return Picture(figure, f"Training loss over steps, {setting(study)}")
 
 
 @styled
@@ -71,7 +78,7 @@ def test_losses(study: SwitchStudy) -> Picture:
         for t in study.trajectories.values()
     )
     bottom.set(xlabel="step", ylabel="test accuracy (%)", ylim=(100 * floor - 1, None))
-    top.legend()
+    below(figure, top)
     return Picture(figure, f"Test loss and accuracy over steps, {setting(study)}")
 
 
@@ -87,7 +94,7 @@ def alignments(study: SwitchStudy) -> Picture:
     if study.parameters.switch_alignment is not None:
         top.axhline(study.parameters.switch_alignment, color=INK, lw=0.8, ls=":")
     bottom.set_xlabel("step")
-    bottom.legend(loc="lower right", ncols=3)
+    below(figure, bottom)
     return Picture(figure, f"Alignment with the dominant subspace over steps, {setting(study)}")
 
 
@@ -116,15 +123,20 @@ def angles(study: SwitchStudy) -> Picture:
     """How far the basis had turned when it was refreshed, and the certified bound of that angle."""
     figure, parts = panels(3, height=6)
     for axes, projection in zip(parts, COLOURS, strict=True):
-        for trajectory in study.of(projection):
-            rows = trajectory.table.iloc[1:]
-            axes.plot(rows["step"], rows["angle_bound"], color="#999999", lw=0.7)
-            axes.plot(rows["step"], rows["turn"], color=COLOURS[projection], lw=0.7)
-        axes.axhline(study.parameters.target_angle, color=INK, lw=0.8, ls=":")
-        axes.set(yscale="log", ylabel="sin ∠", title=study.name(projection))
-        log_ticks(axes)
+        angle_panel(axes, study, projection)
     parts[-1].set_xlabel("step")
     return Picture(figure, f"Measured and certified angle of the subspace, {setting(study)}")
+
+
+def angle_panel(axes: Axes, study: SwitchStudy, projection: str) -> None:
+    """The curves of ``angles`` of one method."""
+    for trajectory in study.of(projection):
+        rows = trajectory.table.iloc[1:]
+        axes.plot(rows["step"], rows["angle_bound"], color="#999999", lw=0.7)
+        axes.plot(rows["step"], rows["turn"], color=COLOURS[projection], lw=0.7)
+    axes.axhline(study.parameters.target_angle, color=INK, lw=0.8, ls=":")
+    axes.set(yscale="log", ylabel="sin ∠", title=study.name(projection))
+    log_ticks(axes)
 
 
 @styled
@@ -136,5 +148,5 @@ def compare(runs: Mapping[str, Trajectory], column: str, ylabel: str) -> Picture
         axes.plot(table["step"], table[column], color=colour, ls=dashes, label=label)
     axes.set(xlabel="step", ylabel=ylabel)
     axes.set_ylim(0, 1.2 * max(runs[label].table[column].max() for label in runs))
-    axes.legend()
+    below(figure, axes)
     return Picture(figure, f"{ylabel} over steps: " + ", ".join(runs))

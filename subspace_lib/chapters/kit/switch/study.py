@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.study import Plan, StudyParameters, check_switch, source
 from subspace_lib.experiment import Experiment, OptimizerName
 from subspace_lib.results.store import Store
@@ -82,7 +83,7 @@ class SwitchStudy:
 
     def name(self, projection: str) -> str:
         """X, Dom-X or Bulk-X."""
-        return self.of(projection)[0].experiment.method
+        return says.rule(self.of(projection)[0].experiment.method)
 
     def note(self) -> str:
         """One sentence for the ledger where a switch was not asked for by the alignment, else nothing."""
@@ -117,10 +118,11 @@ def switch_study(
     """
     parameters, get = parameters.resolved(), source(store, compute)
     check_switch(parameters.switch_step, parameters.steps)
-    plain = {seed: parameters.run(seed, "none") for seed in parameters.seeds}
+    # All of these first: they wait for nothing, so they can be computed side by side.
+    plain = {seed: get(parameters.run(seed, "none")) for seed in parameters.seeds}
     trajectories, switch_steps, triggered = {}, {}, {}
-    for seed, experiment in plain.items():
-        trajectory = trajectories["none", seed] = get(experiment)
+    for seed, trajectory in plain.items():
+        trajectories["none", seed] = trajectory
         switch_steps[seed], triggered[seed] = switch_step(parameters, trajectory)
         for projection in PROJECTIONS[1:]:
             branch = parameters.run(seed, projection, switch_steps[seed])

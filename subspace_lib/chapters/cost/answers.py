@@ -1,0 +1,140 @@
+"""What the figures of chapter 12 show, in words that their numbers choose."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from subspace_lib.benchmark.aims import cheapest
+from subspace_lib.benchmark.problem import ANGLE
+from subspace_lib.chapters.cost import tables
+from subspace_lib.chapters.cost.figures import MARKERS, shares, way
+from subspace_lib.chapters.cost.study import prices
+from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.subspace.projection import PROJECTIONS
+
+
+def price(found: dict[str, Any]) -> Markdown:
+    """What the bars are made of; every bar in the table."""
+    told = []
+    for part in prices(found).values():
+        rows = {way(row): shares(row) for row in part["rows"]}
+        most = {name: max(row, key=row.__getitem__) for name, row in rows.items()}
+        largest = [
+            f"{share} in {says.counted([top == share for top in most.values()], 'bar')}"
+            for share in dict.fromkeys(most.values())
+        ]
+        told.append(f"{part['model'].upper()}: the largest part is {says.listed(largest)}.")
+        recorded = [row["rows"] for row in rows.values() if row["rows"] > 0]
+        if recorded:
+            told.append(
+                f"Rows, which only the recording needs, take {says.mean_of(recorded, _tenths)} of the "
+                "seconds of plain SGD where there are any."
+            )
+    return says.answer(*told, table=tables.price(found))
+
+
+def _tenths(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def accuracy(case: dict[str, Any]) -> Markdown:
+    """The cheapest solvers that reached the target, and which missed it."""
+    mine = cheapest(case, "subspace_lib", warm=True)
+    best = {peer: cheapest(case, peer) for peer in MARKERS if peer != "subspace_lib"}
+    reached = {peer: row for peer, row in best.items() if row is not None}
+    missed = [
+        f"{row['peer']} ({row['setting']})"
+        for row in case["rows"]
+        if "failed" not in row and row["angle_range"][1] > ANGLE
+    ]
+    told = []
+    if mine is not None:
+        told.append(f"The tracker takes {says.number(mine['gradients'])} gradients for a basis.")
+    if reached:
+        name = min(reached, key=lambda peer: reached[peer]["gradients"])
+        told.append(
+            f"The cheapest peer that reached the target, {name}, takes "
+            f"{says.number(reached[name]['gradients'])}."
+        )
+        if mine is not None:
+            ratio = reached[name]["gradients"] / mine["gradients"]
+            told.append(
+                says.compared(
+                    ratio,
+                    1,
+                    f"So the tracker is {says.number(ratio, 2)} times cheaper here.",
+                    "So here the tracker is not the cheapest.",
+                    "So here both cost about the same.",
+                )
+            )
+    lost = says.listed(dict.fromkeys(missed)) if missed else "none"
+    return says.answer(*told, f"Above the line, the angle too large: {lost}.")
+
+
+def over_training(study: SwitchStudy) -> Markdown:
+    """Gradient equivalents a step until the switch, where the alignment is watched, and after it."""
+    names = [study.name(side) for side in PROJECTIONS]
+    watched: list[float] = []
+    after: dict[str, list[float]] = {name: [] for name in names}
+    for name, side in zip(names, PROJECTIONS, strict=True):
+        for run in study.of(side):
+            spent = run.table.set_index("step")["gradient_equivalents"]
+            switch = study.switch_steps[run.experiment.seed]
+            if side == "none":
+                watched.append(_a_step(spent[spent.index <= switch]))
+            after[name].append(_a_step(spent[spent.index >= switch]))
+    until, later = says.mean(watched), says.mean(after[names[0]])
+    told = [
+        f"Until the switch a step of {names[0]} takes {says.mean_of(watched, _two)} gradient equivalents; "
+        f"after it a step takes {says.each(after, _two)}. {says.over(len(watched))}"
+    ]
+    if math.isfinite(until) and math.isfinite(later):
+        dearer = says.compared(until, later, "dearer", "cheaper", "as dear")
+        than = says.whether(dearer == "as dear", "as", "than")
+        told.append(f"So the steps until the switch are {dearer} {than} those after it.")
+    return says.answer(*told)
+
+
+def _a_step(spent: pd.Series) -> float:
+    """Gradient equivalents a step of a stretch of a run; NaN where it has one row."""
+    if len(spent) < 2:
+        return math.nan
+    return float((spent.iloc[-1] - spent.iloc[0]) / (spent.index[-1] - spent.index[0]))
+
+
+def _two(value: float) -> str:
+    return says.number(value, 2)
+
+
+def growth(found: dict[str, Any]) -> Markdown:
+    """How a refresh and a gradient grow with each size: exponents of a power law, first to last."""
+    rows, told = found["growth"]["measured"], []
+    for name in ("k", "samples", "width", "chunk"):
+        mine = [row for row in rows if row["varied"] == name]
+        if len(mine) < 2:
+            continue
+        span = mine[-1][name] / mine[0][name]
+        refresh, gradient = (
+            mine[-1][f"{what}_seconds"] / mine[0][f"{what}_seconds"]
+            for what in ("refresh", "gradient")
+        )
+        told.append(
+            f"With {span:g} times {TITLES[name]} a refresh takes {_two(refresh)} times as long, a gradient "
+            f"{_two(gradient)} times."
+        )
+    ratio = float(np.median([row["refresh_seconds"] / row["gradient_seconds"] for row in rows]))
+    return says.answer(*told, f"The median refresh takes {says.number(ratio)} gradients.")
+
+
+TITLES = {
+    "k": "the k",
+    "samples": "the samples",
+    "width": "the hidden width",
+    "chunk": "the samples per autograd graph",
+}

@@ -1,0 +1,208 @@
+"""What the figures of chapter 01 show, in words that their numbers choose."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from subspace_lib.chapters.dominant_subspace import tables
+from subspace_lib.chapters.dominant_subspace.figures import NAMES, loss_change_table
+from subspace_lib.chapters.dominant_subspace.study import AlignmentStudy
+from subspace_lib.chapters.kit import says
+from subspace_lib.evidence import criteria
+from subspace_lib.trajectory import tail
+
+SPANS = {
+    "the span of the class means": "class_means",
+    "the span of the means over all samples": "mean_outputs",
+    "a span of random directions": "random_span",
+}
+MOST = 0.5  # of S_k: a span that holds more of it is said to hold most of it
+LEAST = 0.1  # of the largest change of a part
+STEADY = 0.05  # of the turn of a hundred steps
+
+
+def gradients(study: AlignmentStudy) -> Markdown:
+    """Late alignment of the full-batch and of the minibatch gradient."""
+    runs = list(study.plain.values())
+    full, mini = ([tail(run, c) for run in runs] for c in ("alignment", "batch_alignment"))
+    mean, high = says.mean(full), criteria.ALIGNED.at_least
+    lower = [b < a for a, b in zip(full, mini, strict=True)]
+    return says.answer(
+        f"Over the last {says.percent(criteria.TAIL)} of the steps the alignment of the full-batch "
+        f"gradient is {says.mean_of(full, says.share)}, that of a minibatch gradient "
+        f"{says.mean_of(mini, says.share)}. {says.over(len(runs))}",
+        f"So the {study.parameters.k} dominant directions hold "
+        f"{says.whether(mean >= high, 'most', 'a part')} of the full-batch gradient: "
+        f"{says.percent(mean**2)} of its squared length."
+        if math.isfinite(mean)
+        else "",
+        f"The minibatch gradient is less aligned in {says.counted(lower)}.",
+        says.whether(all(lower), "Its noise spreads over more directions.", ""),
+    )
+
+
+def outliers(study: AlignmentStudy) -> Markdown:
+    """λ_k/λ_{k+1} over training, and how near the sharpness comes to 2/η."""
+    k, runs = study.parameters.k, list(study.plain.values())
+    ratios = []
+    for run in runs:
+        rows = run.table[run.table[NAMES[-1]].notna()]
+        ratios.append((rows[NAMES[k - 1]] / rows[NAMES[k]]).to_numpy())
+    known = [found for found in ratios if len(found)]
+    top = float(runs[0].table[NAMES[0]].max())
+    edge = 2 / study.parameters.learning_rate
+    told = [
+        f"The largest eigenvalue of the first seed reaches {says.number(top)}; 2/η is "
+        f"{says.number(edge)}, so it {says.whether(top < edge, 'stays below', 'goes past')} the edge of "
+        "stability."
+    ]
+    if known:
+        last, wanted = [float(found[-1]) for found in known], criteria.GAP.at_least
+        low = min(float(found.min()) for found in known)
+        outlier = says.counted([gap >= wanted for gap in last])
+        told.insert(
+            0,
+            f"At the last full spectrum {says.eigenvalue(k)} is {says.mean_of(last)} times "
+            f"{says.eigenvalue(k + 1)}. {says.over(len(known))} The criterion asks for {wanted:g}; it is "
+            f"met in {outlier}. The smallest ratio of the whole training is {says.number(low)}.",
+        )
+    return says.answer(*told)
+
+
+def by_classes(study: AlignmentStudy) -> Markdown:
+    """Where the spectrum breaks after training on fewer classes; the table says it for each."""
+    broken = []
+    for count in study.classes:
+        values = study.spectrum(count)
+        steps = [first / second for first, second in itertools.pairwise(values)]
+        broken.append(steps.index(max(steps)) + 1 == count)
+    if not broken:
+        return says.missing("Runs on fewer classes are")
+    return says.answer(
+        f"The largest step down comes right after the last class in {says.counted(broken, 'case')}.",
+        says.whether(
+            all(broken),
+            "So the number of outliers is the number of classes.",
+            "So the number of classes alone does not say where the outliers end.",
+        ),
+        table=tables.class_gaps(study),
+    )
+
+
+def class_spans(study: AlignmentStudy) -> Markdown:
+    """How much of the dominant subspace each span holds, at the first and at the last anchor."""
+    found = {name: _over_anchors(study, quantity) for name, quantity in SPANS.items()}
+    means, *_ = found.values()
+    told = [
+        f"{name[0].upper()}{name[1:]} holds {says.share(values.iloc[0])} of the dominant subspace at step "
+        f"{values.index[0]:,}"
+        + (
+            f" and {says.share(values.iloc[-1])} at step {values.index[-1]:,}"
+            if len(values) > 1
+            else ""
+        )
+        + "."
+        for name, values in found.items()
+        if len(values)
+    ]
+    if len(means):
+        most = means >= MOST
+        told.append(
+            says.whether(
+                bool(most.all()),
+                "So most of the dominant subspace lies in the span of the class means all along.",
+                says.whether(
+                    bool(most.any()),
+                    "So the dominant subspace is mostly that of the class means at "
+                    f"{says.counted(most, 'anchor')}, not all along.",
+                    "So the dominant subspace is not that of the class means.",
+                ),
+            )
+        )
+    return says.answer(*told)
+
+
+def turning(study: AlignmentStudy) -> Markdown:
+    """How far the subspace turns in one step and in the longest lag, early and late."""
+    table = study.survey()
+    angles = table[(table["quantity"] == "angle") & table["value"].notna()]
+    told = []
+    if len(angles):
+        wide = angles.pivot_table(index="anchor", columns="index", values="value")
+        told = [_turns(lag, wide[lag].dropna()) for lag in sorted({*wide.columns[[0, -1]]})]
+        if {1, 100} <= set(wide.columns):
+            told.append(_jitter(wide))
+    final = _over_anchors(study, "final_overlap")
+    if len(final) > 1:
+        told.append(
+            f"The overlap with the last subspace {says.moves(final.iloc[0], final.iloc[-1], says.share)} "
+            f"between step {final.index[0]:,} and step {final.index[-1]:,}."
+        )
+    return says.answer(*told)
+
+
+def _turns(lag: int, known: pd.Series) -> str:
+    """The angle after so many steps, from the first anchor and from the last."""
+    after = "one step" if lag == 1 else f"{lag:,} steps"
+    first, last = float(known.iloc[0]), float(known.iloc[-1])
+    told = (
+        f"The sine of the largest angle after {after} is {says.number(first, 2)} from step "
+        f"{known.index[0]:,} on"
+    )
+    if len(known) == 1:
+        return f"{told}."
+    turns = says.compared(last, first, "faster", "more slowly", "as fast")
+    return (
+        f"{told} and {says.number(last, 2)} from step {known.index[-1]:,} on: late in training the "
+        f"subspace turns {turns}{says.whether(turns == 'as fast', ' as', ' than')} early."
+    )
+
+
+def _jitter(wide: pd.DataFrame) -> str:
+    """How much of the turn of a hundred steps one step has, from the last anchor that has both."""
+    both = wide[[1, 100]].dropna()
+    if both.empty:
+        return ""
+    part = float(both[1].iloc[-1] / both[100].iloc[-1])
+    told = f"One step has {says.percent(part)} of the turn of 100 steps there"
+    if part > STEADY:
+        return f"{told}; a steady turn would have 1%. So minibatches push the subspace to and fro."
+    return f"{told}, as a steady turn has."
+
+
+def changes(study: AlignmentStudy) -> Markdown:
+    """Which part of the update lowers the loss, and whether the expansion agrees with it."""
+    frame = loss_change_table(study)
+    told = []
+    for part in ("bulk", "dominant"):
+        mean, error = (
+            frame[f"measured_{part}"],
+            2 * frame[f"error_measured_{part}"].fillna(math.inf),
+        )
+        lowers = says.counted(mean < -error, "anchor")
+        raises = says.counted(mean > error, "anchor")
+        told.append(
+            f"The {part} part lowers the loss by more than twice its error at {lowers} and raises it at "
+            f"{raises}."
+        )
+    off = []
+    for part in ("bulk", "dominant"):
+        gap = (frame[f"predicted_{part}"] - frame[f"measured_{part}"]).abs()
+        off += list(gap <= LEAST * frame[f"measured_{part}"].abs().max())
+    told.append(
+        f"Expansion and measurement differ by at most {says.percent(LEAST)} of the part's largest change "
+        f"in {says.counted(off, 'case')}."
+    )
+    return says.answer(*told, table=tables.loss_changes(study))
+
+
+def _over_anchors(study: AlignmentStudy, quantity: str) -> pd.Series:
+    """Mean over seeds by anchor, of what is known."""
+    table = study.survey()
+    rows = table[(table["quantity"] == quantity) & table["value"].notna()]
+    return rows.groupby("anchor")["value"].mean().astype(np.float64)

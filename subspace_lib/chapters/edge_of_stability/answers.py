@@ -1,0 +1,189 @@
+"""What the figures of chapter 05 show, in words that their numbers choose."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from IPython.display import Markdown
+
+from subspace_lib.chapters.edge_of_stability import tables
+from subspace_lib.chapters.edge_of_stability.approach import approach
+from subspace_lib.chapters.edge_of_stability.judge import NAMES
+from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
+from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.switch import answers as switch_answers
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.evidence import criteria
+from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.trajectory import tail, window
+
+
+def losses(study: EdgeStudy) -> Markdown:
+    """What the branches make of the loss, and what of it is the bounce's."""
+    return switch_answers.edge_losses(study.switch)
+
+
+def angles(study: EdgeStudy) -> Markdown:
+    """How exact the subspace was along the runs, and what following it cost."""
+    return switch_answers.angles(study.switch, costs=True)
+
+
+def sharpness(study: SwitchStudy) -> Markdown:
+    """Sharpness and alignment of GD before the switch, and of the branches at the end."""
+    p, names = study.parameters, [study.name(side) for side in PROJECTIONS]
+    plain, dom, _ = names
+    factor = p.learning_rate / 2
+    relative, aligned, arrivals = [], [], []
+    for seed, run in zip(p.seeds, study.of("none"), strict=True):
+        span = study.switch_steps[seed] - criteria.EDGE_WINDOW, study.switch_steps[seed] - 1
+        relative.append(factor * window(run, "eigenvalue_01", *span))
+        aligned.append(window(run, "alignment", *span))
+        there = run.table.loc[factor * run.table["eigenvalue_01"] >= 1, "step"]
+        arrivals.append(math.nan if there.empty else float(there.iloc[0]))
+    came = [math.isfinite(step) for step in arrivals]
+    told = [
+        f"{plain} has come to the edge, λ₁η/2 = 1, in {says.counted(came)}"
+        + (f", first at step {says.mean_of(arrivals)}." if any(came) else "."),
+        f"Over the {criteria.EDGE_WINDOW} steps before the switch λ₁η/2 is "
+        f"{says.mean_of(relative, says.share)} and the alignment {says.mean_of(aligned, says.share)}.",
+    ]
+    high = criteria.EDGE_ALIGNED.at_least
+    if says.mean(relative) < criteria.EDGE.at_least:
+        told.append("So it is not at the edge there, and the claim says nothing about it.")
+    elif math.isfinite(says.mean(aligned)):
+        told.append(
+            "So at the edge the gradient is "
+            f"{says.whether(says.mean(aligned) >= high, 'aligned', 'not as aligned as the claim says')}, "
+            "without any noise."
+        )
+    ends = {
+        name: [factor * tail(run, "eigenvalue_01") for run in study.of(side)]
+        for name, side in zip(names, PROJECTIONS, strict=True)
+    }
+    last = [tail(run, "alignment") for run in study.of("dominant")]
+    told.append(
+        f"At the end λ₁η/2 is {says.each(ends, says.share)}; the alignment of {dom} is "
+        f"{says.mean_of(last, says.share)}."
+    )
+    return says.answer(*told)
+
+
+def beyond(study: EdgeStudy) -> Markdown:
+    """How sharp Bulk-GD gets, and whether λ_{k+1} comes up to the edge."""
+    p, runs = study.parameters, study.switch.of("bulk")
+    factor = p.learning_rate / 2
+    first = [factor * tail(run, "eigenvalue_01") for run in runs]
+    # A row has the eigenvalues that the last refresh saw, which may be k of them.
+    after = [run.table[f"eigenvalue_{p.k + 1:02d}"].ffill().iloc[-1] * factor for run in runs]
+    top, following = says.mean(first), says.mean(after)
+    told = [f"At the end λ₁η/2 of Bulk-GD is {says.mean_of(first, says.share)}."]
+    if math.isfinite(top):
+        wanted = criteria.BEYOND_EDGE.at_least
+        told.append(
+            says.whether(
+                top >= wanted,
+                "So its sharpness goes past the edge, where GD's is held.",
+                "So its sharpness does not go clearly past the edge.",
+            )
+        )
+    if math.isfinite(following):
+        come = says.compared(
+            following, 1, "lies above the edge", "stays below the edge", "is at the edge"
+        )
+        told.append(
+            f"{says.eigenvalue(p.k + 1)}η/2 is {says.mean_of(after, says.share)} there: it {come}."
+        )
+    return says.answer(*told)
+
+
+def cycles(study: EdgeStudy) -> Markdown:
+    """Whether the sign alternates, and whether the sharpness falls while the bounce is large."""
+    rows = study.window.table
+    gradient = rows["gradient_top"].to_numpy(dtype=float)
+    relative = (
+        study.window.experiment.learning_rate / 2 * rows["eigenvalue_01"].to_numpy(dtype=float)
+    )
+    changes = np.sign(gradient[1:]) != np.sign(gradient[:-1])
+    falls, size = np.diff(relative) < 0, np.abs(gradient[:-1])
+    large = size > np.median(size)
+    told = [
+        f"The gradient along the top eigenvector changes its sign at {says.percent(changes.mean())} of the "
+        f"steps. λ₁η/2 moves between {says.share(np.nanmin(relative))} and "
+        f"{says.share(np.nanmax(relative))}."
+    ]
+    if large.any() and (~large).any():
+        often, seldom = float(falls[large].mean()), float(falls[~large].mean())
+        told.append(
+            f"The sharpness falls at {says.percent(often)} of the steps with a large bounce (above the "
+            f"median), and at {says.percent(seldom)} of the others."
+        )
+        told.append(
+            says.whether(
+                often > seldom,
+                "So a large bounce does lower the sharpness.",
+                "So these steps do not show a bounce that lowers the sharpness.",
+            )
+        )
+    return says.answer(*told)
+
+
+def pair(study: EdgeStudy) -> Markdown:
+    """Losses of GD, of its mean and of Bulk-GD, and how far they come apart; moments in the table."""
+    rows = study.pair.table
+    late = rows.iloc[len(rows) // 2 :]
+    gd, averaged, bulk = (
+        float(late[name].mean()) for name in ("loss", "loss_average", "loss_bulk")
+    )
+    end = rows.iloc[-1]
+    told = [
+        f"In the second half of these steps the mean loss is {says.number(gd)} for GD, "
+        f"{says.number(averaged)} for the mean of its iterates and {says.number(bulk)} for Bulk-GD."
+    ]
+    if gd > bulk:
+        removed = (gd - averaged) / (gd - bulk)
+        told.append(
+            f"Averaging removes {says.percent(removed)} of what GD's loss is above Bulk-GD's."
+        )
+    apart, way = float(end["distance_average"]), float(end["travelled"])
+    told.append(
+        f"At the end the mean of GD and Bulk-GD are {says.number(apart)} apart, "
+        f"{says.percent(apart / way)} of the {says.number(way)} that Bulk-GD has travelled: "
+        + says.whether(
+            apart <= CLOSE * way,
+            "Bulk-GD follows the path down the middle closely.",
+            "Bulk-GD does not follow the middle of GD's path closely.",
+        )
+    )
+    return says.answer(*told, table=tables.pair(study.pair))
+
+
+CLOSE = 0.1  # of the way travelled
+
+
+def approaches(study: EdgeStudy) -> Markdown:
+    """Of each loss and η whether the alignment comes at the edge or before; every run in the table."""
+    told = []
+    ways = list(dict.fromkeys(way[:2] for way in study.approaches))
+    for loss, rate in ways:
+        found = [approach(run) for way, run in study.approaches.items() if way[:2] == (loss, rate)]
+        came = [each.arrival is not None for each in found]
+        before = [each.before for each in found]
+        text = (
+            f"{NAMES[loss].capitalize()}, η = {rate:g}: below the edge the mean alignment is "
+            f"{says.mean_of(before, says.share)}"
+        )
+        if any(came):
+            aligned = [each.aligned is not None for each in found if each.arrival is not None]
+            text += (
+                f"; λ₁ reaches 2/η in {says.counted(came, 'run')}, and within "
+                f"{criteria.F7_WITHIN:,} steps the alignment is {criteria.F7_AT_EDGE} in "
+                f"{says.counted(aligned, 'run')} of these"
+            )
+        else:
+            furthest = max(each.furthest for each in found)
+            text += f"; λ₁ does not reach 2/η, its λ₁η/2 is {says.share(furthest)} at most"
+        told.append(text + ".")
+    if not told:
+        return says.missing("Runs on their way to the edge are")
+    return says.answer(*told, table=tables.approaches(study))

@@ -1,0 +1,185 @@
+"""What the figures of chapter 03 show, in words that their numbers choose."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from IPython.display import Markdown
+
+from subspace_lib.chapters.full_batch_gd import tables
+from subspace_lib.chapters.full_batch_gd.figures import alignment_by_size
+from subspace_lib.chapters.full_batch_gd.study import BatchStudy
+from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.noise import alignment_again, alignment_before, alignment_without
+from subspace_lib.evidence import criteria
+
+CLOSE = 0.1  # difference of two alignments that is said to be small
+HALF = 0.5  # an alignment above it is said to last
+
+
+def there_and_back(study: BatchStudy) -> Markdown:
+    """The alignment under SGD, GD, SGD again, and under GD with either noise."""
+    before, without, again = (
+        [read(run) for run in study.of(name)]
+        for name, read in (
+            ("before", alignment_before),
+            ("GD", alignment_without),
+            ("back", alignment_again),
+        )
+    )
+    lengths = [run.experiment.steps - run.experiment.switch_step for run in study.of("GD")]
+    goes, returns = says.mean(without), says.mean(again)
+    told = [
+        f"The alignment is {says.mean_of(before, says.share)} under SGD. After "
+        f"{says.mean_of(lengths, _whole)} steps of GD it is {says.mean_of(without)}, and after "
+        f"{study.parameters.back_steps:,} steps of SGD again {says.mean_of(again, says.share)}. "
+        f"{says.over(len(before))}"
+    ]
+    gone = goes <= criteria.UNALIGNED.at_most
+    back = says.whether(
+        returns >= criteria.ALIGNED_AGAIN.at_least,
+        "comes back with it",
+        says.whether(returns > goes + CLOSE, "comes back in part", "does not come back with it"),
+    )
+    if math.isfinite(goes) and math.isfinite(returns):
+        told.append(
+            f"So the alignment {says.whether(gone, 'goes', 'does not go')} with the noise, and {back}."
+        )
+    shaped, isotropic = (
+        [alignment_again(run) for run in study.of(name)] for name in ("shaped", "isotropic")
+    )
+    told.append(
+        f"GD with Gaussian noise of SGD's covariance ends at {says.mean_of(shaped, says.share)}, with "
+        f"isotropic noise of the same size at {says.mean_of(isotropic, says.share)}."
+    )
+    difference = says.mean(shaped) - says.mean(isotropic)
+    if math.isfinite(difference):
+        told.append(
+            "So it matters where the noise points, not only how large it is."
+            if difference > CLOSE
+            else "So isotropic noise aligns the gradient as much as noise of SGD's shape."
+        )
+    return says.answer(*told)
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def single_sample_noise(study: BatchStudy) -> Markdown:
+    """How the noise grows with the curvature: its slope in logarithms, and its share in S_k."""
+    k, slopes, shares, expected = study.parameters.k, [], [], []
+    for seed in study.parameters.seeds:
+        values, noise = study.point(seed, "eigenvalue"), study.point(seed, "noise")
+        total, noise = noise.loc[0], noise.loc[values.index]
+        known = (values > 0) & (noise > 0)
+        if known.sum() > 2:
+            slopes.append(float(np.polyfit(np.log(values[known]), np.log(noise[known]), 1)[0]))
+        shares.append(float(noise.loc[1:k].sum() / total))
+        expected.append(float(values.loc[1:k].sum() / study.point(seed, "trace").loc[0]))
+    grows, share, proportional = map(says.mean, (slopes, shares, expected))
+    word = says.compared(share, proportional, "more than", "less than", "about as much as")
+    return says.answer(
+        f"Over the leading eigenvectors the noise {says.whether(grows > 0, 'grows', 'does not grow')} "
+        f"with the curvature: it goes like λ to the power {says.mean_of(slopes, says.share)}; noise "
+        "proportional to the Hessian would have the power 1.",
+        f"The dominant subspace has {says.mean_of(shares, says.share)} of its variance, {word} the "
+        f"{says.mean_of(expected, says.share)} that noise proportional to the Hessian would put there.",
+    )
+
+
+def by_batch_size(study: BatchStudy) -> Markdown:
+    """How the late alignment moves with batch size, and how far the prediction carries."""
+    frame = alignment_by_size(study).groupby("batch").mean().drop(columns="seed")
+    told = []
+    for column in ("after the switch", "at the end"):
+        known = frame[column].dropna()
+        if len(known) > 1:
+            steps = np.diff(known.to_numpy())
+            moved = says.moves(known.iloc[0], known.iloc[-1], says.share)
+            level = bool(np.abs(steps).max() <= CLOSE)
+            steady = says.whether(
+                level,
+                "no step between neighbours is large",
+                says.whether(
+                    bool((steps <= CLOSE).all()),
+                    "it falls or is level at each step",
+                    "not steadily",
+                ),
+            )
+            told.append(
+                f"From batch size {known.index[0]:,} to {known.index[-1]:,} the alignment {column} "
+                f"{moved}; {steady}."
+            )
+    off = (frame["predicted"] - frame["after the switch"]).abs().dropna()
+    if len(off):
+        told.append(
+            f"The prediction is within {CLOSE:g} of what was measured after the switch at "
+            f"{says.counted(off <= CLOSE, 'batch size')}; it is farthest off, by "
+            f"{says.share(float(off.max()))}, at {off.idxmax():,}."
+        )
+    return says.answer(*told, table=tables.batch_sizes(study))
+
+
+def learning(study: BatchStudy) -> Markdown:
+    """What the noise costs: losses over the last steps that all runs of the first seed have."""
+    p, seed = study.parameters, study.parameters.seeds[0]
+    runs = {
+        "SGD": study.switch.trajectories["none", seed],
+        "GD": study.sizes.get((p.samples, seed)),
+        "GD with noise of SGD's covariance": study.runs["shaped", seed],
+        "GD with isotropic noise": study.runs["isotropic", seed],
+    }
+    losses, aligned = {}, {}
+    for name, run in runs.items():
+        if run is None:
+            continue
+        steps = study.since_switch(run)
+        rows = run.table[steps.between(0.8 * p.back_steps, p.back_steps)]
+        if len(rows):
+            losses[name] = [float(rows["train_loss"].mean())]
+            aligned[name] = float(rows["alignment"].mean())
+    if len(losses) < 2:
+        return says.answer("Too few rows for a comparison.")
+    values = {name: found[0] for name, found in losses.items()}
+    low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    apart = values[high] / values[low] - 1
+    return says.answer(
+        f"In the last fifth of these steps the training loss is {says.each(losses)} (seed {seed}).",
+        f"The highest, of {high}, is {says.percent(apart)} above the lowest, of {low}.",
+        f"Their alignments lie between {says.share(min(aligned.values()))} and "
+        f"{says.share(max(aligned.values()))}: "
+        + says.whether(
+            apart <= says.LEVEL,
+            "the runs learn alike, whatever the alignment of their gradient.",
+            "the runs do not learn alike.",
+        ),
+    )
+
+
+def from_the_start(study: BatchStudy) -> Markdown:
+    """How long the alignment of GD from the initialisation lasts, and how far from 2/η it is."""
+    runs = study.of("start")
+    first, last, peak = ([], [], [])
+    for run in runs:
+        alignment = run.table["alignment"].dropna()
+        first.append(float(alignment.iloc[0]))
+        last.append(float(alignment.iloc[-1]))
+        peak.append(float(run.table["eigenvalue_01"].max()))
+    edge, ends = 2 / study.parameters.learning_rate, says.mean(last)
+    return says.answer(
+        f"The alignment is {says.mean_of(first, says.share)} at the initialisation and "
+        f"{says.mean_of(last, says.share)} after {study.parameters.start_steps:,} steps.",
+        f"The sharpness reaches {says.mean_of(peak)}, "
+        f"{says.compared(says.mean(peak), edge, 'above', 'below', 'about')} 2/η = {says.number(edge)}.",
+        says.whether(
+            says.mean(peak) >= edge,
+            "So these runs come to the edge of stability, where the alignment has another cause.",
+            says.whether(
+                ends <= HALF,
+                "So without noise, and below the edge of stability, the alignment does not last.",
+                "So here the alignment lasts without noise, below the edge of stability.",
+            ),
+        ),
+    )

@@ -1,0 +1,138 @@
+"""How a page says its numbers: the numbers choose the words, so that a rerun leaves no false sentence.
+
+The tolerances decide a word ("stays", "about as"), never a verdict; those are in ``evidence.criteria``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from IPython.display import Markdown
+
+LEVEL = 0.05  # relative change below which a number "stays", or two are "about as" large
+UNKNOWN = "not known"
+POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+INDICES = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """So many significant digits, with a real minus; "0.0773", "1,230", "1.2 · 10⁻⁶"."""
+    if not math.isfinite(value):
+        return UNKNOWN if math.isnan(value) else "infinite"
+    if value == 0:
+        return "0"
+    power = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    if -4 <= power < 6:
+        text = f"{value:,.{max(0, digits - 1 - power)}f}"
+    else:
+        text = f"{value / 10.0**power:.{digits - 1}f} · 10{str(power).translate(POWERS)}"
+    return text.replace("-", "−")
+
+
+def share(value: float) -> str:
+    """Two decimals, as an alignment or a progress is said: "0.98", "−0.01"."""
+    return f"{value:z.2f}".replace("-", "−") if math.isfinite(value) else UNKNOWN
+
+
+def percent(value: float) -> str:
+    """Whole per cent; what is neither nothing nor all is not rounded to it: "under 1%"."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    if 0 < value < 0.01:
+        return "under 1%"
+    return "over 99%" if 0.99 < value < 1 else f"{value:.0%}"
+
+
+def eigenvalue(index: int) -> str:
+    """ "λ₁₀"."""
+    return f"λ{str(index).translate(INDICES)}"
+
+
+def mean_of(values: Iterable[float], say: Callable[[float], str] = number) -> str:
+    """The mean of what is known, with the range: "0.95 (0.93 … 0.97)"; the range only where it shows."""
+    known = [float(v) for v in values if math.isfinite(v)]
+    if not known:
+        return UNKNOWN
+    low, high = say(min(known)), say(max(known))
+    return say(float(np.mean(known))) + ("" if low == high else f" ({low} … {high})")
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of what is known; NaN where nothing is."""
+    known = [float(v) for v in values if math.isfinite(v)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def rule(method: str) -> str:
+    """A rule as the book calls it: the stored runs of heavy ball go by PyTorch's name, Momentum."""
+    return method.replace("Momentum", "heavy ball")
+
+
+def counted(hits: Iterable[bool], noun: str = "seed") -> str:
+    """For "in …": "all 5 seeds", "3 of 5 seeds", "none of the 5 seeds", "both seeds", "the one seed"."""
+    found = [bool(hit) for hit in hits]
+    count, total = sum(found), len(found)
+    if total == 1:
+        return f"the one {noun}" if count else f"not the one {noun}"
+    if total == 2 and count != 1:
+        return f"both {noun}s" if count else f"neither {noun}"
+    if count == total:
+        return f"all {total} {noun}s"
+    return f"{count} of {total} {noun}s" if count else f"none of the {total} {noun}s"
+
+
+def moves(before: float, after: float, say: Callable[[float], str] = number) -> str:
+    """ "rises from 1 to 2", "falls from 2 to 1", "stays at 1", or "stays near 1 (1.02 at the end)"."""
+    if not (math.isfinite(before) and math.isfinite(after)):
+        return f"is {UNKNOWN}" if not math.isfinite(before) else f"begins at {say(before)}"
+    word = compared(after, before, "rises from", "falls from", "")
+    if word:
+        return f"{word} {say(before)} to {say(after)}"
+    if say(before) == say(after):
+        return f"stays at {say(before)}"
+    return f"stays near {say(before)} ({say(after)} at the end)"
+
+
+def compared(
+    value: float, other: float, above: str = "above", below: str = "below", near: str = "about at"
+) -> str:
+    """One of three words for a number beside another; "near" within a twentieth of the other."""
+    if abs(value - other) <= LEVEL * abs(other):
+        return near
+    return above if value > other else below
+
+
+def whether(true: bool, yes: str, no: str) -> str:
+    """One of two pieces of a sentence."""
+    return yes if true else no
+
+
+def listed(items: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    *first, last = list(items) or [UNKNOWN]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def each(values: Mapping[str, Sequence[float]], say: Callable[[float], str] = number) -> str:
+    """Means by name: "0.98 under SGD, 0.99 under Dom-SGD"."""
+    return listed(f"{mean_of(found, say)} under {name}" for name, found in values.items())
+
+
+def over(seeds: int) -> str:
+    """What a number with a range is of: "Means over 5 seeds, with their range.", or of one seed."""
+    return f"Means over {seeds} seeds, with the range in brackets." if seeds > 1 else "One seed."
+
+
+def answer(*sentences: str, table: Markdown | None = None) -> Markdown:
+    """What a figure shows, as a paragraph; a table of the same numbers below it."""
+    text = " ".join(sentence.strip() for sentence in sentences if sentence)
+    if table is None:
+        return Markdown(text)
+    return Markdown(f"{text}\n\n{table.data}" if text else table.data)
+
+
+def missing(what: str) -> Markdown:
+    """In the place of an answer whose runs are not stored."""
+    return Markdown(f"*{what} not stored yet: nothing can be said here.*")

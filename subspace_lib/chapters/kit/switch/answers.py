@@ -1,0 +1,250 @@
+"""What the figures of a switch study show, in words that its numbers choose."""
+
+from __future__ import annotations
+
+import math
+
+from IPython.display import Markdown
+
+from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.edge import bounce as bounce_table, gains, level_at_switch
+from subspace_lib.chapters.kit.switch.judge import late_gap
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.switch.tables import cost
+from subspace_lib.evidence import criteria
+from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.trajectory import progress, tail, tail_loss
+
+BRANCHES = PROJECTIONS[1:]
+
+
+def losses(study: SwitchStudy) -> Markdown:
+    """Loss at the switch and at the end, progress of either branch, and what lowers the loss."""
+    starts = [float(run.table["train_loss"].iloc[0]) for run in study.of("dominant")]
+    found = {side: _progress(study, side, starts) for side in BRANCHES}
+    return says.answer(
+        f"At the switch the training loss is {says.mean_of(starts)}. At the end it is {_ends(study)}.",
+        says.over(len(starts)),
+        _stands_still(study, starts, found["dominant"]),
+        _as_good(study, found["bulk"]),
+        _meaning(study, says.mean(found["dominant"]), says.mean(found["bulk"])),
+        ended_early(study),
+    )
+
+
+def edge_losses(study: SwitchStudy) -> Markdown:
+    """The same where the loss bounces: what Dom-X gains from its bounce is told apart from learning."""
+    seeds, dom, plain = study.parameters.seeds, study.name("dominant"), study.name("none")
+    starts = [level_at_switch(study, seed) for seed in seeds]
+    runs = zip(study.of("none"), study.of("dominant"), starts, strict=True)
+    bounce, later = zip(*(gains(*each) for each in runs), strict=True)
+    bulk = _progress(study, "bulk", starts)
+    told = [
+        f"Up to the switch the training loss of {plain} is {says.mean_of(starts)}, a mean over its "
+        f"bounces. At the end it is {_ends(study)}. {says.over(len(seeds))}"
+    ]
+    if math.isfinite(says.mean(later)):
+        told.append(
+            f"{dom} gains {says.mean_of(bounce, says.share)} of what {plain} gains while its bounce "
+            f"dies out, and {says.mean_of(later, says.share)} after that."
+        )
+    told += [
+        "What the bounce loses is no learning.",
+        _as_good(study, bulk),
+        _meaning(study, says.mean(later), says.mean(bulk)),
+    ]
+    return says.answer(*told, ended_early(study), table=bounce_table(study))
+
+
+def _progress(study: SwitchStudy, side: str, starts: list[float]) -> list[float]:
+    pairs = zip(study.of("none"), study.of(side), starts, strict=True)
+    return [progress(*each) for each in pairs]
+
+
+def _ends(study: SwitchStudy) -> str:
+    """Losses at the end by method; of runs that came to their end."""
+    ends = {
+        study.name(side): [tail_loss(run) for run in study.of(side) if run.complete]
+        for side in PROJECTIONS
+    }
+    return says.each(ends)
+
+
+def _stands_still(study: SwitchStudy, starts: list[float], found: list[float]) -> str:
+    """How the loss of Dom-X moves after the switch, beside that of X."""
+    name, plain = study.name("dominant"), study.name("none")
+    part = says.mean(found)
+    if not math.isfinite(part):
+        return f"{plain} made no progress after the switch, so there is nothing to compare with."
+    ratios = [
+        tail_loss(run) / start
+        for run, start in zip(study.of("dominant"), starts, strict=True)
+        if run.complete
+    ]
+    made = f"it makes {says.mean_of(found, says.share)} of the progress of {plain}"
+    if part > criteria.DOM_PROGRESS.at_most:
+        return f"{name} goes on learning: {made}."
+    rises = says.compared(says.mean(ratios), 1, "rises", "falls a little", "stays level")
+    return f"The loss of {name} {rises}: {made}."
+
+
+def _as_good(study: SwitchStudy, found: list[float]) -> str:
+    """How Bulk-X does beside X."""
+    name, plain = study.name("bulk"), study.name("none")
+    part = says.mean(found)
+    if not math.isfinite(part):
+        return ""
+    good = criteria.BULK_PROGRESS.at_least
+    does = says.compared(part, 1, f"does better than {plain}", "", f"learns as {plain} does")
+    does = does or says.whether(
+        part >= good, f"learns nearly as {plain} does", f"falls behind {plain}"
+    )
+    return f"{name} {does}: its progress is {says.mean_of(found, says.share)}."
+
+
+def _meaning(study: SwitchStudy, dom: float, bulk: float) -> str:
+    """What the two progresses together mean."""
+    if not (math.isfinite(dom) and math.isfinite(bulk)):
+        return ""
+    still = dom <= criteria.DOM_PROGRESS.at_most
+    good = bulk >= criteria.BULK_PROGRESS.at_least
+    if still and good:
+        return "So the part of the update outside the dominant subspace does the learning."
+    if still:
+        return (
+            "So the dominant part alone does not learn; but here the bulk part alone does not do "
+            f"what {study.name('none')} does either."
+        )
+    if good:
+        return "So here either part of the update learns by itself."
+    return "So here the dominant part learns by itself, and the bulk part alone falls short."
+
+
+def ended_early(study: SwitchStudy) -> str:
+    """Which runs did not come to their end."""
+    told = []
+    for side in PROJECTIONS:
+        runs = study.of(side)
+        early = [not run.complete for run in runs]
+        if any(early):
+            told.append(f"{study.name(side)} ended early in {says.counted(early)}")
+    return f"{says.listed(told)}: the cross is where." if told else ""
+
+
+def alignments(study: SwitchStudy) -> Markdown:
+    """Late alignments of the full-batch and of the minibatch gradient, beside what each run learns."""
+    full, mini = (
+        {study.name(side): [tail(run, column) for run in study.of(side)] for side in PROJECTIONS}
+        for column in ("alignment", "batch_alignment")
+    )
+    starts = [float(run.table["train_loss"].iloc[0]) for run in study.of("dominant")]
+    dom = says.mean(_progress(study, "dominant", starts))
+    high = criteria.ALIGNED.at_least
+    values = [says.mean(found) for found in full.values()]
+    told = [
+        f"Over the last {says.percent(criteria.TAIL)} of the steps the full-batch gradient's alignment is "
+        f"{says.each(full, says.share)}; that of the minibatch gradient is "
+        f"{says.each(mini, says.share)}."
+    ]
+    if math.isfinite(values[1]) and values[1] >= high and dom <= criteria.DOM_PROGRESS.at_most:
+        told.append(
+            f"The gradient of {study.name('dominant')} lies mostly in the subspace that it may move "
+            "in, and still its loss does not fall. So a high alignment does not say where the "
+            "learning happens."
+        )
+    elif math.isfinite(values[0]):
+        told.append(
+            f"The gradient of {study.name('none')} lies "
+            f"{says.whether(values[0] >= high, 'mostly', 'only in part')} in the dominant subspace."
+        )
+    return says.answer(*told)
+
+
+def spectra(study: SwitchStudy) -> Markdown:
+    """The gap at k at the end, and the sharpness at the switch and at the end, first seed."""
+    k, seed = study.parameters.k, study.parameters.seeds[0]
+    edge, told, moved = 2 / study.parameters.learning_rate, [], []
+    gaps = {study.name(side): [late_gap(study.of(side)[0])] for side in PROJECTIONS}
+    if any(math.isfinite(gap) for (gap,) in gaps.values()):
+        told.append(
+            f"At the last full spectrum {says.eigenvalue(k)}/{says.eigenvalue(k + 1)} is "
+            f"{says.each(gaps)} (seed {seed})."
+        )
+    above = []
+    for side in PROJECTIONS:
+        rows = study.of(side)[0].table
+        found = rows.loc[rows["step"] >= study.switch_steps[seed], "eigenvalue_01"].dropna()
+        if len(found):
+            first, last = float(found.iloc[0]), float(found.iloc[-1])
+            moved.append(f"that of {study.name(side)} {says.moves(first, last)}")
+            above += [study.name(side)] if float(found.max()) >= edge else []
+    if moved:
+        told.append(f"After the switch the sharpness moves: {says.listed(moved)}.")
+    over = f"{says.listed(above)} went past it" if above else "no run comes to it"
+    return says.answer(*told, f"2/η is {says.number(edge)}; {over}.")
+
+
+def angles(study: SwitchStudy, costs: bool = False) -> Markdown:
+    """Measured turns of the projected runs against the target, and how far above them the bound lies."""
+    target, told = study.parameters.target_angle, []
+    for side in BRANCHES:
+        rows = [run.table.iloc[1:] for run in study.of(side)]
+        turns = [value for table in rows for value in table["turn"].dropna()]
+        bounds = [value for table in rows for value in table["angle_bound"].dropna()]
+        if not turns or not bounds:
+            continue
+        beyond = sum(turn > target for turn in turns) / len(turns)
+        within = (
+            f"exceeds the target of {target:g} at {says.percent(beyond)} of the rows"
+            if beyond
+            else f"never exceeds the target of {target:g}"
+        )
+        told.append(
+            f"{study.name(side)}: the measured sine {within}; it is {says.number(max(turns), 2)} at most, "
+            f"its median {says.number(_median(turns), 2)}. The median of the certified bound is "
+            f"{says.number(_median(bounds), 2)}."
+        )
+    told.append("The bound is a worst case: the true angle lies below it.")
+    return says.answer(*told, table=cost(study) if costs else None)
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def test_losses(study: SwitchStudy) -> Markdown:
+    """Test loss and accuracy at the end, and whether the order is that of the training loss."""
+    loss, accuracy, train = (
+        {study.name(side): [tail(run, column) for run in study.of(side)] for side in PROJECTIONS}
+        for column in ("test_loss", "test_accuracy", "train_loss")
+    )
+    percent = {name: [100 * value for value in found] for name, found in accuracy.items()}
+    plain, dom, bulk = (says.mean(found) for found in loss.values())
+    names = list(loss)
+    told = [
+        f"At the end the test loss is {says.each(loss)}, and the test accuracy in per cent "
+        f"{says.each(percent)}."
+    ]
+    if all(map(math.isfinite, (plain, dom, bulk))):
+        words = [
+            says.compared(
+                value,
+                plain,
+                f"above that of {names[0]}",
+                f"below that of {names[0]}",
+                "about as low",
+            )
+            for value in (dom, bulk)
+        ]
+        trained = [says.mean(found) for found in train.values()]
+        words_train = [says.compared(value, trained[0], "a", "b", "c") for value in trained[1:]]
+        words_test = [says.compared(value, plain, "a", "b", "c") for value in (dom, bulk)]
+        same = says.whether(
+            words_train == words_test,
+            "The training loss says the same.",
+            "The training loss orders them otherwise.",
+        )
+        told.append(
+            f"The test loss of {names[1]} is {words[0]}, that of {names[2]} {words[1]}. {same}"
+        )
+    return says.answer(*told)

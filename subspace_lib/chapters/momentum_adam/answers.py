@@ -1,0 +1,235 @@
+"""What the figures of chapters 07 and 07b show, in words that their numbers choose."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from IPython.display import Markdown
+
+from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.switch import answers as switch_answers
+from subspace_lib.chapters.momentum_adam import tables
+from subspace_lib.chapters.momentum_adam.judge import CLAIMS, excess, judge
+from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
+from subspace_lib.evidence import criteria
+from subspace_lib.optimizers import ADAPTIVE
+from subspace_lib.runs.rates import mean_rates
+from subspace_lib.runs.windows import DEFINITIONS, amplification, directions, error, part_rates
+from subspace_lib.theory.quadratic import LinearRule, damping, stationary_variance
+from subspace_lib.trajectory import Trajectory, progress
+
+GOOD = 0.25  # median relative error up to which a prediction is said to be good
+FIFTH = 0.2  # of the eigendirections: the steepest, the flattest
+
+
+def opening(study: MomentumStudy) -> Markdown:
+    """The chapter's answer: C8's verdict, by how much the bulk is amplified, what Dom- versions learn."""
+    p, c8 = study.parameters, judge(study)[0]
+    plain, told = study.first_steps("SGD"), []
+    for name in JUDGED:
+        runs = zip(study.first_steps(p.label(name)), plain, strict=True)
+        over = [_ratio(run) / _ratio(sgd) for run, sgd in runs]
+        starts = study.switches[name]
+        stopped = [
+            progress(*pair) for pair in zip(starts.of("none"), starts.of("dominant"), strict=True)
+        ]
+        told.append(
+            f"{_title(p.label(name))}: mean Bulk-LR over mean Dom-LR is {says.mean_of(over, _two)} times "
+            f"that of SGD (needed {criteria.FACTOR:g}); {starts.name('dominant')} makes "
+            f"{says.mean_of(stopped, says.share)} of its progress (needed {criteria.DOM_RULES})."
+        )
+    return page.told(p, f"**C8, {c8.verdict}.** {CLAIMS[0].says}.", *told, c8.note)
+
+
+def _ratio(run: Trajectory) -> float:
+    dominant, bulk = mean_rates(run)
+    return bulk / dominant
+
+
+def first_steps(study: MomentumStudy) -> Markdown:
+    """Mean Bulk-LR over mean Dom-LR of SGD and of the judged rules, beside SGD's; Table 1 below."""
+    p = study.parameters
+    ratio = {
+        label: [_ratio(run) for run in study.first_steps(label)]
+        for label in map(p.label, ("sgd", *JUDGED))
+    }
+    plain = ratio["SGD"]
+    told = [
+        f"Over the first {p.table_steps:,} steps mean Bulk-LR over mean Dom-LR is "
+        f"{says.each(ratio, _two)}. {says.over(len(plain))}"
+    ]
+    for label in list(ratio)[1:]:
+        over = [own / sgd for own, sgd in zip(ratio[label], plain, strict=True)]
+        pairs = zip(study.first_steps(label), study.first_steps("SGD"), strict=True)
+        more = [excess(*pair) >= 0 for pair in pairs]  # as C8 says it: also for a Dom-LR near zero
+        told.append(
+            f"{_title(label)} has {says.mean_of(over, _two)} times the ratio of SGD. By C8's criterion it "
+            f"amplifies the bulk part {criteria.FACTOR:g} times or more in {says.counted(more)}."
+        )
+    return says.answer(*told, table=tables.first_steps(study))
+
+
+def _two(value: float) -> str:
+    return says.number(value, 2)
+
+
+def _title(name: str) -> str:
+    return name[0].upper() + name[1:]
+
+
+def ratios(study: MomentumStudy) -> Markdown:
+    """Late Bulk-LR/Dom-LR over that of SGD by definition, one seed; the rates in the table."""
+    p, told = study.parameters, []
+    for name in JUDGED:
+        label = p.label(name)
+        over = {
+            how: amplification(study.windows[label], how) / amplification(study.windows["SGD"], how)
+            for how in DEFINITIONS
+        }
+        known = {how: value for how, value in over.items() if math.isfinite(value)}
+        if not known:
+            told.append(f"For {label} no ratio is defined: a rate is negative in some window.")
+            continue
+        told.append(
+            f"Over all windows Bulk-LR/Dom-LR of {label} is, over that of SGD, "
+            f"{says.listed(f'{_two(value)} by {how}' for how, value in known.items())}."
+        )
+        if len(known) > 1:
+            high = [value >= criteria.FACTOR for value in known.values()]
+            agree = all(high) or not any(high)
+            lasts = says.whether(high[0], "lasts", "does not last")
+            told.append(
+                f"So by each of them the amplification {lasts}."
+                if agree
+                else "So whether it lasts depends on the definition."
+            )
+    return says.answer(*told, f"Seed {p.shown}.", table=tables.later(study))
+
+
+def ingredients(study: MomentumStudy) -> Markdown:
+    """Which of Adam's ingredients alone has the larger Bulk-LR/Dom-LR; every window in the table."""
+    rates = part_rates(study.windows["Adam"])
+    larger = []
+    for _, row in rates.iterrows():
+        alone = [
+            row[name, "bulk"] / row[name, "dominant"]
+            for name in ("preconditioner alone", "mean of gradients alone")
+        ]
+        larger.append(bool(alone[0] > alone[1]))
+    return says.answer(
+        f"The preconditioner alone has the larger ratio of the two in {says.counted(larger, 'window')}.",
+        table=tables.ingredients(study),
+    )
+
+
+def losses(study: MomentumStudy) -> Markdown:
+    """What the Dom- and Bulk- versions of the judged rules make of the loss."""
+    told = [
+        f"*{_title(study.parameters.label(name))}.* {switch_answers.losses(switch).data}"
+        for name, switch in study.switches.items()
+    ]
+    return Markdown("\n\n".join(told))
+
+
+def bulk_ways(study: MomentumStudy) -> Markdown:
+    """Progress of each way to project, one seed; every run in the table."""
+    p, told = study.parameters, []
+    for name in JUDGED:
+        plain = study.switches[name].trajectories["none", p.shown]
+        ways = study.ways(name)
+        found = {way: progress(plain, run) for way, run in ways.items()}
+        if not all(map(math.isfinite, found.values())):
+            told.append(f"{_title(p.label(name))} itself made no progress, so nothing is compared.")
+            continue
+        good = [way for way, value in found.items() if value >= criteria.F3_BULK.at_least]
+        told.append(
+            f"Bulk-{p.label(name)}: the progress is "
+            f"{says.listed(f'{says.share(value)} with {_the(way)}' for way, value in found.items())}."
+        )
+        alike = max(found.values()) - min(found.values()) <= says.LEVEL
+        told.append(
+            says.whether(
+                alike,
+                "The three ways give the same.",
+                "The ways differ; as good as the whole rule: "
+                f"{says.listed(map(_the, good)) if good else 'none of them'}.",
+            )
+        )
+    return says.answer(*told, f"Seed {p.shown}.", table=tables.bulk_ways(study))
+
+
+def _the(way: str) -> str:
+    return way if way.startswith("both") else f"the {way}"
+
+
+def predicted(study: MomentumStudy) -> Markdown:
+    """The answer of 07b: how far the predicted rates are from the measured ones (F4)."""
+    found = {label: error(directions(run)) for label, (run, _) in study.with_theory().items()}
+    good = [label for label, value in found.items() if value <= GOOD]
+    others = [label for label in found if label not in good]
+    by = says.listed(f"{says.percent(found[label])} for {label}" for label in found)
+    told = [
+        f"**F4, descriptive.** A quadratic with noise predicts the rates of the leading eigendirections "
+        f"with a median error of {by}, without a fitted parameter."
+    ]
+    if others:
+        told.append(f"The error is above {says.percent(GOOD)} for {says.listed(others)}.")
+    return page.told(study.parameters, *told)
+
+
+def transfer(study: MomentumStudy) -> Markdown:
+    """By the formulas alone: damping of a slow direction, where the plateau begins, what it costs."""
+    p = study.parameters
+    rule, plain = LinearRule(p.learning_rate, p.beta), LinearRule(p.learning_rate)
+    slow = 1e-4 / p.learning_rate
+    faster = damping(rule, slow) / damping(plain, slow)
+    wider = stationary_variance(rule, slow) / stationary_variance(plain, slow)
+    plateau = (1 - np.sqrt(p.beta)) ** 2  # in ηλ
+    level = damping(rule, plateau / p.learning_rate)
+    return says.answer(
+        f"Slow directions, at the left, are damped {_two(faster)} times as fast by heavy ball with "
+        f"β = {p.beta:g} as by SGD: 1/(1 − β) is {_two(1 / (1 - p.beta))}.",
+        f"From ηλ = {_two(plateau)} on all directions are damped alike, by {_two(level)} "
+        f"a step. The price: where ηλ is small, the same noise makes the variance {_two(wider)} times "
+        "that of SGD.",
+    )
+
+
+def amplified(study: MomentumStudy) -> Markdown:
+    """Rates of the steepest and of the flattest directions, beside the two limits of the theory."""
+    return says.answer(*_by_direction(study, adaptive=False))
+
+
+def amplified_adaptive(study: MomentumStudy) -> Markdown:
+    """The same in the coordinates of the preconditioner; every rule's error in the table."""
+    told = _by_direction(study, adaptive=True)
+    return says.answer(*told, table=tables.predictions(study))
+
+
+def _by_direction(study: MomentumStudy, adaptive: bool) -> list[str]:
+    told, rises = [], []
+    for label, (run, rule) in study.with_theory().items():
+        if (run.experiment.optimizer in ADAPTIVE) != adaptive:
+            continue
+        found = directions(run).sort_values("eigenvalue")
+        found = found[found["measured"].notna()]
+        if found.empty:
+            continue
+        count = max(1, round(FIFTH * len(found)))
+        flat, steep = found["measured"].iloc[:count], found["measured"].iloc[-count:]
+        off = error(found)
+        told.append(
+            f"{_title(label)}: rate over η {_two(float(steep.median()))} in the steepest fifth, "
+            f"{_two(float(flat.median()))} in the flattest; a gradient that persists would have "
+            f"{_two(rule.slow_rate / rule.learning_rate)}. The prediction's median error is "
+            f"{says.percent(off)}."
+        )
+        if rule.beta:
+            rises.append(float(flat.median()) > (1 + says.LEVEL) * float(steep.median()))
+    if rises:
+        told.append(
+            f"With momentum the flat directions have the higher rate in {says.counted(rises, 'rule')}"
+            + says.whether(all(rises), ": there more of the gradient persists.", ".")
+        )
+    return told

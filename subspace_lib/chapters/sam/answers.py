@@ -1,0 +1,108 @@
+"""What the figures of chapter 06 show, in words that their numbers choose."""
+
+from __future__ import annotations
+
+import math
+
+from IPython.display import Markdown
+
+from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.switch import answers as switch
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.sam import tables
+from subspace_lib.chapters.sam.study import SamStudy
+from subspace_lib.evidence import criteria
+from subspace_lib.theory.edges import sam_edge
+from subspace_lib.trajectory import tail
+
+APART = 0.1  # difference of two alignments that is said to show
+
+
+def losses(study: SamStudy) -> Markdown:
+    """What the branches make of the loss with minibatches; then with the full batch, bounce apart."""
+    mini, full = switch.losses(study.minibatch), switch.edge_losses(study.edge)
+    return Markdown(f"*Minibatches.* {mini.data}\n\n*Full batch.* {full.data}")
+
+
+def angles(study: SamStudy) -> Markdown:
+    """How exact the subspace was along either, and what following it cost."""
+    mini, full = (switch.angles(part, costs=True) for part in (study.minibatch, study.edge))
+    return Markdown(f"*Minibatches.* {mini.data}\n\n*Full batch.* {full.data}")
+
+
+def edges(study: SamStudy) -> Markdown:
+    """Late sharpness of SAM over SAM's own edge, and over 2/η, in either case."""
+    told = []
+    for part, title in ((study.minibatch, "minibatches"), (study.edge, "the full batch")):
+        own, plain, bulk = _late(part)
+        told.append(
+            f"With {title}, at the end, SAM's λ₁ over its own edge is {says.mean_of(own, says.share)}, and "
+            f"over 2/η {says.mean_of(plain, says.share)}; that of Bulk-SAM over 2/η is "
+            f"{says.mean_of(bulk, says.share)}."
+        )
+        ratio = says.mean(own)
+        if math.isfinite(ratio):
+            low, high = criteria.EDGE.at_least, criteria.EDGE.at_most
+            where = "at" if low <= ratio <= high else "below" if ratio < low else "above"
+            told.append(f"So SAM is {where} its own edge there.")
+    return says.answer(*told)
+
+
+def _late(study: SwitchStudy) -> tuple[list[float], list[float], list[float]]:
+    """λ₁ of SAM over SAM's edge and over 2/η, and of Bulk-SAM over 2/η, by seed."""
+    p, own, plain = study.parameters, [], []
+    for run in study.of("none"):
+        value = tail(run, "eigenvalue_01")
+        norm = tail(run, "batch_gradient_norm")
+        own.append(value / float(sam_edge(norm, p.learning_rate, p.rho)))
+        plain.append(p.learning_rate / 2 * value)
+    return (
+        own,
+        plain,
+        [p.learning_rate / 2 * tail(run, "eigenvalue_01") for run in study.of("bulk")],
+    )
+
+
+def ascents(study: SamStudy) -> Markdown:
+    """Late alignments of the gradient, of the ascent and of the update."""
+    told = []
+    for part, title in ((study.minibatch, "minibatches"), (study.edge, "the full batch")):
+        full, ascent, update = (
+            [tail(run, column) for run in part.of("none")]
+            for column in ("alignment", "batch_alignment", "update_alignment")
+        )
+        told.append(
+            f"With {title} the alignment is {says.mean_of(full, says.share)} for the full-batch gradient, "
+            f"{says.mean_of(ascent, says.share)} for the ascent and {says.mean_of(update, says.share)} for "
+            "SAM's update, over the last steps."
+        )
+        more = says.mean(update) - says.mean(ascent)
+        if math.isfinite(more):
+            word = "more aligned than" if more > APART else "less aligned than"
+            word = "about as aligned as" if abs(more) <= APART else word
+            told.append(f"So the update is {word} the ascent.")
+    return says.answer(*told)
+
+
+def rhos(study: SamStudy) -> Markdown:
+    """Sharpness, alignment and loss at the end by radius; below, how the pilot chose ρ."""
+    chosen = tables.pilot(study.pilot)
+    ends = {
+        rho: tuple(tail(run, c) for c in ("eigenvalue_01", "alignment", "train_loss"))
+        for rho, run in study.rhos.items()
+    }
+    if len(ends) < 2:
+        return says.answer(
+            "Only one radius was run here: there is nothing to compare.", table=chosen
+        )
+    low, high = min(ends), max(ends)
+    (sharp, aligned, loss), (sharp_high, aligned_high, loss_high) = ends[low], ends[high]
+    sharper = says.compared(sharp_high, sharp, "raises", "lowers", "hardly changes")
+    costs = says.compared(loss_high, loss, "costs", "gains", "hardly changes")
+    return says.answer(
+        f"From ρ = {low:g} to ρ = {high:g} the sharpness at the end {says.moves(sharp, sharp_high)}, the "
+        f"alignment {says.moves(aligned, aligned_high, says.share)}, and the training loss "
+        f"{says.moves(loss, loss_high)}.",
+        f"So the larger radius {sharper} the sharpness, and it {costs} training loss.",
+        table=chosen,
+    )

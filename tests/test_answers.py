@@ -1,0 +1,302 @@
+"""What the pages say under their figures: the numbers choose the words, and no result is typed."""
+
+import math
+import re
+from pathlib import Path
+
+import jupytext
+import pandas as pd
+import pytest
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+from test_edge_of_stability import study as made_up_edge
+from test_full_batch_gd import study as batch_study
+from test_valley_chapter import made_up as valley_study
+
+from subspace_lib.chapters.dom_vs_bulk import answers as dom_bulk
+from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters, DomBulkStudy, Setting
+from subspace_lib.chapters.edge_of_stability import answers as edge
+from subspace_lib.chapters.full_batch_gd import answers as batches
+from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.switch import answers as switch, figures as switch_figures
+from subspace_lib.chapters.momentum_adam import answers as momentum
+from subspace_lib.chapters.momentum_adam.study import MomentumParameters, MomentumStudy
+from subspace_lib.chapters.sam import answers as sam
+from subspace_lib.chapters.sam.study import SamStudy
+from subspace_lib.chapters.valley import answers as valley
+from subspace_lib.trajectory import Trajectory
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+SWITCH, END = 100, 1000
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.07731, "0.0773"),
+        (-0.0123, "−0.0123"),
+        (1234.5, "1,234"),
+        (0.9996, "1.00"),
+        (3.2e-6, "3.20 · 10⁻⁶"),
+        (0, "0"),
+        (math.nan, "not known"),
+        (math.inf, "infinite"),
+    ],
+)
+def test_a_number_is_said_with_three_digits_and_a_real_minus(value, text):
+    assert says.number(value) == text
+
+
+def test_words_are_chosen_by_the_numbers():
+    assert says.moves(1, 2) == "rises from 1.00 to 2.00"
+    assert says.moves(2, 1) == "falls from 2.00 to 1.00"
+    assert says.moves(1, 1.001) == "stays at 1.00"
+    assert says.moves(1, 1.02) == "stays near 1.00 (1.02 at the end)"
+    assert says.moves(math.nan, 1) == "is not known"
+    assert [says.compared(v, 2) for v in (3, 1, 2.01)] == ["above", "below", "about at"]
+    assert [
+        says.counted(hits) for hits in ([True] * 3, [True, False], [False] * 2, [False] * 3, [True])
+    ] == [
+        "all 3 seeds",
+        "1 of 2 seeds",
+        "neither seed",
+        "none of the 3 seeds",
+        "the one seed",
+    ]
+    assert says.mean_of([0.9, math.nan, 1.0], says.share) == "0.95 (0.90 … 1.00)"
+    assert says.mean_of([math.nan]) == "not known"
+    assert [says.percent(v) for v in (0, 0.004, 0.5, 0.996, 1)] == [
+        "0%",
+        "under 1%",
+        "50%",
+        "over 99%",
+        "100%",
+    ]
+
+
+def run(p, seed, projection, end, alignment=0.95, status="complete", first=SWITCH, sharp=30.0):
+    """A made-up run whose loss goes in a line from 0.3 at the switch to its end."""
+    steps = list(range(first, END + 1, 10))
+    since = [max(0, step - SWITCH) / (0.98 * END - SWITCH) for step in steps]
+    loss = [0.3 + (end - 0.3) * min(1, share) for share in since]
+    table = {"step": steps, "train_loss": loss, "test_loss": loss, "test_accuracy": 0.9}
+    table |= {"alignment": alignment, "batch_alignment": alignment / 2, "turn": 0.02}
+    table |= {"angle_bound": 0.1, "update_alignment": alignment, "batch_gradient_norm": 1.0}
+    frame = pd.DataFrame(table)
+    for i in range(1, 21):
+        frame[f"eigenvalue_{i:02d}"] = (sharp if i <= p.k else 2.0) + 0.1 * sharp * pd.Series(since)
+    fields = {} if projection == "none" else {"projection": projection, "switch_step": SWITCH}
+    experiment = p.experiment(seed, steps=END, optimizer=p.optimizer, **fields)
+    return Trajectory(experiment, frame, status, None, {"date": "2026-11-26"})
+
+
+def study(dom=0.3, bulk=0.1, plain=0.1, dom_alignment=0.95, settings=False, **fields):
+    """SGD, Dom-SGD and Bulk-SGD of three seeds with these losses at the end."""
+    p = DomBulkParameters(seeds=(1, 2, 3), steps=END, switch_step=SWITCH, **fields)
+    runs = {}
+    for seed in p.seeds:
+        runs["none", seed] = run(p, seed, "none", plain, first=0)
+        runs["dominant", seed] = run(p, seed, "dominant", dom, dom_alignment)
+        runs["bulk", seed] = run(p, seed, "bulk", bulk)
+    each = dict.fromkeys(p.seeds, SWITCH)
+    return DomBulkStudy(p, runs, each, dict.fromkeys(p.seeds, True), {}, None)
+
+
+LEARNS = "outside the dominant subspace does the learning"
+OUTCOMES = {
+    "as the paper": ({}, ["Dom-SGD stays level", "Bulk-SGD learns as SGD does", LEARNS], []),
+    "turned round": (
+        {"dom": 0.1, "bulk": 0.3},
+        ["Dom-SGD goes on learning", "falls behind SGD", "the dominant part learns by itself"],
+        ["stays level", LEARNS],
+    ),
+    "Dom-SGD rises": ({"dom": 0.4}, ["The loss of Dom-SGD rises"], ["stays level"]),
+    "both learn": (
+        {"dom": 0.1},
+        ["either part of the update learns by itself"],
+        ["stays level", LEARNS],
+    ),
+    "neither": ({"bulk": 0.3}, ["the bulk part alone does not do"], [LEARNS, "learns as SGD"]),
+    "SGD stands still": ({"plain": 0.3}, ["made no progress"], ["stays level", LEARNS, "So "]),
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_the_losses_of_a_switch_are_told_as_they_came_out(outcome):
+    fields, there, absent = OUTCOMES[outcome]
+    told = switch.losses(study(**fields)).data
+    for phrase in there:
+        assert phrase in told
+    for phrase in absent:
+        assert phrase not in told
+
+
+def test_a_branch_that_diverged_is_named_and_left_out_of_the_means():
+    found = study()
+    gone = run(found.parameters, 2, "bulk", 9.0, status="diverged at step 500")
+    found.trajectories["bulk", 2] = gone
+    told = switch.losses(found).data
+    assert "Bulk-SGD ended early in 1 of 3 seeds" in told
+    assert "0.100 under Bulk-SGD" in told and "9.00" not in told
+
+
+def test_a_high_alignment_is_no_riddle_when_dom_sgd_learns_or_is_not_aligned():
+    riddle = "does not say where the learning happens"
+    assert riddle in switch.alignments(study()).data
+    assert riddle not in switch.alignments(study(dom=0.1)).data
+    assert riddle not in switch.alignments(study(dom_alignment=0.2)).data
+
+
+def test_the_sharpness_is_told_on_the_side_of_the_edge_where_it_is():
+    assert "no run comes to it" in switch.spectra(study()).data  # 2/η is 200
+    told = switch.spectra(study(learning_rate=0.1)).data  # 2/η is 20
+    assert "SGD, Dom-SGD and Bulk-SGD went past it" in told
+
+
+def test_settings_are_told_by_what_changes_its_side():
+    found = study()
+    assert "not stored yet" in dom_bulk.settings(found).data
+    assert "not stored yet" in dom_bulk.drift(found).data
+
+    class Made(Setting):
+        def quantities(self):
+            return dict(self.noise)
+
+    good = {
+        "late alignment": 0.9,
+        "late λₖ/λₖ₊₁": 3.0,
+        "progress(Dom-SGD)": 0.0,
+        "progress(Bulk-SGD)": 1.0,
+        "alignment before GD": 0.9,
+        "under GD": 0.01,
+        "under SGD again": 0.9,
+    }
+    one = study()
+    object.__setattr__(one.parameters, "seeds", (1,))
+    found.settings.update(own=Made(one, good), other=Made(one, good | {"under GD": 0.5}))
+    told = dom_bulk.settings(found).data
+    assert "With the settings as we read them, all quantities are where" in told
+    assert "On the other side of its bar than before: under GD." in told
+    found.settings["other"] = Made(one, good)
+    assert "None changes its side." in dom_bulk.settings(found).data
+
+
+@pytest.mark.parametrize(
+    ("fields", "there", "absent"),
+    [
+        (
+            {},
+            ["goes with the noise, and comes back with it", "where the noise points"],
+            ["does not"],
+        ),
+        ({"without": 0.9}, ["does not go with the noise"], ["alignment goes with"]),
+        ({"again": 0.5}, ["and comes back in part"], ["comes back with it"]),
+        ({"again": 0.1}, ["and does not come back with it"], ["comes back"]),
+        ({"isotropic": 0.9}, ["isotropic noise aligns the gradient as much"], ["where the noise"]),
+    ],
+)
+def test_there_and_back_turns_with_its_outcome(fields, there, absent):
+    told = batches.there_and_back(batch_study(**fields)).data
+    assert all(phrase in told for phrase in there)
+    assert not any(phrase in told for phrase in absent)
+
+
+def edge_study(**fields):
+    """Of chapter 05's tests; with an alignment of the branches too."""
+    found = made_up_edge(**fields)
+    for trajectory in found.switch.of("dominant"):
+        trajectory.table["alignment"] = 0.5
+    return found
+
+
+def test_the_edge_is_told_as_it_came_out():
+    told = edge.losses(edge_study()).data
+    assert LEARNS in told and "What the bounce loses is no learning." in told
+    turned = edge.losses(edge_study(dom=0.5, bulk=0.95)).data
+    assert LEARNS not in turned and "falls behind GD" in turned
+    assert "So its sharpness goes past the edge" in edge.beyond(edge_study()).data
+    assert "does not go clearly past" in edge.beyond(edge_study(risen=19.0)).data
+    aligned = edge.sharpness(edge_study().switch).data
+    assert "So at the edge the gradient is aligned" in aligned
+    low = edge.sharpness(edge_study(gd_fields={"alignment": 0.5}).switch).data
+    assert "not as aligned as the claim says" in low
+    far = edge.sharpness(edge_study(gd_fields={"sharpness": 10.0}).switch).data
+    assert "not at the edge there" in far and "aligned" not in far
+    assert "in all 3 runs, and within" in edge.approaches(edge_study()).data
+    assert "does not reach 2/η" in edge.approaches(edge_study(arrival=9000)).data
+
+
+def test_sam_is_told_on_the_side_of_its_edge_where_it_is():
+    far, at = (study(optimizer="sam", learning_rate=rate) for rate in (0.01, 0.06))
+    told = sam.edges(SamStudy(far, at, {}, None)).data
+    assert told.count("So SAM is below its own edge there.") == 1
+    assert "With the full batch" in told and told.count("So SAM is") == 2
+    assert "Only one radius" in sam.rhos(SamStudy(far, at, {0.05: far.of("none")[0]}, None)).data
+
+
+@pytest.mark.parametrize(("bulk", "count"), [(0.03, "all 3 seeds"), (0.01, "none of the 3 seeds")])
+def test_the_amplification_is_told_as_it_came_out(bulk, count):
+    p = MomentumParameters(seeds=(1, 2, 3))
+    table = {}
+    for (label, seed), experiment in p.table_runs().items():
+        rates = {"dominant_rate": [0.01] * 4, "bulk_rate": [0.01 if label == "SGD" else bulk] * 4}
+        table[label, seed] = Trajectory(experiment, pd.DataFrame(rates), "complete", None, {})
+    told = momentum.first_steps(MomentumStudy(p, table, {}, {}, {})).data
+    assert told.count(f"amplifies the bulk part 1.3 times or more in {count}.") == 2
+    assert f"Adam has {100 * bulk:.1f} times the ratio of SGD" in told
+
+
+def test_the_valley_is_told_as_it_came_out():
+    told = valley.losses(valley_study()).data
+    assert told.count("Dom-SGD stands still; Bulk-SGD ends above SGD's loss.") == 2
+    turned = valley.losses(valley_study((("Dom-SGD", "train_loss"), 0.1))).data
+    assert turned.count("Dom-SGD goes on learning") == 1
+
+
+@pytest.mark.parametrize(
+    "draw", [switch_figures.losses, switch_figures.alignments, switch_figures.angles]
+)
+def test_a_figure_is_readable_at_phone_width_and_no_line_runs_through_its_legend(draw):
+    figure = draw(study()).figure
+    figure.canvas.draw()
+    pixels = 390 / figure.bbox.width * figure.dpi / 72  # of a point, 390 pixels wide
+    sizes = [text.get_size() * pixels for text in figure.findobj(Text) if text.get_text()]
+    assert min(sizes) >= 11
+    legends = figure.findobj(Legend)
+    assert len(legends) == (0 if draw is switch_figures.angles else 1)
+    for legend in legends:
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+def cells(path):
+    return jupytext.read(path).cells
+
+
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda p: p.stem)
+def test_every_figure_is_followed_by_its_answer_and_its_caption_asks_nothing(chapter):
+    found = cells(chapter)
+    figures = [i for i, cell in enumerate(found) if "mystnb" in cell.metadata]
+    assert figures
+    for i in figures:
+        caption = found[i].metadata["mystnb"]["figure"]["caption"]
+        assert "whether" not in caption.lower() and "to see" not in caption.lower()
+        assert "?" not in caption and caption.endswith(".")
+        assert re.match(r"(answers|own)\.\w+\(", found[i + 1].source), found[i].source
+
+
+# Numbers with a decimal point that a page may type: none is a result. A factor of the protocol, a target.
+PROTOCOL = {"0.9", "D.1"}
+
+
+@pytest.mark.parametrize("chapter", NOTEBOOKS, ids=lambda p: p.stem)
+def test_no_result_is_typed_into_the_prose(chapter):
+    for cell in cells(chapter):
+        captions = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
+        text = captions if cell.cell_type == "code" else cell.source
+        text = re.sub(r"section \d\.\d", "", text)
+        text = re.sub(r"```.*?```|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\(\w[^)]*\)=", "", text, flags=re.S)
+        typed = set(re.findall(r"\d+\.\d+|\d+ ?%|\d+ (?:of|times|seconds|minutes)\b", text))
+        assert typed <= PROTOCOL, text
+        assert not re.search(r"a (few|minute|couple of) (second|minute)s?", text)
