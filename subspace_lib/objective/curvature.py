@@ -78,15 +78,20 @@ class Hessian:
         if self._rows is None:
             objective.products += block.shape[1]
         objective.gradient_equivalents += objective.PRODUCT_COST * block.shape[1] * share
+        before = objective.gradient_equivalents
         columns = block.detach().T.contiguous()
         result = torch.zeros_like(columns)
-        loss = gradient = self.theta.new_zeros(())
+        loss, gradient = self.theta.new_zeros(()), torch.zeros_like(self.theta)
         with objective.network.at(self.theta):
             for part, weight in objective.weights(self._rows):
                 graph = self._graph(part, (part.stop - part.start) / self._samples * share)
                 loss = loss + weight * graph.loss
                 gradient = gradient + weight * graph.gradient
                 self.add_products(graph, columns, weight, result)
+        if objective.ranks.count > 1:
+            graphs = self.theta.new_tensor(objective.gradient_equivalents - before)
+            objective.ranks.add_up(result, loss, gradient, graphs)
+            objective.gradient_equivalents = before + float(graphs)
         self.loss, self.gradient = loss, gradient
         return result.T
 

@@ -18,6 +18,7 @@ from subspace_lib.objective.curvature import GaussNewton, Graph, Hessian
 from subspace_lib.objective.inputs import class_numbers, place, plain_module, refuse_noise
 from subspace_lib.objective.losses import Loss, Weighing, named
 from subspace_lib.objective.network import Network, settled
+from subspace_lib.objective.ranks import Ranks
 from subspace_lib.objective.samples import Loaded, Rows, Samples, chunks
 from subspace_lib.objective.single import SingleSamples
 
@@ -55,8 +56,8 @@ class Objective(SingleSamples):
 
     Attributes:
         model, loss: as they were given, the loss as a function.
-        samples: the data; weighing: how its parts add up; network: the model at any θ.
-        dim: D; gradient_equivalents, products: the work done so far.
+        samples: the data; weighing: how its parts add up; ranks: who shares them.
+        network: the model at any θ; dim: D; gradient_equivalents, products: the work done so far.
 
     Raises:
         ValueError: one sentence about the argument that is wrong, or about what the self-test has found.
@@ -110,6 +111,12 @@ class Objective(SingleSamples):
             True  # whether L is made up of the losses of single samples, as far as known
         )
         self._parts: list[tuple[slice, float]] | None = None
+        self.ranks = Ranks()
+        if self.ranks.count > 1 and not self.weighing.uniform:
+            raise ValueError(
+                "Several ranks share samples only where the loss is a plain mean over them: no sum, no "
+                "class weights, no ignored labels; use one process."
+            )
         refuse_noise(self.network.noisy)
         if check:
             selftest.run(self)
@@ -228,18 +235,24 @@ class Objective(SingleSamples):
     def gradient(self, theta: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Loss (scalar) and gradient (D,) over the given rows, or over all data in chunks."""
         self.check_vector(theta)
-        if rows is not None:
+        if rows is not None and self.ranks.count == 1:
             self.gradient_equivalents += len(rows) / len(self)
             with self.network.at(theta):
                 return self._gradient(rows)
-        self.gradient_equivalents += 1
+        self.gradient_equivalents += 1 if rows is None else len(rows) / len(self)
         loss, gradient = theta.new_zeros(()), torch.zeros_like(theta)
         with self.network.at(theta):
-            for part, weight in self.weights():
+            for part, weight in self.weights() if rows is None else self._own(rows):
                 part_loss, part_gradient = self._gradient(part)
                 loss += weight * part_loss
                 gradient.add_(part_gradient, alpha=weight)
+        self.ranks.add_up(loss, gradient)
         return loss, gradient
+
+    def _own(self, rows: Tensor) -> list[tuple[Rows, float]]:
+        """This rank's share of a minibatch, with its weight in the mean."""
+        own = self.ranks.rows(rows)
+        return [(own, len(own) / len(rows))] if len(own) else []
 
     def _gradient(self, rows: Rows) -> tuple[Tensor, Tensor]:
         loss = self.network.value(*self.samples.rows(rows))
@@ -248,13 +261,15 @@ class Objective(SingleSamples):
     def weights(self, rows: Tensor | None = None) -> list[tuple[slice, float]]:
         """Chunks of all data, or of some rows, with their weights in L, or in its estimate from those rows.
 
-        A chunk that does not count, as one of ignored labels alone, is left out.
+        A chunk that does not count, as one of ignored labels alone, is left out, and those of other ranks.
         """
         if rows is None:
             if self._parts is None:
-                self._parts = self._weighed(self.samples.parts(), None)
+                parts = self.samples.parts(self.ranks.chunk(len(self), self.chunk))
+                self._parts = self.ranks.share(self._weighed(parts, None))
             return self._parts
-        return self._weighed(chunks(len(rows), self.chunk), rows)
+        size = self.ranks.chunk(len(rows), self.chunk)
+        return self.ranks.share(self._weighed(chunks(len(rows), size), rows))
 
     def _weighed(self, parts: list[slice], rows: Tensor | None) -> list[tuple[slice, float]]:
         weighing, whole = self.weighing, parts[-1].stop

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from subspace_lib.objective.ranks import Ranks
 from subspace_lib.results.files import Corrupted
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.runs.protocol import RunInProgress
@@ -38,6 +39,7 @@ def provenance(run: RunInProgress) -> dict[str, Any]:
             "processor": torch.cuda.get_device_name() if on_gpu else processor(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            "ranks": Ranks().count,
             "system": platform.system(),
         },
         "wall_seconds": round(run.seconds, 1),
