@@ -46,7 +46,7 @@ C4, F1 = CLAIMS = (
 
 
 def judge(study: BatchStudy) -> list[Verdict]:
-    """C4 and F1 on the runs of the study."""
+    """C4 on the runs of the study; F1 where those of all batch sizes are there."""
     p = study.parameters
     c4 = noise_parts(
         [alignment_before(run) for run in study.of("before")],
@@ -55,10 +55,11 @@ def judge(study: BatchStudy) -> list[Verdict]:
     )
     there = [run for name in ("before", "GD", "back") for run in study.of(name)]
     noisy = [run for name in ("shaped", "isotropic") for run in study.of(name)]
-    return [
-        verdict(C4, c4, p, there, study.switch.note()),
-        verdict(F1, _f1(study), p, [*study.sizes.values(), *noisy], study.switch.note()),
-    ]
+    note = study.switch.note()
+    verdicts = [verdict(C4, c4, p, there, note)]
+    if study.has_sizes:
+        verdicts.append(verdict(F1, _f1(study), p, [*study.sizes.values(), *noisy], note))
+    return verdicts
 
 
 def _f1(study: BatchStudy) -> list[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from subspace_lib.chapters.kit.study import SMALL, Plan, by_seed, check_switch, 
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_step
 from subspace_lib.evidence import criteria
 from subspace_lib.experiment import Experiment
-from subspace_lib.results.store import Store
+from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.survey import Survey
 from subspace_lib.runs.training import SPECTRUM
 from subspace_lib.trajectory import Trajectory
@@ -94,6 +95,11 @@ class BatchStudy:
         """The trajectories of that name, in the order of the seeds."""
         return [self.runs[name, seed] for seed in self.parameters.seeds]
 
+    @property
+    def has_sizes(self) -> bool:
+        """Whether the runs of all batch sizes are there."""
+        return set(self.parameters.batch_sizes) <= set(self.batch_sizes())
+
     def batch_sizes(self) -> list[int]:
         """In ascending order."""
         return sorted({size for size, _ in self.sizes})
@@ -136,7 +142,10 @@ class BatchStudy:
 def batch_study(
     parameters: BatchParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> BatchStudy:
-    """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
+    """Load the study, or compute what is missing of it; raises as ``switch_study`` does.
+
+    With ``compute=False`` C4 does not wait for F1: other batch sizes are left out until all are there.
+    """
     p, get = parameters.resolved(), source(store, compute)
     check_switch(p.switch_step, p.steps)
     for size in p.batch_sizes:  # before anything runs: a bad value is an error
@@ -153,10 +162,15 @@ def batch_study(
         runs |= {(name, seed): run for name, run in found.items()}
         at = {"steps": start + 1, "anchors": (start,)}
         surveys[seed] = get(Survey.parse(**p.fields(seed, **at)))
-        own = sgd.experiment.batch_size
-        sizes[own, seed] = sgd
-        for size in set(p.batch_sizes) - {own}:
-            sizes[size, seed] = get(_branch(p, seed, start, size))
+        sizes[sgd.experiment.batch_size, seed] = sgd
+    others = {
+        (size, seed): _branch(p, seed, steps[seed], size)
+        for seed in p.seeds
+        for size in p.batch_sizes
+        if (size, seed) not in sizes
+    }
+    with contextlib.suppress(*() if compute else (MissingRun,)):
+        sizes |= {key: get(branch) for key, branch in others.items()}
     return BatchStudy(p, SwitchStudy(p, plain, steps, asked), runs, sizes, surveys)
 
 
