@@ -35,6 +35,7 @@ class_steps = 3000  # ... and trained on for so many steps
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
+scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
 profile = "paper"  # or quick: a small version of everything, to try it
 dry_run = False  # True: say what would be computed, and stop
 

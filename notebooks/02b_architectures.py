@@ -31,6 +31,7 @@ doubled_seed = 12  # of the runs at 2η
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
+scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
 profile = "paper"  # or quick: a small version of everything, without download
 dry_run = False  # True: say what would be computed, and stop
 

@@ -36,6 +36,7 @@ edge_switch_step = 600
 seeds = [11, 12, 13]  # of initialisation and batch order
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 device = "cpu"  # or cuda
+scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
 profile = "paper"  # or quick: a small version of everything, to try it
 dry_run = False  # True: say what would be computed, and stop
 

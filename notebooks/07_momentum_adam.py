@@ -36,6 +36,7 @@ seeds = [11, 12, 13, 14, 15]  # of initialisation and batch order; one seed: the
 refresh_every = "adaptive"  # or a number of steps; Table 1 has 1 in any case
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
+scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
 profile = "paper"  # or quick: a small version of everything, to try it
 dry_run = False  # True: say what would be computed, and stop
 

@@ -32,6 +32,7 @@ cause_seed = 11  # of the interventions, on the first case
 cause_steps = 2000  # after its switch
 target_angle = 0.05  # sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
+scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
 profile = "paper"  # or quick: a small version of everything, without download
 dry_run = False  # True: say what would be computed, and stop
 
