@@ -210,6 +210,29 @@ def test_the_copy_button_of_the_rerun_line_copies_it(browser, served):
     context.close()
 
 
+def test_the_code_of_a_chapter_opens_and_stays_open(browser, served):
+    context = browser.new_context(viewport=DESK)
+    page = show(watched(context.new_page()), "notebooks/02_dom_vs_bulk.html", served)
+    code, button = page.locator(".cell_input").first, page.locator(".code-button")
+    assert not code.is_visible()
+    button.focus()
+    page.keyboard.press("Enter")
+    assert code.is_visible() and button.get_attribute("aria-expanded") == "true"
+    show(page, "notebooks/03_full_batch_gd.html", served)
+    assert page.locator(".cell_input").first.is_visible()
+    page.locator(".code-button").click()
+    assert page.locator(".cell_input:visible").count() == 0
+    context.close()
+
+
+def test_the_code_of_a_chapter_is_there_without_scripts(browser, served):
+    context = browser.new_context(viewport=DESK, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{served}/notebooks/02_dom_vs_bulk.html")
+    assert page.locator(".cell_input").first.is_visible()
+    context.close()
+
+
 def test_a_verdicts_link_and_a_runs_link_lead_to_what_they_name(desk):
     show(desk, "index.html")
     card = desk.locator("#claim-C2")

@@ -23,10 +23,12 @@ THEBE = ("init_thebe_core", "update_thebe_context")
 EXPLORER_START = '<div class="explorer"'
 EXPLORER_DATA = "explorer-data.js"  # written into the site's _static by every build
 UPLOT = "vendor/uPlot.iife.min.js", "vendor/uPlot.min.css"
+CODE = 'class="cell_input'
 # By what a page's text must hold: scripts, in their order, and styles. Jupyter Book loads all everywhere.
 ON_DEMAND = {
     VALLEY_START: (("valley.js",), ("valley.css",)),
     RUNS_START: (("status.js",), ()),
+    CODE: (("code.js",), ()),
     notes.LINK: ((notes.DATA, "notes.js"), ("notes.css",)),
     EXPLORER_START: ((UPLOT[0], EXPLORER_DATA, "explorer.js"), (UPLOT[1], "explorer.css")),
 }

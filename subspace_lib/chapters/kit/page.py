@@ -144,7 +144,12 @@ def in_force(
         for run in runs
         if not run.complete
     ]
-    return Markdown(_quick(parameters) + markdown([*rows, *more]))
+    return Markdown(_quick(parameters) + folded("Parameters in force", markdown([*rows, *more])))
+
+
+def folded(title: str, text: str) -> str:
+    """Markdown under a title that opens it."""
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def _quick(parameters: Any) -> str:
@@ -225,7 +230,7 @@ def provenance(trajectories: Iterable[Trajectory]) -> Markdown:
                 "date": p["date"][:10],
             }
         )
-    return table(rows)
+    return Markdown(folded("The runs behind this page", markdown(rows)))
 
 
 def _threads(count: int) -> str:
