@@ -29,7 +29,6 @@ seeds = [11, 12, 13]  # of initialisation and batch order
 switch_alignment = 0.95  # watched, as in chapter 02; None is cheaper
 anchors = [0, 100, 300, 1000, 3000, 10_000, 18_000]  # steps at which to look closer
 lags = [1, 10, 100, 1000]  # steps after an anchor at which the subspace is compared
-window = 12  # steps after an anchor whose updates are taken apart
 classes = [2, 3, 5, 10]  # the data cut to so many classes ...
 class_steps = 3000  # ... and trained on for so many steps
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1

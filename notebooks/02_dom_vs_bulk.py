@@ -28,7 +28,6 @@ steps = 20_000  # in all, the common part included
 switch_alignment = 0.95  # None: switch at switch_step
 switch_step = 3000  # also where to switch when the alignment has not got there
 seeds = [11, 12, 13, 14, 15]  # of initialisation and batch order
-setting_seed = 12  # of the runs with other pixels and with 2η
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
@@ -143,8 +142,7 @@ page.verdict(CHAPTER, study)
 #
 # ## Rerun, and where the numbers are from
 #
-# `papermill notebooks/02_dom_vs_bulk.ipynb mine.ipynb -p learning_rate 0.02 -p seeds 0`. Any parameter of the first code
-# cell can be given like this; `-p dry_run True` only says what would be computed and about how long it takes.
+# `papermill notebooks/02_dom_vs_bulk.ipynb mine.ipynb -p learning_rate 0.02 -p seeds 0`, and so for each parameter.
 
 # %%
 page.provenance(study.runs())

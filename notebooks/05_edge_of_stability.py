@@ -31,7 +31,6 @@ approach_steps = [4000, 12_000, 3000, 4000]  # its steps
 approach_seeds = [12, 11, 13]  # of the largest η of each loss; the first of them for the others
 seeds = [11, 12, 13, 14, 15]  # of initialisation
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
-target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
 scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
 profile = "paper"  # or quick: a small version of everything, to try it

@@ -140,9 +140,17 @@ def test_f1_fails_by_each_of_its_parts_and_c4_does_not_mind(changed, failing):
 def test_without_a_large_batch_f1_says_what_is_lacking():
     found = study()
     few = {way: r for way, r in found.sizes.items() if way[0] <= 50}
-    _, f1 = judge(BatchStudy(found.parameters, found.switch, found.runs, few, {}))
+    asked = found.parameters.model_copy(update={"batch_sizes": (10,)})
+    _, f1 = judge(BatchStudy(asked, found.switch, found.runs, few, {}))
     assert (f1.verdict, f1.parts[0].measured) == ("inconclusive", None)
     assert "or none from 1,000 on" in f1.parts[0].note
+
+
+def test_c4_does_not_wait_for_the_batch_sizes_of_f1():
+    found = study()
+    own = {way: r for way, r in found.sizes.items() if way[0] == 50}
+    verdicts = judge(BatchStudy(found.parameters, found.switch, found.runs, own, {}))
+    assert [(v.claim, v.verdict) for v in verdicts] == [("C4", "reproduced")]
 
 
 def test_the_alignment_after_the_switch_is_the_mean_of_the_rows_there():

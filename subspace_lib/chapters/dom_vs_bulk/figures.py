@@ -12,6 +12,7 @@ from subspace_lib.chapters.kit.style import (
     below,
     panels,
     styled,
+    waiting,
 )
 from subspace_lib.evidence import criteria
 
@@ -30,6 +31,8 @@ BOUNDS = {  # what each quantity is judged by where it is judged
 @styled
 def settings(study: DomBulkStudy) -> Picture:
     """C1's to C4's quantities, a row each, a marker a setting; bars: what the criteria ask for."""
+    if not study.settings:
+        return waiting("The runs with other settings are")
     figure, (axes,) = panels(1, height=4.2)
     rows = np.arange(len(BOUNDS))
     axes.vlines(list(BOUNDS.values()), rows - 0.4, rows + 0.4, color=INK, lw=1)

@@ -91,6 +91,8 @@ def single_sample_noise(study: BatchStudy) -> Markdown:
 
 def by_batch_size(study: BatchStudy) -> Markdown:
     """How the late alignment moves with batch size, and how far the prediction carries."""
+    if not study.has_sizes:
+        return says.missing("The runs of other batch sizes are")
     frame = alignment_by_size(study).groupby("batch").mean().drop(columns="seed")
     told = []
     for column in ("after the switch", "at the end"):

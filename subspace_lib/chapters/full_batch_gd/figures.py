@@ -22,6 +22,7 @@ from subspace_lib.chapters.kit.style import (
     series,
     styled,
     styles,
+    waiting,
 )
 from subspace_lib.trajectory import Trajectory, tail
 
@@ -78,6 +79,8 @@ def _since(study: BatchStudy, runs: Iterable[Trajectory], column: str) -> list[p
 @styled
 def by_batch_size(study: BatchStudy) -> Picture:
     """Alignment against batch size: after the switch, at the end, and by the quadratic model."""
+    if not study.has_sizes:
+        return waiting("The runs of other batch sizes are")
     figure, (axes,) = panels(1, height=3.6)
     frame = alignment_by_size(study)
     for column, colour, dashes in styles(["predicted", "after the switch", "at the end"]):

@@ -122,6 +122,13 @@ def panels(count: int, height: float, *, share: bool = True) -> tuple[Figure, li
     return figure, parts
 
 
+def waiting(what: str) -> Picture:
+    """In the place of a figure whose runs are not stored: a line that says so, and no empty panel."""
+    figure = Figure(figsize=(WIDTH, 0.6), layout="constrained")
+    figure.text(0.5, 0.5, f"{what} not stored yet.", ha="center", va="center", color=INK)
+    return Picture(figure, f"{what} not stored yet")
+
+
 def methods(
     axes: Axes, study: SwitchStudy, column: str, *, smooth: int = 1, scale: float = 1
 ) -> None:
