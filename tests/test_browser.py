@@ -239,7 +239,7 @@ def test_a_verdicts_link_and_a_runs_link_lead_to_what_they_name(desk):
     card.locator(".claim-head a").click()
     assert urlparse(desk.url).path.endswith("notebooks/02_dom_vs_bulk.html")
     run = desk.locator("a[href*='status.html#run-']").first
-    key = run.inner_text()
+    key = run.text_content()  # also where it is folded
     run.evaluate("link => link.closest('details') && (link.closest('details').open = true)")
     run.evaluate("link => link.click()")
     row = desk.locator(f"[id='run-{key}']")
