@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import threading
@@ -10,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from subspace_lib.results.estimate import steps_of
 from subspace_lib.results.files import told
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.store import Store
-from subspace_lib.results.workers import Ear, pool, report
+from subspace_lib.results.workers import Crew, report
 from subspace_lib.runs import described
 from subspace_lib.runs.protocol import RunInProgress
 from subspace_lib.trajectory import Trajectory
@@ -80,6 +81,7 @@ def run_all(
     store: Store | None = None,
     scheduler: str | None = None,
     jobs: int | None = None,
+    crew: Crew | None = None,
     display: Display = lambda standing: None,
 ) -> list[Trajectory]:
     """The trajectories of all experiments, in their order: loaded, or computed side by side and stored.
@@ -92,6 +94,7 @@ def run_all(
             whose worker is lost goes on from its checkpoint; else they send their results back. None:
             processes of this machine.
         jobs: how many processes; as many as cores if None. One, or one run: this process.
+        crew: processes that there are already, in place of ``jobs``; they stay for more.
         display: is called with the ``Standing`` now and then.
 
     Raises:
@@ -104,10 +107,12 @@ def run_all(
     standing = Standing(missing)
     if missing and scheduler is not None:
         _by_dask(missing, store, scheduler, standing, display)
-    elif len(missing) > 1 and (jobs or os.cpu_count() or 1) > 1:
-        _by_processes(
-            missing, store, min(jobs or os.cpu_count() or 1, len(missing)), standing, display
-        )
+    elif len(missing) > 1 and (crew.jobs if crew else jobs or os.cpu_count() or 1) > 1:
+        with contextlib.ExitStack() as own:
+            at_work = crew or own.enter_context(
+                Crew(min(jobs or os.cpu_count() or 1, len(missing)))
+            )
+            _by_processes(missing, store, at_work, standing, display)
     else:
         for experiment in missing:
             store.run(experiment, lambda run: _tell(standing, display, run))
@@ -122,38 +127,41 @@ def _tell(standing: Standing, display: Display, run: RunInProgress) -> None:
 
 
 def _by_processes(
-    missing: Sequence[RunDescription], store: Store, jobs: int, standing: Standing, display: Display
+    missing: Sequence[RunDescription],
+    store: Store,
+    crew: Crew,
+    standing: Standing,
+    display: Display,
 ) -> None:
-    left, failed, attempts = list(missing), {}, 0
-    while left:
-        with closing(_ear(standing, display)) as ear, pool(jobs, ear) as workers:
-            futures = {workers.submit(_compute, str(store.root), e.describe()): e for e in left}
-            try:
-                for future in as_completed(futures):
-                    experiment, error = futures[future], future.exception()
-                    if isinstance(error, BrokenProcessPool):
-                        raise error
-                    left.remove(experiment)
-                    if error is not None:
-                        failed[experiment.key] = error
-                    standing.end(experiment.key)
-                    attempts = 0
-            except BrokenProcessPool:  # a worker was killed, and with it the pool
-                attempts += 1
-                left = [e for e in left if not store.holds(e)]
-                if attempts == ATTEMPTS:
-                    lost = RuntimeError(f"its process was lost {ATTEMPTS} times")
-                    failed |= dict.fromkeys((e.key for e in left), lost)
-                    break
-    _check(failed, len(missing))
-
-
-def _ear(standing: Standing, display: Display) -> Ear:
     def told(key: str, step: int) -> None:
         standing.note(key, step)
         display(standing)
 
-    return Ear(told)
+    crew.told = told
+    left, failed, attempts = list(missing), {}, 0
+    while left:
+        try:
+            futures = {
+                crew.workers.submit(_compute, str(store.root), e.describe()): e for e in left
+            }
+            for future in as_completed(futures):
+                experiment, error = futures[future], future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise error
+                left.remove(experiment)
+                if error is not None:
+                    failed[experiment.key] = error
+                standing.end(experiment.key)
+                attempts = 0
+        except BrokenProcessPool:  # a worker was killed, and with it the pool
+            crew.lost()
+            attempts += 1
+            left = [e for e in left if not store.holds(e)]
+            if attempts == ATTEMPTS:
+                lost = RuntimeError(f"its process was lost {ATTEMPTS} times")
+                failed |= dict.fromkeys((e.key for e in left), lost)
+                break
+    _check(failed, len(missing))
 
 
 def _compute(root: str, description: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import AuthenticationError, current_process
 from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
 
 import torch
 
@@ -75,6 +76,44 @@ def pool(jobs: int, ear: Ear | None = None) -> Iterator[ProcessPoolExecutor]:
             process.kill()
         raise
     executor.shutdown()
+
+
+class Crew:
+    """Processes that stay for several rounds of work, begun when first needed and anew when one is lost.
+
+    Args:
+        jobs: how many; as many as cores if None.
+
+    Attributes:
+        told: is called with what they ``report``, in a thread.
+    """
+
+    def __init__(self, jobs: int | None = None):
+        self.jobs = jobs or os.cpu_count() or 1
+        self.told: Callable[[str, int], object] = lambda name, number: None
+        self._pool: ProcessPoolExecutor | None = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._pool = None
+        self._open.__exit__(*error)
+
+    @property
+    def workers(self) -> ProcessPoolExecutor:
+        """The processes."""
+        if self._pool is None:
+            ear = Ear(lambda name, number: self.told(name, number))
+            self._open.callback(ear.close)
+            self._pool = self._open.enter_context(pool(self.jobs, ear))
+        return self._pool
+
+    def lost(self) -> None:
+        """One of them is gone, and with it all the others."""
+        self._pool = None
+        self._open.close()
 
 
 def is_worker() -> bool:

@@ -33,6 +33,7 @@ from subspace_lib.experiment import (
 from subspace_lib.parameters import Description, InvalidParameter
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.results.sweep import run_all
+from subspace_lib.results.workers import Crew
 from subspace_lib.trajectory import Trajectory
 
 P = TypeVar("P", bound="StudyParameters")
@@ -230,15 +231,19 @@ def compute_side_by_side(
     Raises:
         SweepFailed: as ``run_all``.
     """
-    while True:
-        plan = Plan(store)
-        study(parameters, store, compute=plan)
-        if not plan.certain:
-            return
-        progress = SweepProgress("all runs")
-        scheduler = getattr(parameters, "scheduler", None)
-        run_all(plan.certain, store=store, scheduler=scheduler, display=progress.show)
-        progress.close("stored")
+    with Crew() as crew:
+        while True:
+            plan = Plan(store)
+            study(parameters, store, compute=plan)
+            if not plan.certain:
+                return
+            run_all(
+                plan.certain,
+                store=store,
+                scheduler=getattr(parameters, "scheduler", None),
+                crew=crew,
+                display=SweepProgress("runs").show,
+            )
 
 
 def source(store: Store | None, compute: bool | Plan) -> Source:
