@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import Plan, Profiled, by_seed, distinct, numbers
+from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, numbers
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import (
@@ -45,7 +45,7 @@ SHARED = (
 )
 
 
-class ArchitecturesParameters(Profiled):
+class ArchitecturesParameters(Seeded):
     """Parameters of chapter 02b.
 
     ``datasets``, ``models``, ``dimensions`` (k) and ``learning_rates`` have one entry a panel; the others
@@ -86,15 +86,10 @@ class ArchitecturesParameters(Profiled):
     spectrum_every: Every | None = 4950
     device: Device = "cpu"
 
-    @field_validator(*BY_PANEL, "seeds", mode="before")
+    @field_validator(*BY_PANEL, mode="before")
     @classmethod
     def _from_text(cls, values: Any) -> Any:
         return numbers(values)
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        return distinct(seeds)
 
     def panels(self) -> dict[str, PanelParameters]:
         """The parameters of each panel's switch study, by its letter."""

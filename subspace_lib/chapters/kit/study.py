@@ -88,7 +88,22 @@ class Profiled(Description):
         return found
 
 
-class StudyParameters(Profiled):
+class Seeded(Profiled):
+    """Parameters with ``seeds``, which differ from each other and may be typed as text."""
+
+    @field_validator("seeds", mode="before", check_fields=False)
+    @classmethod
+    def _seeds_from_text(cls, seeds: Any) -> Any:
+        """Papermill's ``-p seeds 0,1`` and ``-p seeds "[0, 1]"`` are text, ``-p seeds 0`` a number."""
+        return numbers(seeds)
+
+    @field_validator("seeds", check_fields=False)
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return distinct(seeds)
+
+
+class StudyParameters(Seeded):
     """Parameters that all studies have. ``batch_size="full"`` is full-batch training."""
 
     dataset: DatasetName = "mnist5k"
@@ -115,17 +130,6 @@ class StudyParameters(Profiled):
         if isinstance(size, str) and size != "full" and not size.isdecimal():
             raise ValueError(f"batch_size = {size!r} must be a number of samples, or 'full'")
         return size
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _from_text(cls, seeds: Any) -> Any:
-        """Papermill's ``-p seeds 0,1`` and ``-p seeds "[0, 1]"`` are text, ``-p seeds 0`` a number."""
-        return numbers(seeds)
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        return distinct(seeds)
 
     @property
     def samples(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import Plan, Profiled, by_seed, distinct, numbers, source
+from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, numbers, source
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import (
@@ -48,7 +48,7 @@ SHARED = (
 )
 
 
-class LossesParameters(Profiled):
+class LossesParameters(Seeded):
     """Parameters of chapter 09: one entry a case of what stands in ``BY_CASE``, the others shared.
 
     A case is run with the first ``repeats`` of the ``seeds``. The interventions start at the switch of the
@@ -108,15 +108,10 @@ class LossesParameters(Profiled):
     record_every: Every = 90
     device: Device = "cpu"
 
-    @field_validator(*BY_CASE, "seeds", mode="before")
+    @field_validator(*BY_CASE, mode="before")
     @classmethod
     def _from_text(cls, values: Any) -> Any:
         return numbers(values)
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        return distinct(seeds)
 
     @property
     def steps(self) -> int:
