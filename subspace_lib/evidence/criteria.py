@@ -138,8 +138,8 @@ Q1_DOM = Criterion(
 )
 Q1_RISES = Criterion(
     _Q1,
-    "paper: with cross-entropy the loss rises under Dom-SGD; that is, it loses at least a twentieth of "
-    "what SGD gains",
+    "paper: with cross-entropy the loss rises under Dom-SGD; own reading: it loses at least a twentieth "
+    "of what SGD gains",
     at_most=-0.05,
     marks=("rev", "cap"),
 )
