@@ -33,7 +33,8 @@ dry_run = False  # True: say what would be computed, and stop
 from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.momentum_adam import CHAPTER, answers, figures
 
-study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+given = page.parameters(globals(), CHAPTER, needs="windows")
+study = page.study(CHAPTER, given)  # loaded, or computed and kept
 answers.predicted(study)
 
 # %% mystnb={"figure": {"caption": "SGD, heavy ball and Nesterov's momentum: rate by slope over \u03b7 against the eigenvalue (both log), measured and predicted, pooled over the windows; one seed. Dashed: a gradient that persists; dotted: pure fluctuation. Negative values, which noise can give, are not drawn.", "name": "fig-amplified"}}

@@ -242,7 +242,7 @@ def test_the_amplification_is_told_as_it_came_out(bulk, count):
     for (label, seed), experiment in p.table_runs().items():
         rates = {"dominant_rate": [0.01] * 4, "bulk_rate": [0.01 if label == "SGD" else bulk] * 4}
         table[label, seed] = Trajectory(experiment, pd.DataFrame(rates), "complete", None, {})
-    told = momentum.first_steps(MomentumStudy(p, table, {}, {}, {})).data
+    told = momentum.first_steps(MomentumStudy(p, table, {}, {}, {}, {})).data
     assert told.count(f"amplifies the bulk part 1.3 times or more in {count}.") == 2
     assert f"Adam has {100 * bulk:.1f} times the ratio of SGD" in told
 

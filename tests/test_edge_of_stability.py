@@ -5,14 +5,15 @@ import pandas as pd
 import pytest
 from conftest import few_digits
 
-from subspace_lib.chapters.edge_of_stability import figures, judge, tables
+from subspace_lib.chapters.edge_of_stability import answers, figures, tables
 from subspace_lib.chapters.edge_of_stability.approach import approach
+from subspace_lib.chapters.edge_of_stability.judge import judge
 from subspace_lib.chapters.edge_of_stability.study import EdgeParameters, EdgeStudy, edge_study
 from subspace_lib.chapters.kit.edge import bounce, gains, level_at_switch
 from subspace_lib.chapters.kit.rows import rows
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.evidence import criteria
-from subspace_lib.results.store import Store
+from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import Trajectory, progress
 
 pytestmark = pytest.mark.usefixtures("narrow_mlp")
@@ -82,7 +83,7 @@ def study(gd_fields=(), dom=0.79, bulk=0.5, risen=60.0, status="complete", **way
         runs["bulk", seed] = branch("bulk", bulk, risen=risen, seed=seed)
     approaches = {each: way(*each, **ways) for each in P.approaches()}
     switch = SwitchStudy(P, runs, dict.fromkeys(P.seeds, SWITCH), {})
-    return EdgeStudy(switch, None, None, approaches)
+    return EdgeStudy(switch, {}, approaches)
 
 
 @pytest.mark.parametrize(
@@ -186,11 +187,13 @@ def whole(tmp_path_factory):
     with few_digits(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(criteria, "EDGE_WINDOW", 5)
         patch.setattr(criteria, "BOUNCE", (6, 10))
-        yield edge_study(p, store), edge_study(p, store, compute=False)
+        found, again = edge_study(p, store), edge_study(p, store, compute=False)
+        other = p.model_copy(update={"approach_rates": (0.11,)})  # which is not stored
+        yield found, again, edge_study(other, store, compute=False)
 
 
 def test_every_step_that_a_criterion_averages_over_has_a_row(whole):
-    found, again = whole
+    found, again, _ = whole
     wanted = {*range(7, 13), *range(18, 23), 59, 0, 15, 30, 45, 60}
     assert set(found.switch.of("none")[0].table["step"]) == wanted
     dom = found.switch.of("dominant")[0].table["step"]
@@ -201,7 +204,7 @@ def test_every_step_that_a_criterion_averages_over_has_a_row(whole):
 
 
 def test_its_figures_and_tables_are_drawn(whole):
-    found, _ = whole
+    found, _, _ = whole
     drawn = [draw(found) for draw in (figures.cycles, figures.pair, figures.beyond)]
     for picture in [*drawn, figures.approaches(found), figures.sharpness(found.switch)]:
         for axes in picture.figure.axes:
@@ -211,3 +214,17 @@ def test_its_figures_and_tables_are_drawn(whole):
             )
     assert "cross-entropy" in tables.approaches(found).data
     assert len(found.runs()) == 6
+
+
+def test_c6_does_not_wait_for_the_way_to_the_edge_nor_for_what_one_seed_shows(whole):
+    *_, lacking = whole
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(criteria, "EDGE_WINDOW", 5)
+        patch.setattr(criteria, "BOUNCE", (6, 10))
+        assert [v.claim for v in judge(lacking)] == ["C6", "F5"]
+    assert "not stored yet" in figures.approaches(lacking).says
+    assert "not stored yet" in answers.approaches(lacking).data
+    assert "not stored yet" not in answers.pair(lacking).data
+    with pytest.raises(MissingRun, match=r"is not in .*make results"):
+        _ = lacking.approaches["cross_entropy", 0.11, 3]
+    assert len(lacking.runs()) == 5

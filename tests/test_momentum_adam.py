@@ -1,6 +1,6 @@
 """Chapter 07: its study from parameters to figures, its judge, and what its Bulk- versions project."""
 
-import sys
+import dataclasses
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,9 @@ from conftest import few_digits
 from torch import nn
 
 from subspace_lib import models
+from subspace_lib.chapters.kit.study import Absent
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
-from subspace_lib.chapters.momentum_adam import figures, tables
+from subspace_lib.chapters.momentum_adam import answers, figures, tables
 from subspace_lib.chapters.momentum_adam.judge import CLAIMS, judge
 from subspace_lib.chapters.momentum_adam.study import (
     JUDGED,
@@ -21,7 +22,7 @@ from subspace_lib.chapters.momentum_adam.study import (
     tasks,
 )
 from subspace_lib.evidence import criteria
-from subspace_lib.results.store import Store
+from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.training import Run
 from subspace_lib.trajectory import Trajectory
 
@@ -87,7 +88,8 @@ def test_a_study_from_parameters_to_figures_and_tables(small):
 
 def test_the_judged_rules_have_every_seed_and_all_else_the_second(small):
     study = small
-    seeds = {label: [s for name, s in study.table if name == label] for label, _ in study.table}
+    first = [*study.table, *study.others]
+    seeds = {label: [s for name, s in first if name == label] for label, _ in first}
     judged = {"SGD", "heavy ball 0.9", "Adam"}
     assert {label for label, found in seeds.items() if sorted(found) == [3, 4]} == judged
     assert seeds["RMSProp"] == seeds["Adam, β₁ = 0"] == [4]
@@ -148,15 +150,8 @@ def made_up(table, dom=0.99, bulk=0.51, status="complete"):
         steps = dict.fromkeys(p.seeds, 3000)
         switches[name] = SwitchStudy(p.switch(name), runs, steps, dict.fromkeys(p.seeds, True))
     other = {key: runs["bulk", p.shown] for key in p.alternatives()}
-    return MomentumStudy(p, first, {}, switches, other)
-
-
-@pytest.fixture
-def only_table_and_switch(monkeypatch):
-    """Without windows there is no F2 and no F4."""
-    module = sys.modules[judge.__module__]
-    for name in ("_later", "_theory"):
-        monkeypatch.setattr(module, name, lambda study: None)
+    absent = Absent(MissingRun())  # so there is no F2 and no F4
+    return MomentumStudy(p, first, absent, absent, switches, other)
 
 
 TABLE = {"sgd": (0.012, 0.010), "momentum": (0.006, 0.033), "adam": (0.015, 0.035)}
@@ -173,12 +168,12 @@ TABLE = {"sgd": (0.012, 0.010), "momentum": (0.006, 0.033), "adam": (0.015, 0.03
         ({"momentum": (0.0, -0.001)}, "not reproduced"),
     ],
 )
-def test_c8_asks_for_an_amplification_by_the_factor(only_table_and_switch, changes, expected):
+def test_c8_asks_for_an_amplification_by_the_factor(changes, expected):
     assert pytest.approx(1.3) == criteria.FACTOR
     assert judge(made_up(TABLE | changes))[0].verdict == expected
 
 
-def test_c8_is_paired_by_seed_and_in_units_of_eta(only_table_and_switch):
+def test_c8_is_paired_by_seed_and_in_units_of_eta():
     study = made_up(TABLE)
     p = study.parameters
     study.table["SGD", 13] = rates(p, "SGD", 13, 0.010, 0.020)
@@ -188,29 +183,41 @@ def test_c8_is_paired_by_seed_and_in_units_of_eta(only_table_and_switch):
     assert adam.values[0] == pytest.approx((0.035 - 1.3 * 0.010 / 0.012 * 0.015) / 0.001)
 
 
-def test_c8_needs_dom_versions_that_stop_and_not_bulk_versions_that_learn(only_table_and_switch):
+def test_c8_needs_dom_versions_that_stop_and_not_bulk_versions_that_learn():
     assert judge(made_up(TABLE, dom=0.8))[0].verdict == "not reproduced"
-    c8, _, f3, _ = judge(made_up(TABLE, bulk=0.9))
+    c8, f3 = judge(made_up(TABLE, bulk=0.9))
     assert (c8.verdict, f3.verdict) == ("reproduced", "does not hold")
-    c8, _, f3, _ = judge(made_up(TABLE, status="diverged at step 9000"))
+    c8, f3 = judge(made_up(TABLE, status="diverged at step 9000"))
     assert (c8.verdict, f3.verdict) == ("reproduced", "does not hold")
     assert f3.parts[0].measured == -1
 
 
-def test_a_way_to_project_that_one_seed_alone_shows_has_no_verdict(only_table_and_switch):
-    f3 = judge(made_up(TABLE))[2]
+def test_a_way_to_project_that_one_seed_alone_shows_has_no_verdict():
+    f3 = judge(made_up(TABLE))[1]
     assert [part.verdict for part in f3.parts] == ["holds"] * 2 + ["inconclusive"] * 4
     assert "1 of the 3 seeds" in f3.parts[-1].note
 
 
-def test_a_rule_that_diverged_decides_nothing_and_the_table_says_so(only_table_and_switch):
+def test_a_rule_that_diverged_decides_nothing_and_the_table_says_so():
     study = made_up(TABLE)
     run = study.table["Adam", 12]
     study.table["Adam", 12] = Trajectory(run.experiment, run.table, "diverged at step 2", None, {})
     assert judge(study)[0].verdict == "inconclusive"
 
 
-def test_c8_rests_on_every_run_of_the_judged_seeds(only_table_and_switch):
+def test_c8_does_not_wait_for_what_one_seed_alone_shows():
+    study = made_up(TABLE)
+    study = dataclasses.replace(study, alternatives=study.windows)
+    assert [v.claim for v in judge(study)] == ["C8"]
+    for draw in (figures.ratios, figures.amplified, figures.amplified_adaptive, figures.bulk_ways):
+        assert "not stored yet" in draw(study).says
+    for say in (answers.ratios, answers.ingredients, answers.bulk_ways, answers.predicted):
+        assert "not stored yet" in say(study).data
+    assert tables.first_steps(study).data.count("\n") == 6  # SGD, heavy ball, Adam
+    assert len(study.runs()) == 15 + 2 * 15
+
+
+def test_c8_rests_on_every_run_of_the_judged_seeds():
     c8 = judge(made_up(TABLE))[0]
     assert c8.seeds == (11, 12, 13, 14, 15)
     assert len(set(c8.results)) == 5 * (3 + 2 * 2)

@@ -97,6 +97,7 @@ def beyond(study: EdgeStudy) -> Markdown:
     return says.answer(*told)
 
 
+@says.known
 def cycles(study: EdgeStudy) -> Markdown:
     """Whether the sign alternates, and whether the sharpness falls while the bounce is large."""
     rows = study.window.table
@@ -128,6 +129,7 @@ def cycles(study: EdgeStudy) -> Markdown:
     return says.answer(*told)
 
 
+@says.known
 def pair(study: EdgeStudy) -> Markdown:
     """Losses of GD, of its mean and of Bulk-GD, and how far they come apart; moments in the table."""
     rows = study.pair.table
@@ -161,6 +163,7 @@ def pair(study: EdgeStudy) -> Markdown:
 CLOSE = 0.1  # of the way travelled
 
 
+@says.known
 def approaches(study: EdgeStudy) -> Markdown:
     """Of each loss and η whether the alignment comes at the edge or before; every run in the table."""
     told = []

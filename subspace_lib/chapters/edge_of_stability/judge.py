@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from subspace_lib.chapters.edge_of_stability.approach import approach
 from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
 from subspace_lib.chapters.kit.edge import edge_parts
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
+from subspace_lib.results.store import MissingRun
 from subspace_lib.trajectory import Trajectory, tail, window
 
 C6, F5, F7 = CLAIMS = (
@@ -50,7 +53,7 @@ NAMES = {"mse": "mean squared error", "cross_entropy": "cross-entropy"}
 
 
 def judge(study: EdgeStudy) -> list[Verdict]:
-    """C6 and F5 on the runs of the switch, F7 on those that come to the edge."""
+    """C6 and F5 on the runs of the switch, F7 on those that come to the edge, if they are stored."""
     s, p = study.switch, study.parameters
     factor = p.learning_rate / 2
     before = [
@@ -64,11 +67,13 @@ def judge(study: EdgeStudy) -> list[Verdict]:
         part("alignment of GD before the switch", aligned, criteria.EDGE_ALIGNED),
         *edge_parts(s),
     ]
-    return [
+    verdicts = [
         verdict(C6, parts, p, s.trajectories.values()),
         verdict(F5, _beyond(study), p, s.of("bulk")),
-        verdict(F7, _approaching(study), p, _judged(study)),
     ]
+    with contextlib.suppress(MissingRun):
+        verdicts.append(verdict(F7, _approaching(study), p, _judged(study)))
+    return verdicts
 
 
 def _judged(study: EdgeStudy) -> list[Trajectory]:

@@ -10,7 +10,16 @@ from pydantic import Field, field_validator
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
 from subspace_lib.chapters.kit.rows import spans
-from subspace_lib.chapters.kit.study import SMALL, by_seed, compute as compute_run, numbers, source
+from subspace_lib.chapters.kit.study import (
+    SMALL,
+    Plan,
+    by_seed,
+    compute as compute_run,
+    numbers,
+    optional,
+    source,
+    stored,
+)
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import Experiment, LossName, Rate, Seed, Steps
 from subspace_lib.parameters import InvalidParameter
@@ -108,15 +117,23 @@ class EdgeStudy:
 
     Attributes:
         switch: GD, Dom-GD and Bulk-GD, all seeds.
-        window: GD of the first seed, recorded at every step.
-        pair: GD and Bulk-GD of the first seed side by side (``subspace_lib.runs.pair``).
+        close: "window" and "pair" of the first seed.
         approaches: plain GD on its way to the edge, by loss, η and seed.
     """
 
     switch: SwitchStudy
-    window: Trajectory
-    pair: Trajectory
+    close: dict[str, Trajectory]
     approaches: dict[Way, Trajectory]
+
+    @property
+    def window(self) -> Trajectory:
+        """GD of the first seed, recorded at every step."""
+        return self.close["window"]
+
+    @property
+    def pair(self) -> Trajectory:
+        """GD and Bulk-GD of the first seed side by side (``subspace_lib.runs.pair``)."""
+        return self.close["pair"]
 
     @property
     def parameters(self) -> EdgeParameters:
@@ -126,18 +143,16 @@ class EdgeStudy:
 
     def runs(self) -> list[Trajectory]:
         """All of them, in the order of the page."""
-        return [
-            *self.switch.trajectories.values(),
-            self.window,
-            self.pair,
-            *self.approaches.values(),
-        ]
+        return stored(self.switch.trajectories, self.close, self.approaches)
 
 
 def edge_study(
-    parameters: EdgeParameters, store: Store | None = None, *, compute: bool = True
+    parameters: EdgeParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> EdgeStudy:
-    """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
+    """Load the study, or compute what is missing of it; raises as ``switch_study`` does.
+
+    With ``compute=False`` C6 does not wait for what else the chapter shows.
+    """
     p, get = parameters.resolved(), source(store, compute)
     seed = p.seeds[0]
     approaches = p.approaches()  # first: a bad value is an error before anything runs
@@ -149,9 +164,8 @@ def edge_study(
     pair = Pair.parse(**p.fields(seed, projection="bulk", switch_step=start, steps=end))
     return EdgeStudy(
         switch,
-        get(window),
-        get(pair),
-        {way: get(experiment) for way, experiment in approaches.items()},
+        optional(lambda: {"window": get(window), "pair": get(pair)}),
+        optional(lambda: {way: get(experiment) for way, experiment in approaches.items()}),
     )
 
 

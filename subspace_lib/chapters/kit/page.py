@@ -33,12 +33,13 @@ PROCESSES_PAY = 20.0  # seconds of work from which on runs are computed side by 
 PLAIN = (bool, int, float, str, list, tuple, type(None))
 
 
-def parameters(namespace: Mapping[str, Any], chapter: Chapter) -> Any:
+def parameters(namespace: Mapping[str, Any], chapter: Chapter, needs: str | None = None) -> Any:
     """The parameters in force, from a notebook's names: what was given, and what the profile fills in.
 
     Every plain value in the namespace is taken for a parameter. Given is what papermill has put in, and
     what stands in the parameters cell with another value than the chapter's own. Papermill only warns of a
-    name that it does not know, and runs on; here it is an error.
+    name that it does not know, and runs on; here it is an error. ``needs`` names runs of the study that no
+    claim waits for, but the page.
 
     Raises:
         InvalidParameter: one sentence for the first name or value that is not allowed.
@@ -58,15 +59,21 @@ def parameters(namespace: Mapping[str, Any], chapter: Chapter) -> Any:
         if name in injected or getattr(whole, name) != getattr(own, name)
     }
     chosen = kind.parse(**given).resolved()
-    if os.environ.get(UNFINISHED) == "quick" and chosen.profile != "quick" and _unfinished(chapter):
+    if (
+        os.environ.get(UNFINISHED) == "quick"
+        and chosen.profile != "quick"
+        and _unfinished(chapter, needs)
+    ):
         return kind.parse(profile="quick").resolved()
     return chosen
 
 
-def _unfinished(chapter: Chapter) -> bool:
-    """Whether runs that the chapter cannot do without are missing at its own size."""
+def _unfinished(chapter: Chapter, needs: str | None) -> bool:
+    """Whether runs that the page cannot do without are missing at the chapter's own size."""
     try:
-        chapter.study(chapter.parameters, None, compute=False)
+        found = chapter.study(chapter.parameters, None, compute=False)
+        if needs is not None:
+            len(getattr(found, needs))
     except MissingRun:
         return True
     return False

@@ -16,7 +16,7 @@ def rows(every: int, along: Span, *windows: Span) -> dict[str, Any]:
 def spans(every: int, along: Span, *windows: Span) -> tuple[Span, ...]:
     """One step in so many of a span, from its first on, and each of the windows, as the fewest spans.
 
-    Windows may overlap each other and begin before step 0.
+    Windows may overlap each other, and reach beyond the span or step 0: what lies outside is left out.
     """
     first, last = along
     wanted = set(range(first, last + 1, every))

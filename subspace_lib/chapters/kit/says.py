@@ -5,12 +5,17 @@ The tolerances decide a word ("stays", "about as"), never a verdict; those are i
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ParamSpec
 
 import numpy as np
 from IPython.display import Markdown
 
+from subspace_lib.results.store import MissingRun
+
+Arguments = ParamSpec("Arguments")
 LEVEL = 0.05  # relative change below which a number "stays", or two are "about as" large
 UNKNOWN = "not known"
 POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -131,6 +136,19 @@ def answer(*sentences: str, table: Markdown | None = None) -> Markdown:
     if table is None:
         return Markdown(text)
     return Markdown(f"{text}\n\n{table.data}" if text else table.data)
+
+
+def known(say: Callable[Arguments, Markdown]) -> Callable[Arguments, Markdown]:
+    """An answer that says so where its runs are not stored."""
+
+    @functools.wraps(say)
+    def inside(*arguments: Arguments.args, **options: Arguments.kwargs) -> Markdown:
+        try:
+            return say(*arguments, **options)
+        except MissingRun:
+            return missing("Its runs are")
+
+    return inside
 
 
 def missing(what: str) -> Markdown:

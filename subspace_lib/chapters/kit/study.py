@@ -188,6 +188,38 @@ def compute(experiment: RunDescription) -> Trajectory:
 
 
 Source = Callable[[RunDescription], Trajectory]
+Key = TypeVar("Key")
+
+
+class Absent(dict[Any, Trajectory]):
+    """Runs that are not all stored: who looks into them is told so by MissingRun."""
+
+    def __init__(self, error: MissingRun):
+        super().__init__()
+        self.error = error
+
+    def _told(self, *_: object) -> Any:
+        raise self.error
+
+    __getitem__ = __iter__ = __len__ = keys = values = items = _told
+
+
+def optional(load: Callable[[], dict[Key, Trajectory]]) -> dict[Key, Trajectory]:
+    """Runs that no claim of the paper waits for: ``Absent`` where one is missing and is not computed."""
+    try:
+        return load()
+    except MissingRun as error:
+        return Absent(error)
+
+
+def there(part: dict[Key, Trajectory]) -> dict[Key, Trajectory]:
+    """The runs, none where they are ``Absent``."""
+    return {} if isinstance(part, Absent) else part
+
+
+def stored(*parts: dict[Any, Trajectory]) -> list[Trajectory]:
+    """The runs of those parts that are there."""
+    return [run for part in parts for run in there(part).values()]
 
 
 class Plan:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.results.store import MissingRun
 from subspace_lib.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -103,12 +104,18 @@ class Picture:
 
 
 def styled(draw: Callable[Arguments, Picture]) -> Callable[Arguments, Picture]:
-    """Draw with this module's style, and leave matplotlib's settings as they were."""
+    """Draw with this module's style, and leave matplotlib's settings as they were.
+
+    Where runs of the figure are not stored it says so in its place.
+    """
 
     @functools.wraps(draw)
     def inside(*arguments: Arguments.args, **options: Arguments.kwargs) -> Picture:
         with mpl.rc_context(STYLE):
-            return draw(*arguments, **options)
+            try:
+                return draw(*arguments, **options)
+            except MissingRun:
+                return waiting("The runs of this figure are")
 
     return inside
 

@@ -78,6 +78,7 @@ def _title(name: str) -> str:
     return name[0].upper() + name[1:]
 
 
+@says.known
 def ratios(study: MomentumStudy) -> Markdown:
     """Late Bulk-LR/Dom-LR over that of SGD by definition, one seed; the rates in the table."""
     p, told = study.parameters, []
@@ -107,6 +108,7 @@ def ratios(study: MomentumStudy) -> Markdown:
     return says.answer(*told, f"Seed {p.shown}.", table=tables.later(study))
 
 
+@says.known
 def ingredients(study: MomentumStudy) -> Markdown:
     """Which of Adam's ingredients alone has the larger Bulk-LR/Dom-LR; every window in the table."""
     rates = part_rates(study.windows["Adam"])
@@ -132,6 +134,7 @@ def losses(study: MomentumStudy) -> Markdown:
     return Markdown("\n\n".join(told))
 
 
+@says.known
 def bulk_ways(study: MomentumStudy) -> Markdown:
     """Progress of each way to project, one seed; every run in the table."""
     p, told = study.parameters, []
@@ -163,6 +166,7 @@ def _the(way: str) -> str:
     return way if way.startswith("both") else f"the {way}"
 
 
+@says.known
 def predicted(study: MomentumStudy) -> Markdown:
     """The answer of 07b: how far the predicted rates are from the measured ones (F4)."""
     found = {label: error(directions(run)) for label, (run, _) in study.with_theory().items()}
@@ -196,11 +200,13 @@ def transfer(study: MomentumStudy) -> Markdown:
     )
 
 
+@says.known
 def amplified(study: MomentumStudy) -> Markdown:
     """Rates of the steepest and of the flattest directions, beside the two limits of the theory."""
     return says.answer(*_by_direction(study, adaptive=False))
 
 
+@says.known
 def amplified_adaptive(study: MomentumStudy) -> Markdown:
     """The same in the coordinates of the preconditioner; every rule's error in the table."""
     told = _by_direction(study, adaptive=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from subspace_lib.chapters.kit.switch.judge import part_of_pairs, progress_part
 from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
+from subspace_lib.results.store import MissingRun
 from subspace_lib.runs.rates import mean_rates
 from subspace_lib.runs.windows import DEFINITIONS, amplification, directions, error
 from subspace_lib.trajectory import Trajectory
@@ -49,8 +52,12 @@ C8, F2, F3, F4 = CLAIMS = (
 
 
 def judge(study: MomentumStudy) -> list[Verdict]:
-    """C8 on Table 1 and on the Dom- versions; then what we ask beyond the paper."""
-    return [_table(study), _later(study), _bulk(study), _theory(study)]
+    """C8 on Table 1 and on the Dom- versions; then those of our findings whose runs are stored."""
+    verdicts = [_table(study)]
+    for finding in (_later, _bulk, _theory):
+        with contextlib.suppress(MissingRun):
+            verdicts.append(finding(study))
+    return verdicts
 
 
 def excess(run: Trajectory, plain: Trajectory) -> float:

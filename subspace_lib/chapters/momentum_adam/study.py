@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
@@ -11,12 +12,16 @@ from pydantic import Field, field_validator
 from subspace_lib.chapters.kit.chapter import Stages, Task
 from subspace_lib.chapters.kit.study import (
     SMALL,
+    Plan,
     StudyParameters,
     by_seed,
     check_switch,
     compute,
     numbers,
+    optional,
     source,
+    stored,
+    there,
 )
 from subspace_lib.chapters.kit.switch.study import (
     SwitchParameters,
@@ -156,12 +161,24 @@ class MomentumParameters(StudyParameters):
         return {"optimizer": optimizer, "learning_rate": rate} | own
 
     def table_runs(self) -> dict[tuple[str, int], EffectiveRates]:
-        """Table 1: SGD and the judged rules on every seed, the others on one."""
-        rules, judged = self.rules(), [self.label(name) for name in ("sgd", *JUDGED)]
+        """Table 1: SGD and the judged rules on every seed."""
+        judged = [self.label(name) for name in ("sgd", *JUDGED)]
+        return self._first_steps(product(judged, self.seeds))
+
+    def other_runs(self) -> dict[tuple[str, int], EffectiveRates]:
+        """Table 1: the further rules on one seed."""
+        judged = [self.label(name) for name in ("sgd", *JUDGED)]
+        others = [label for label in self.rules() if label not in judged]
+        return self._first_steps(product(others, (self.shown,)))
+
+    def _first_steps(
+        self, which: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], EffectiveRates]:
         own = {"steps": self.table_steps, "refresh_every": self.table_refresh_every} | UNRECORDED
+        rules = self.rules()
         return {
             (label, seed): EffectiveRates.parse(**self.fields(seed, **rules[label], **own))
-            for label, seed in [*product(judged, self.seeds), *product(rules, (self.shown,))]
+            for label, seed in which
         }
 
     def window_runs(self) -> dict[str, Amplification]:
@@ -195,7 +212,8 @@ class MomentumStudy:
 
     Attributes:
         parameters: those in force.
-        table: effective rates over the first steps, by label of the rule and seed.
+        table: effective rates over the first steps, by label and seed, of SGD and the judged rules.
+        others: those of further rules.
         windows: later ones, by label, of one seed.
         switches: X, Dom-X and Bulk-X of the judged rules.
         alternatives: Bulk-X of one seed, by rule and by what is projected in place of the update.
@@ -203,19 +221,20 @@ class MomentumStudy:
 
     parameters: MomentumParameters
     table: dict[tuple[str, int], Trajectory]
+    others: dict[tuple[str, int], Trajectory]
     windows: dict[str, Trajectory]
     switches: dict[str, SwitchStudy]
     alternatives: dict[tuple[str, Projected], Trajectory]
 
     def runs(self) -> list[Trajectory]:
         """All runs."""
-        switched = [run for s in self.switches.values() for run in s.trajectories.values()]
-        measured = [*self.table.values(), *self.windows.values()]
-        return [*measured, *switched, *self.alternatives.values()]
+        switched = [switch.trajectories for switch in self.switches.values()]
+        return stored(self.table, self.others, self.windows, *switched, self.alternatives)
 
     def first_steps(self, label: str) -> list[Trajectory]:
-        """A rule's runs of Table 1, in the order of the seeds that have it."""
-        return [run for (name, _), run in self.table.items() if name == label]
+        """A rule's runs of Table 1 that are stored, in the order of the seeds that have it."""
+        found = self.table | there(self.others)
+        return [run for (name, _), run in found.items() if name == label]
 
     def with_theory(self) -> dict[str, tuple[Trajectory, LinearRule]]:
         """The windows of the rules that the quadratic model knows, and how it sees them; by label."""
@@ -237,7 +256,7 @@ class MomentumStudy:
 
 
 def bulk_run(
-    parameters: RuleParameters, store: Store | None = None, *, compute: bool = True
+    parameters: RuleParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> Trajectory:
     """Bulk-X of the first seed alone, from the switch that X has found."""
     get, seed = source(store, compute), parameters.seeds[0]
@@ -246,19 +265,28 @@ def bulk_run(
 
 
 def momentum_study(
-    parameters: MomentumParameters, store: Store | None = None, *, compute: bool = True
+    parameters: MomentumParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> MomentumStudy:
-    """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
+    """Load the study, or compute what is missing of it; raises as ``switch_study`` does.
+
+    With ``compute=False`` C8 waits neither for further rules nor for what one seed alone shows.
+    """
     p, get = parameters.resolved(), source(store, compute)
     p.check()
     # All descriptions come first: a bad value is told before anything runs.
-    table, windows, alternatives = p.table_runs(), p.window_runs(), p.alternatives()
+    table, others = p.table_runs(), p.other_runs()
+    windows, alternatives = p.window_runs(), p.alternatives()
     return MomentumStudy(
         p,
         {key: get(run) for key, run in table.items()},
-        {label: get(run) for label, run in windows.items()},
+        optional(lambda: {key: get(run) for key, run in others.items()}),
+        optional(lambda: {label: get(run) for label, run in windows.items()}),
         {name: switch_study(p.switch(name), store, compute=compute) for name in JUDGED},
-        {key: bulk_run(rule, store, compute=compute) for key, rule in alternatives.items()},
+        optional(
+            lambda: {
+                key: bulk_run(rule, store, compute=compute) for key, rule in alternatives.items()
+            }
+        ),
     )
 
 
@@ -268,5 +296,6 @@ def tasks(parameters: MomentumParameters) -> Stages:
     judged: list[Task] = [(compute, run) for run in p.table_runs().values()]
     for name in JUDGED:
         judged += [(switch_study, rule) for rule in by_seed(p.switch(name))]
-    shown: list[Task] = [(compute, run) for run in p.window_runs().values()]
+    single = [*p.other_runs().values(), *p.window_runs().values()]
+    shown: list[Task] = [(compute, run) for run in single]
     return judged, [*shown, *((bulk_run, rule) for rule in p.alternatives().values())]

@@ -35,7 +35,8 @@ def first_steps(study: MomentumStudy) -> Markdown:
     rows: list[Row] = []
     plain = {run.experiment.seed: _ratio(run) for run in study.first_steps("SGD")}
     for label in study.parameters.rules():
-        runs = study.first_steps(label)
+        if not (runs := study.first_steps(label)):
+            continue
         row = {"rule": label, "η": f"{runs[0].experiment.learning_rate:g}", "seeds": len(runs)}
         for part, name in zip(PARTS, ("Dom-LR", "Bulk-LR"), strict=True):
             rates = [run.table[f"{part}_rate"] for run in runs]

@@ -84,6 +84,7 @@ def ascents(study: SamStudy) -> Markdown:
     return says.answer(*told)
 
 
+@says.known
 def rhos(study: SamStudy) -> Markdown:
     """Sharpness, alignment and loss at the end by radius; below, how the pilot chose ρ."""
     chosen = tables.pilot(study.pilot)

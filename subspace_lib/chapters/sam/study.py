@@ -16,7 +16,9 @@ from subspace_lib.chapters.kit.study import (
     by_seed,
     check_switch,
     numbers,
+    optional,
     source,
+    stored,
 )
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
 from subspace_lib.chapters.sam.pilot import Pilot, PilotParameters, pilot_study
@@ -112,16 +114,17 @@ class SamStudy:
 
     def trajectories(self) -> list[Trajectory]:
         """All of them."""
-        switches = self.minibatch, self.edge
-        runs = [run for switch in switches for run in switch.trajectories.values()]
         pilot = {} if self.pilot is None else self.pilot.runs
-        return [*runs, *self.rhos.values(), *pilot.values()]
+        return stored(self.minibatch.trajectories, self.edge.trajectories, self.rhos, pilot)
 
 
 def sam_study(
     parameters: SamParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> SamStudy:
-    """Load the study, or compute what is missing of it; raises as ``switch_study`` does."""
+    """Load the study, or compute what is missing of it; raises as ``switch_study`` does.
+
+    With ``compute=False`` C7 does not wait for the further radii.
+    """
     p, get = parameters.resolved(), source(store, compute)
     check_switch(p.edge_switch_step, p.edge_steps)
     # As many steps between rows as between spectra: each of them has eigenvalues of its own step.
@@ -132,7 +135,7 @@ def sam_study(
     wanted[p.rho] = p.run(p.seeds[0], "none")
     edge = switch_study(p.at_edge(), store, compute=compute)
     minibatch = switch_study(p, store, compute=compute)
-    rhos = {rho: get(wanted[rho]) for rho in sorted(wanted)}
+    rhos = optional(lambda: {rho: get(wanted[rho]) for rho in sorted(wanted)})
     pilot = pilot_study(p.pilot(), store, compute=compute) if p.pilot_rhos else None
     return SamStudy(minibatch, edge, rhos, pilot)
 
