@@ -13,7 +13,7 @@ from subspace_lib import data
 from subspace_lib.models import CHUNKS, MODELS, SENTENCE, fitting
 from subspace_lib.objective import LOSSES
 from subspace_lib.optimizers import OPTIMIZERS, RULES, WITH_BETA
-from subspace_lib.parameters import Description
+from subspace_lib.parameters import Description, apart
 from subspace_lib.subspace.projection import PROJECTIONS
 
 # Raised whenever the code changes the numbers that a description leads to by more than what the description
@@ -43,10 +43,16 @@ NoiseName = Literal["none", "sgd", "isotropic"]
 RefreshEvery = Literal["adaptive"] | int
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
-Every = Annotated[int, Field(ge=1)]
+Every = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Dimension = Annotated[int, Field(ge=1, le=100)]
-Rate = Annotated[float, Field(gt=0)]
-Angle = Annotated[float, Field(gt=0, le=0.5)]
+# A smaller step of a gradient of size 1 is lost in the rounding of a float32 parameter of size 10⁻³; what
+# is larger overflows.
+Rate = Annotated[float, Field(ge=1e-10, le=1e10)]
+# float32 does not tell smaller angles, nor smaller steps relative to ‖θ‖, from none.
+Angle = Annotated[float, Field(ge=1e-5, le=0.5)]
+Radius = Annotated[float, Field(ge=1e-6, le=1e3)]
+Spans = tuple[tuple[int, int], ...]
 Period = Annotated[int, Field(ge=1, le=10)]
 Device = Literal["cpu", "cuda"]
 
@@ -98,8 +104,8 @@ class Phase(Description):
 
     until: int = Field(ge=1, description="first step that is no longer part of it")
     optimizer: OptimizerName | None = None
-    learning_rate: float | None = Field(None, gt=0)
-    batch_size: int | None = Field(None, ge=1)
+    learning_rate: Rate | None = None
+    batch_size: Count | None = None
 
 
 class Experiment(RunDescription):
@@ -144,7 +150,7 @@ class Experiment(RunDescription):
     projection: Projection = "none"
     k: Dimension = Field(10, description="of the dominant subspace")
     learning_rate: Rate = Field(0.01, description="η")
-    batch_size: int = Field(50, ge=1, description="samples")
+    batch_size: Count = Field(50, description="samples")
     steps: Steps = 20_000
     switch_step: int = Field(0, ge=0, description="first step that is measured, and projected")
     watch_alignment: float | None = Field(None, gt=0, lt=1)
@@ -163,23 +169,24 @@ class Experiment(RunDescription):
     spectrum_every: Every | None = Field(
         900, description="steps, a multiple of record_every; None: never"
     )
-    record_spans: tuple[tuple[int, int], ...] = Field(
+    record_spans: Spans = Field(
         (), description="rows only in these spans of steps, first and last included, and at the end"
     )
-    fresh_spans: tuple[tuple[int, int], ...] = Field(
+    fresh_spans: Spans = Field(
         (), description="rows in these spans refresh the subspace, and know its eigenvalues"
     )
     chunk: int = Field(
         default_factory=lambda fields: CHUNKS.get(fields.get("model"), 1000),
         ge=1,
+        le=1_000_000,
         description="samples per autograd graph",
     )
     before: tuple[Phase, ...] = ()
     beta: float = Field(0.9, ge=0, lt=1, description="of momentum, β₁ of Adam")
-    rho: float = Field(0.05, gt=0, description="ρ of SAM, in units of ‖θ‖")
+    rho: Radius = Field(0.05, description="ρ of SAM, in units of ‖θ‖")
     classes: int = Field(10, ge=2, le=10, description="only samples of the first so many classes")
     noise: NoiseName = "none"
-    noise_batch: int = Field(50, ge=1, description="samples")
+    noise_batch: Count = Field(50, description="samples")
     projected: Projected = "update"
     period: Period = Field(1, description="steps after which the subspace comes back")
     stop_above: float | None = Field(
@@ -203,10 +210,8 @@ class Experiment(RunDescription):
         self._check_model()
         data.check_preprocessing(self.dataset, self.preprocessing)
         samples = data.samples(self.dataset)
-        if self.batch_size > samples:
-            raise ValueError(
-                f"batch_size = {self.batch_size} must be at most {samples}, the size of {self.dataset}"
-            )
+        self._check_sizes(samples)
+        self._check_steps()
         ends = [phase.until for phase in self.before]
         if ends != sorted(set(ends)) or (ends and ends[-1] > self.switch_step):
             raise ValueError(
@@ -218,14 +223,50 @@ class Experiment(RunDescription):
             raise ValueError(
                 f"noise = {self.noise!r} is added to full-batch gradients only; use batch_size = {samples}"
             )
-        if self.noise_batch > samples:
-            raise ValueError(f"noise_batch = {self.noise_batch} must be at most {samples}")
         if self.spectrum_every is not None and self.spectrum_every % (self.record_every or 1):
             raise ValueError(
                 f"spectrum_every = {self.spectrum_every} must be a multiple of record_every = "
                 f"{self.record_every}"
             )
         return self
+
+    def _check_sizes(self, samples: int) -> None:
+        """Numbers of samples, of which there are no more than the data set has."""
+        sizes = {n: getattr(self, n) for n in ("batch_size", "noise_batch", "correction", "subset")}
+        sizes |= {f"batch_size of phase {i}": p.batch_size for i, p in enumerate(self.before, 1)}
+        for name, size in sizes.items():
+            if size is not None and size > samples:
+                raise ValueError(
+                    f"{name} = {size} must be at most {samples}, the size of {self.dataset}"
+                )
+
+    def _check_steps(self) -> None:
+        """What would lie past the end would never be: no row, no switch."""
+        apart(self.record_spans, self.steps, "record_spans")
+        apart(self.fresh_spans, self.steps, "fresh_spans")
+        if self.watch_alignment is None:
+            return
+        if self.switch_by is not None and self.switch_by > self.steps:
+            raise ValueError(f"switch_by = {self.switch_by} must be at most steps = {self.steps}")
+        late = max(self.watch_from, self.switch_from)
+        if self.switch_by is None and late >= self.steps:
+            raise ValueError(
+                f"watch_from = {self.watch_from} and switch_from = {self.switch_from} must be below steps = "
+                f"{self.steps}: the alignment would not be watched"
+            )
+
+    def _check_plain(self) -> None:
+        """Of a kind of run that measures in ways of its own: what it would ignore is refused."""
+        if self.projection != "none":
+            raise ValueError(
+                f"projection = {self.projection!r}: this kind of run ({self.kind}) is that of a plain rule; "
+                "use none"
+            )
+        if self.watch_alignment is not None:
+            raise ValueError(
+                f"watch_alignment = {self.watch_alignment} has no meaning in this kind of run ({self.kind}); "
+                "leave it out"
+            )
 
     def _check_model(self) -> None:
         """Which networks take what the data set has is known without either."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -25,11 +25,12 @@ class Description(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _truth_is_no_number(cls, values: Any) -> Any:
-        """``True`` would pass for 1."""
+        """``True`` would pass for 1, also in a list."""
         for name, value in values.items() if isinstance(values, dict) else ():
             field = cls.model_fields.get(name)
-            if isinstance(value, bool) and field is not None and field.annotation is not bool:
-                raise ValueError(f"{name} = {value} is not allowed: it is no number and no name")
+            if field is not None and field.annotation is not bool and _has_truth(value):
+                told = f"{name} = {quoted(value)} is not allowed"
+                raise ValueError(f"{told}: True and False are no numbers and no names")
         return values
 
     @classmethod
@@ -45,11 +46,32 @@ class Description(BaseModel):
             raise InvalidParameter(_sentence(error, cls)) from None
 
 
-def ascending(steps: tuple[int, ...], name: str = "anchors") -> tuple[int, ...]:
-    """The steps, if they are different and in ascending order; ValueError otherwise."""
-    if list(steps) != sorted(set(steps)) or steps[0] < 0:
-        raise ValueError(f"{name} = {list(steps)} must be different steps in ascending order")
+def _has_truth(value: Any) -> bool:
+    """Whether a value is a bool, or a list that has one."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_truth, value))
+    return isinstance(value, bool)
+
+
+def ascending(steps: tuple[int, ...], name: str = "anchors", least: int = 0) -> tuple[int, ...]:
+    """The steps, if they are different, in ascending order and from ``least`` on; ValueError otherwise."""
+    if list(steps) != sorted(set(steps)) or (steps and steps[0] < least):
+        raise ValueError(
+            f"{name} = {quoted(list(steps))} must be different steps in ascending order, from {least} on"
+        )
     return steps
+
+
+def apart(spans: tuple[tuple[int, int], ...], end: int, name: str) -> None:
+    """ValueError unless spans of steps lie one after the other in 0 … end, first step before last."""
+    before = -1
+    for first, last in spans:
+        if first <= before or last < first or last > end:
+            raise ValueError(
+                f"{name} = {quoted(list(spans))}: the span {first} … {last} must begin after step "
+                f"{before}, and end neither before it begins nor after steps = {end}"
+            )
+        before = last
 
 
 def quoted(value: Any) -> str:
@@ -60,15 +82,25 @@ def quoted(value: Any) -> str:
 
 def _sentence(error: ValidationError, cls: type[BaseModel]) -> str:
     first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
+    kind, name = _place(first["loc"], cls)
     if first["type"] == "extra_forbidden":
-        return _unknown(name, list(cls.model_fields))
+        return _unknown(name, list(kind.model_fields))
     message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     if first["type"] == "value_error":
         return _cut(message, first["input"]) + "."
     return _cut(
         f"{name} = {quoted(first['input'])} is not allowed: {message[0].lower()}{message[1:]}."
     )
+
+
+def _place(path: tuple[int | str, ...], cls: type[BaseModel]) -> tuple[type[BaseModel], str]:
+    """What the faulty value is a parameter of, and its name: a phase in a list is described too."""
+    names = [str(step) for step in path if isinstance(step, str)]
+    if len(names) > 1 and cls.model_fields.get(names[0]) is not None:
+        for inner in get_args(cls.model_fields[names[0]].annotation):
+            if isinstance(inner, type) and issubclass(inner, Description):
+                return inner, names[1]
+    return cls, str(path[0]) if path else ""
 
 
 def _unknown(name: str, names: list[str]) -> str:

@@ -29,7 +29,7 @@ BEFORE = [{"until": 3, "optimizer": "sgd", "learning_rate": 0.02}]
 FULL = {"batch_size": 302, "learning_rate": 0.05}  # all samples of two classes of the digits
 RUNS = {
     "plain": (Run, Experiment(**SMALL | {"spectrum_every": 6})),
-    "watched": (Run, Experiment(**SMALL, watch_alignment=0.3)),
+    "watched": (Run, Experiment(**SMALL, watch_alignment=0.3, watch_from=1, switch_from=2)),
     "bulk": (Run, Experiment(**SWITCHED)),
     "dominant, even and odd apart": (
         Run,
@@ -55,7 +55,7 @@ RUNS = {
     "survey": (SurveyRun, Survey(**SMALL, anchors=(1, 4), lags=(2,), window=1)),
     "diverging survey": (
         SurveyRun,
-        Survey(**SMALL | {"learning_rate": 1e4}, anchors=(1, 6), window=1),
+        Survey(**SMALL | {"learning_rate": 1e4}, anchors=(1, 5), window=1),
     ),
     "pair": (PairRun, Pair(**SWITCHED | FULL | {"record_every": 2}, average=2)),
     "diverging pair": (PairRun, Pair(**SWITCHED | {"learning_rate": 1e4}, average=2)),

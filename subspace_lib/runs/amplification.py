@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Self
 
 import pandas as pd
@@ -16,7 +17,7 @@ from subspace_lib import optimizers
 from subspace_lib.experiment import Experiment
 from subspace_lib.linalg.eigensolver import top_eigenpairs
 from subspace_lib.objective import Hessian
-from subspace_lib.parameters import ascending
+from subspace_lib.parameters import ascending, quoted
 from subspace_lib.runs.protocol import RunInProgress, State, as_rows, nested, within
 from subspace_lib.runs.rates import inner_products
 from subspace_lib.runs.survey import mean_squared_cosine
@@ -81,6 +82,17 @@ class Amplification(Experiment):
         return ascending(anchors)
 
     @model_validator(mode="after")
+    def _windows_apart(self) -> Self:
+        self._check_plain()
+        for first, following in pairwise((*self.anchors, self.steps)):
+            if first + self.window > following:
+                raise ValueError(
+                    f"anchors = {quoted(list(self.anchors))} must be window = {self.window} steps apart, "
+                    f"the last not beyond steps - window = {self.steps - self.window}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _basis_among_directions(self) -> Self:
         if self.directions < self.k:
             raise ValueError(
@@ -116,7 +128,7 @@ class AmplificationRun(RunInProgress):
     def __init__(self, experiment: Amplification):
         super().__init__(experiment)
         self.trainer = Trainer(experiment)
-        self.starts = [a for a in experiment.anchors if a + experiment.window <= experiment.steps]
+        self.starts = list(experiment.anchors)
         self.rows: list[list[float]] = []
 
     def _advance(self) -> None:

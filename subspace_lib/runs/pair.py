@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from subspace_lib.experiment import Experiment
@@ -45,7 +45,17 @@ class Pair(Experiment):
 
     kind: ClassVar[str] = "pair"
 
-    average: int = Field(20, ge=2, description="iterates of X that are averaged, an even number")
+    average: int = Field(
+        20, ge=2, le=1000, multiple_of=2, description="iterates of X that are averaged"
+    )
+
+    @model_validator(mode="after")
+    def _with_bulk(self) -> Self:
+        if self.projection != "bulk":
+            raise ValueError(
+                f"projection = {self.projection!r}: a pair compares a rule with its Bulk- version; use bulk"
+            )
+        return self
 
     @property
     def method(self) -> str:

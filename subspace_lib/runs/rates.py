@@ -66,10 +66,7 @@ class EffectiveRates(Experiment):
 
     @model_validator(mode="after")
     def _plain(self) -> Self:
-        if self.projection != "none":
-            raise ValueError(
-                f"projection = {self.projection!r}: effective rates are those of a plain rule; use none"
-            )
+        self._check_plain()
         return self
 
     @property

@@ -18,9 +18,9 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from subspace_lib.evidence import criteria
-from subspace_lib.experiment import RunDescription
+from subspace_lib.experiment import Count, Every, Rate, RunDescription
 from subspace_lib.runs.protocol import RUNNING, RunInProgress, State, as_tensor, as_text
-from subspace_lib.theory.regression import Regression, spiked
+from subspace_lib.theory.regression import OUTLIERS, Regression, spiked
 from subspace_lib.theory.valley import Valley
 from subspace_lib.trajectory import COMPLETE
 
@@ -32,6 +32,7 @@ OFTEN = 10  # of so many steps of GD and back one is recorded
 RELAXATIONS = 10  # of a steep direction, before it counts as settled
 MEASURED = 50  # relaxations over which it is then measured
 BEYOND = 1e50  # a coordinate that large, or none at all, has diverged; its square is still a number
+LONGEST = 1_000_000  # steps of any part, as of other kinds of run
 VALLEY_TIMES = 2  # in units of 1/η, after which y is down to e⁻²
 
 
@@ -42,23 +43,35 @@ class Simulation(RunDescription):
     then SGD follows: by default as C4 is judged.
     """
 
-    learning_rate: float = Field(1e-5, gt=0, description="η")
-    batch_size: int = Field(1, ge=1, description="samples")
-    steps: int = Field(200_000, ge=2, le=1_000_000)
+    learning_rate: Rate = Field(1e-5, description="η")
+    batch_size: Count = Field(1, description="samples")
+    steps: int = Field(200_000, ge=2, le=LONGEST)
     switch_step: int = Field(2000, ge=criteria.BEFORE_WINDOW)
     paths: int = Field(200, ge=1, le=100_000)
-    record_every: int = Field(1000, ge=1)
+    record_every: Every = 1000
     settle_paths: int = Field(1000, ge=1, le=1_000_000, description="for stationary variances")
     without_noise: float = Field(
         criteria.WITHOUT_NOISE, gt=0, description="GD, in units of 1/(ηλ_k)"
     )
-    again: int = Field(criteria.AGAIN, ge=1, description="steps of SGD after GD")
+    again: int = Field(criteria.AGAIN, ge=1, le=LONGEST, description="steps of SGD after GD")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.switch_step >= self.steps:
             raise ValueError(f"switch_step = {self.switch_step} must be below steps = {self.steps}")
+        steps = self.without_noise / (self.learning_rate * self.steepness)
+        if not steps <= LONGEST:
+            raise ValueError(
+                f"learning_rate = {self.learning_rate:g} with without_noise = {self.without_noise:g} is "
+                f"not possible: GD would take {steps:.0e} steps, and {LONGEST:,} are the most; choose a "
+                "larger η"
+            )
         return self
+
+    @property
+    @abstractmethod
+    def steepness(self) -> float:
+        """λ_k, at least about."""
 
     @abstractmethod
     def problem(self) -> tuple[Valley | Regression, np.ndarray]:
@@ -84,8 +97,8 @@ class ValleySimulation(Simulation):
 
     kind: ClassVar[str] = "valley"
 
-    condition: float = Field(1000.0, gt=1, description="κ")
-    cross: float = Field(100.0, description="c")
+    condition: float = Field(1000.0, gt=1, le=1e9, description="κ")
+    cross: float = Field(100.0, ge=-1e9, le=1e9, description="c")
     start: tuple[float, float] = (0.02, 1.0)
     sharpnesses: tuple[float, ...] = ()
     crosses: tuple[float, ...] = ()
@@ -106,6 +119,25 @@ class ValleySimulation(Simulation):
                     "must converge in mean square (ηκ below 2, the noise not too large)"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _settles(self) -> Self:
+        for sharp in self.sharpnesses:
+            relaxation = 1 - abs(1 - sharp)
+            steps = (RELAXATIONS + MEASURED) / relaxation if relaxation > 0 else math.inf
+            steps = max(steps, VALLEY_TIMES * self.condition / sharp)
+            if not steps <= LONGEST:
+                raise ValueError(
+                    f"sharpnesses = {sharp:.12g} is not possible: x and y would take {steps:.0e} steps to "
+                    f"settle, and {LONGEST:,} are the most; choose values well between 0 and 2, or a "
+                    "smaller condition"
+                )
+        return self
+
+    @property
+    def steepness(self) -> float:
+        """λ₁."""
+        return self.condition
 
     @property
     def valley(self) -> Valley:
@@ -198,19 +230,19 @@ class RegressionSimulation(Simulation):
 
     kind: ClassVar[str] = "regression"
 
-    learning_rate: float = Field(1e-3, gt=0, description="η")
-    batch_size: int = Field(10, ge=1, description="samples, drawn with replacement")
-    steps: int = Field(2000, ge=2, le=1_000_000)
+    learning_rate: Rate = Field(1e-3, description="η")
+    batch_size: Count = Field(10, description="samples, drawn with replacement")
+    steps: int = Field(2000, ge=2, le=LONGEST)
     switch_step: int = Field(200, ge=criteria.BEFORE_WINDOW)
     paths: int = Field(20, ge=1, le=1000)
-    record_every: int = Field(10, ge=1)
+    record_every: Every = 10
     settle_paths: int = Field(500, ge=1, le=10_000)
     settle_steps: int = Field(1500, ge=2, le=100_000)
     dimension: int = Field(200, ge=2, le=2000)
     samples: int = Field(1000, ge=2, le=100_000)
     outliers: int = Field(10, ge=1)
-    signal: float = Field(0.5, gt=0, description="standard deviation of the true weights")
-    label_noise: float = Field(1.0, gt=0, description="standard deviation")
+    signal: float = Field(0.5, gt=0, le=1e9, description="standard deviation of the true weights")
+    label_noise: float = Field(1.0, gt=0, le=1e9, description="standard deviation")
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:
@@ -219,7 +251,16 @@ class RegressionSimulation(Simulation):
                 f"outliers = {self.outliers} must be below dimension = {self.dimension}, and that below "
                 f"samples = {self.samples}"
             )
+        if self.batch_size > self.samples:
+            raise ValueError(
+                f"batch_size = {self.batch_size} must be at most samples = {self.samples}"
+            )
         return self
+
+    @property
+    def steepness(self) -> float:
+        """λ_k of the features' covariance; that of the samples is near it."""
+        return OUTLIERS[1]
 
     @property
     def k(self) -> int:

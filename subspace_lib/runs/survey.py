@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pandas as pd
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from subspace_lib.experiment import Experiment
 from subspace_lib.linalg.eigensolver import orthonormalize, sin_largest_angle, top_eigenpairs
 from subspace_lib.objective import Hessian
-from subspace_lib.parameters import ascending
+from subspace_lib.parameters import ascending, quoted
 from subspace_lib.runs.protocol import RunInProgress, State, as_rows, nested, within
 from subspace_lib.runs.trainer import Trainer
 from subspace_lib.runs.training import SPECTRUM
@@ -68,6 +68,28 @@ class Survey(Experiment):
     def _anchors_in_order(cls, anchors: tuple[int, ...]) -> tuple[int, ...]:
         return ascending(anchors)
 
+    @field_validator("lags")
+    @classmethod
+    def _lags_in_order(cls, lags: tuple[int, ...]) -> tuple[int, ...]:
+        return ascending(lags, "lags", 1)
+
+    @model_validator(mode="after")
+    def _within_the_run(self) -> Self:
+        self._check_plain()
+        last, first = self.anchors[-1], self.anchors[0]
+        if last >= self.steps:
+            raise ValueError(
+                f"anchors = {quoted(list(self.anchors))} must lie below steps = {self.steps}"
+            )
+        if self.lags and first + self.lags[-1] >= self.steps:
+            raise ValueError(
+                f"lags = {quoted(list(self.lags))} must lie below steps - the first anchor = "
+                f"{self.steps - first}"
+            )
+        if self.window > self.steps:
+            raise ValueError(f"window = {self.window} must be at most steps = {self.steps}")
+        return self
+
     @property
     def method(self) -> str:
         """The rule's name and "survey"."""
@@ -77,8 +99,6 @@ class Survey(Experiment):
         """Steps at which S_k is wanted, each with the (anchor, lag) pairs that it answers."""
         wanted: dict[int, list[tuple[int, int]]] = {self.steps: []}
         for anchor in self.anchors:
-            if anchor >= self.steps:
-                continue
             for lag in (0, *self.lags, *range(self.window)):
                 if anchor + lag < self.steps:
                     wanted.setdefault(anchor + lag, [])
