@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from subspace_lib import data
-from subspace_lib.models import CHUNKS, MODELS, SENTENCE, fitting
+from subspace_lib.models import CHUNKS, MODELS, architecture, fitting
 from subspace_lib.objective import LOSSES
 from subspace_lib.optimizers import OPTIMIZERS, RULES, WITH_BETA
+from subspace_lib.own import Own, find, is_path
 from subspace_lib.parameters import Description, apart
 from subspace_lib.subspace.projection import PROJECTIONS
 
@@ -21,7 +33,26 @@ from subspace_lib.subspace.projection import PROJECTIONS
 NUMERICS = 4
 # Where a run is computed changes rounding only: that belongs to its provenance.
 NOT_DESCRIBED = frozenset({"device"})
+MOST_CLASSES = 10  # of the data of this book
+SOURCES = "own_sha256"  # in a description: of the modules of own functions, by import path
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
+
+
+def or_own(check: Callable[[str], object]) -> WrapValidator:
+    """Beside the names of a registry, import paths that ``check`` raises no ValueError for."""
+
+    def validate(value: Any, named: ValidatorFunctionWrapHandler) -> Any:
+        if is_path(value):
+            check(value)
+            return value
+        try:
+            return named(value)
+        except ValidationError as error:
+            told = {"names": error.errors()[0]["msg"]}
+            raise PydanticCustomError("name", "{names}, or your own 'module:function'", told) from None
+
+    return WrapValidator(validate)
+
 
 # A type checker does not read the registries. Pydantic does, and refuses every other name.
 if TYPE_CHECKING:
@@ -32,9 +63,9 @@ if TYPE_CHECKING:
     OptimizerName = str
     Projection = str
 else:
-    DatasetName = Literal[data.DATASETS]
+    DatasetName = Annotated[Literal[data.DATASETS], or_own(data.samples)]
     Preprocessing = Literal[data.PREPROCESSING]
-    ModelName = Literal[MODELS]
+    ModelName = Annotated[Literal[MODELS], or_own(architecture)]
     LossName = Literal[tuple(LOSSES)]
     OptimizerName = Literal[OPTIMIZERS]
     Projection = Literal[PROJECTIONS]
@@ -111,6 +142,10 @@ class Phase(Description):
 class Experiment(RunDescription):
     """A training run. Its digest covers every field but the device, the data's SHA-256 and ``NUMERICS``.
 
+    ``dataset`` and ``model`` are names, or import paths of functions of your own (``subspace_lib.own``):
+    the SHA-256 of their modules' source is then in the digest too. ``origin`` has them as they were when
+    the run was described, whatever has become of the files since.
+
     ``before`` lists phases that precede the run's own optimizer, learning rate and batch size, each
     with its own. A batch size of all samples is full-batch training, without any batch order.
 
@@ -184,7 +219,11 @@ class Experiment(RunDescription):
     before: tuple[Phase, ...] = ()
     beta: float = Field(0.9, ge=0, lt=1, description="of momentum, β₁ of Adam")
     rho: Radius = Field(0.05, description="ρ of SAM, in units of ‖θ‖")
-    classes: int = Field(10, ge=2, le=10, description="only samples of the first so many classes")
+    classes: int = Field(
+        default_factory=lambda fields: most_classes(fields.get("dataset")),
+        ge=2,
+        description="only samples of the first so many classes",
+    )
     noise: NoiseName = "none"
     noise_batch: Count = Field(50, description="samples")
     projected: Projected = "update"
@@ -192,6 +231,7 @@ class Experiment(RunDescription):
     stop_above: float | None = Field(
         None, gt=0, description="a recorded loss above so many times the initial one: diverged"
     )
+    _own: dict[str, Own] = PrivateAttr(default_factory=dict)
 
     @field_validator("refresh_every", mode="before")
     @classmethod
@@ -207,9 +247,17 @@ class Experiment(RunDescription):
     def _consistent(self) -> Self:
         if self.switch_step >= self.steps:
             raise ValueError(f"switch_step = {self.switch_step} must be below steps = {self.steps}")
+        for what, name in (("model", self.model), ("dataset", self.dataset)):
+            if is_path(name):
+                self._own[name] = find(what, name)
         self._check_model()
-        data.check_preprocessing(self.dataset, self.preprocessing)
-        samples = data.samples(self.dataset)
+        data.check_preprocessing(self.origin(self.dataset), self.preprocessing)
+        samples = self.samples
+        if self.classes > most_classes(self.dataset):
+            raise ValueError(
+                f"classes = {self.classes} is not allowed: for {self.dataset} it should be less than or "
+                f"equal to {most_classes(self.dataset)}"
+            )
         self._check_sizes(samples)
         self._check_steps()
         ends = [phase.until for phase in self.before]
@@ -270,13 +318,19 @@ class Experiment(RunDescription):
 
     def _check_model(self) -> None:
         """Which networks take what the data set has is known without either."""
-        shape = data.shape(self.dataset)
-        if self.model not in fitting(shape):
-            what = "sentences of tokens" if len(shape) == SENTENCE else f"images of {shape}"
-            raise ValueError(
-                f"model = {self.model!r} does not take {what}, which {self.dataset} has; choose one of "
-                f"{', '.join(fitting(shape))}"
-            )
+        origin = self.origin(self.dataset)
+        shape = data.shape(origin)
+        fits = fitting(shape, data.tokens(origin))
+        if is_path(self.model) or self.model in fits:
+            return
+        what = "sentences of tokens" if data.tokens(origin) else f"images of {shape}"
+        if is_path(self.dataset) and not data.tokens(origin):
+            what = f"inputs of shape {shape}"
+        known = f"choose one of {', '.join(fits)}, or" if fits else "give"
+        raise ValueError(
+            f"model = {self.model!r} does not take {what}, which {self.dataset} has; {known} your own "
+            "'module:function'"
+        )
 
     def _check_rule(self) -> None:
         """A parameter of a rule that the run does not use would be ignored; say so instead."""
@@ -296,15 +350,33 @@ class Experiment(RunDescription):
     @property
     def method(self) -> str:
         """The rule's name, with Dom- or Bulk- where it is projected; full-batch SGD is GD."""
-        full = self.batch_size == data.samples(self.dataset)
+        full = self.batch_size == self.samples
         title = "GD" if full and self.optimizer == "sgd" else RULES[self.optimizer].title
         return PREFIX[self.projection] + title
 
+    @property
+    def samples(self) -> int:
+        """Size of the training set."""
+        return data.samples(self.origin(self.dataset))
+
+    def origin(self, name: str) -> str | Own:
+        """A model or data set by its name, or the function of your own that it has been described with."""
+        return self._own.get(name, name)
+
     def describe(self) -> dict[str, Any]:
         """All that determines the numbers, as JSON values."""
-        return {**super().describe(), "data_sha256": data.sha256(self.dataset)}
+        described = {**super().describe(), "data_sha256": data.sha256(self.origin(self.dataset))}
+        if self._own:
+            described[SOURCES] = {path: own.sha256 for path, own in self._own.items()}
+        return described
 
     @property
     def key(self) -> str:
         """``<dataset>-<model>-<method>-s<seed>-<digest>``, the name of the run's folder."""
-        return f"{self.dataset}-{self.model}-{super().key}"
+        names = (re.sub(r"\W+", "-", name).lower() for name in (self.dataset, self.model))
+        return f"{'-'.join(names)}-{super().key}"
+
+
+def most_classes(dataset: str | None) -> int:
+    """How many classes a run may be told to use: 10, also of less; of own data those that there are."""
+    return data.classes(dataset) if is_path(dataset) else MOST_CLASSES

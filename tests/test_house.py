@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOUSE = ROOT / "subspace_lib"
 # From the ground up. Rooms of one storey do not know each other; chapters neither.
 STOREYS = (
-    ("errors",),
+    ("errors", "own"),
     ("linalg", "data", "models", "parameters"),
     ("objective",),
     ("noise", "subspace", "optimizers"),

@@ -98,7 +98,7 @@ class Problem:
 def prepare(case: Case) -> Problem:
     """Train to the case's points and solve for their references in float64."""
     dataset = data.load(case.dataset, case.preprocessing)
-    chunk = models.CHUNKS[case.model]
+    chunk = models.architecture(case.model).chunk
 
     def objective(dtype: torch.dtype) -> Objective:
         model = models.build(case.model, dataset.shape, dataset.classes, seed=0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.files import Corrupted
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import Trajectory
@@ -124,6 +125,9 @@ def runs(notebooks: Mapping[str, Path], store: Store | None = None) -> list[Show
             continue  # checks.objections names those that a page leans on
         except Corrupted as error:
             print(f"{error} Run `make results` to compute it anew.", file=sys.stderr)
+            continue
+        except InvalidParameter as error:  # a model or data of one's own that is not here any more
+            print(f"{key}: {error}", file=sys.stderr)
             continue
         folder = next(r / key for r in store.roots if (r / key / "provenance.json").exists())
         description = json.loads((folder / "description.json").read_text(encoding="utf-8"))

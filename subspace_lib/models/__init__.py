@@ -1,8 +1,9 @@
 """Networks in the paper's sizes, as plain ``nn.Module``s that know nothing of data or training.
 
 A model of this book is a function of (shape of an input, classes) in ``ARCHITECTURES``; to add one, write
-its module and name it there. The shape of an image is (channels, height, width), that of a sentence of
-tokens (positions, vocabulary), as if each token were a one-hot vector.
+its module and name it there. In place of a name stands the import path of one of your own,
+``module:function``. The shape of an image is (channels, height, width), that of a sentence of tokens
+(positions, vocabulary), as if each token were a one-hot vector.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from subspace_lib.models.mlp import mlp
 from subspace_lib.models.resnet import ResNet8, Statistics
 from subspace_lib.models.transformer import Transformer
 from subspace_lib.models.vgg import SIDE, vgg11
+from subspace_lib.own import CONTRACT, Own, called, find, is_path
 
 VECTOR, SENTENCE, IMAGE = 1, 2, 3  # dimensions of an input
 
@@ -29,7 +31,7 @@ class Architecture:
 
     Attributes:
         build: of the shape of one input and the number of classes.
-        dimensions: how many dimensions one input may have.
+        dimensions: how many dimensions one input may have; none for any.
         chunk: samples in one autograd graph that are fastest on a CPU.
         side: height and width of an image must be multiples of it.
     """
@@ -42,7 +44,7 @@ class Architecture:
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether it can be built for inputs of this shape."""
         fits = len(shape) != IMAGE or all(size % self.side == 0 for size in shape[1:])
-        return len(shape) in self.dimensions and fits
+        return (not self.dimensions or len(shape) in self.dimensions) and fits
 
 
 def _transformer(chunk: int, **sizes: int) -> Architecture:
@@ -84,13 +86,41 @@ MODELS = tuple(ARCHITECTURES)
 CHUNKS = {name: architecture.chunk for name, architecture in ARCHITECTURES.items()}
 
 
-def fitting(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names of the networks that take inputs of this shape."""
+def fitting(shape: tuple[int, ...], tokens: bool = True) -> tuple[str, ...]:
+    """Names of the networks that take inputs of this shape; of two dimensions ``tokens`` alone."""
+    if len(shape) == SENTENCE and not tokens:
+        return ()
     return tuple(name for name, known in ARCHITECTURES.items() if known.takes(shape))
 
 
+def architecture(name: str | Own) -> Architecture:
+    """The architecture of that name, or by a function of your own, which takes any input.
+
+    Raises:
+        ValueError: unknown ``name``, or an import path that leads to no function (``find``).
+    """
+    if isinstance(name, str) and name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    if isinstance(name, str) and not is_path(name):
+        raise ValueError(
+            f"model = {name!r} is not known; choose one of {', '.join(MODELS)}, or give 'module:function'."
+        )
+    own = name if isinstance(name, Own) else find("model", name)
+
+    def build(shape: tuple[int, ...], classes: int) -> nn.Module:
+        model = called("model", own, shape, classes)
+        if not isinstance(model, nn.Module):
+            raise ValueError(
+                f"model = {own.path!r} returned something of type {type(model).__name__}; give "
+                f"{CONTRACT['model']}"
+            )
+        return model
+
+    return Architecture(build, (), chunk=1000)
+
+
 def build(
-    name: str, shape: tuple[int, ...], classes: int, seed: int, inputs: Tensor | None = None
+    name: str | Own, shape: tuple[int, ...], classes: int, seed: int, inputs: Tensor | None = None
 ) -> nn.Module:
     """Build the named network for inputs of ``shape``, by a seed.
 
@@ -98,18 +128,18 @@ def build(
     is. A network with statistics of its data takes them from ``inputs`` (N, ...), where they are given.
 
     Raises:
-        ValueError: unknown ``name``, or inputs that the network does not take.
+        ValueError: unknown ``name``, inputs that the network does not take, or a function of your own that
+            fails or returns no module.
     """
-    if name not in ARCHITECTURES:
-        raise ValueError(f"model = {name!r} is not known; choose one of {', '.join(MODELS)}.")
-    if not ARCHITECTURES[name].takes(shape):
+    known = architecture(name)
+    if not known.takes(shape):
         raise ValueError(
             f"model = {name!r} does not take inputs of shape {shape}; choose one of "
             f"{', '.join(fitting(shape)) or 'none'}."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ARCHITECTURES[name].build(shape, classes)
+        model = known.build(shape, classes)
     if inputs is not None and isinstance(model, ResNet8):
         model.settle(inputs)
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from subspace_lib.experiment import Experiment, RunDescription
+from subspace_lib.experiment import SOURCES, Experiment, RunDescription
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.runs.amplification import Amplification, AmplificationRun
 from subspace_lib.runs.pair import Pair, PairRun
@@ -40,14 +40,24 @@ def described(description: dict[str, Any]) -> RunDescription:
     """What a ``description.json`` describes.
 
     Raises:
-        InvalidParameter: it names no kind of run, or has other parameters than that kind.
+        InvalidParameter: it names no kind of run, or has other parameters than that kind; or it was
+            described with functions of your own whose source is another by now.
     """
     fields = dict(description)
     for name in ("data_sha256", "numerics"):
         fields.pop(name, None)
+    sources = fields.pop(SOURCES, {})
     kind = fields.pop("kind", None)
     if kind not in KINDS:
         raise InvalidParameter(
             f"kind = {kind!r} is not a kind of run; the kinds are {', '.join(KINDS)}."
         )
-    return KINDS[kind][0].parse(**fields)
+    found = KINDS[kind][0].parse(**fields)
+    now = found.describe().get(SOURCES, {})
+    for path, sha256 in sources.items():
+        if now.get(path) != sha256:
+            raise InvalidParameter(
+                f"{path} has changed since this run was described: the source had the SHA-256 "
+                f"{sha256[:12]}…; put that version back, or describe the run anew."
+            )
+    return found

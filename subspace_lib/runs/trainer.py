@@ -9,6 +9,7 @@ from subspace_lib import data, models, optimizers
 from subspace_lib.experiment import Experiment, Phase
 from subspace_lib.noise import GradientNoise
 from subspace_lib.objective import Objective
+from subspace_lib.own import is_path, said
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.runs.batches import Batches
 from subspace_lib.runs.protocol import Diverged, State, nested, within
@@ -25,13 +26,8 @@ class Trainer:
 
     def __init__(self, experiment: Experiment):
         self.experiment = e = experiment
-        dataset = data.load(e.dataset, e.preprocessing).first_classes(e.classes)
-        inputs, labels = dataset.train_inputs, dataset.train_labels
-        model = models.build(e.model, dataset.shape, dataset.classes, e.seed, inputs)
-        # Tests hold the derivatives of these networks; that of batch statistics has no loss of a sample.
-        self.objective = Objective(
-            model, e.loss, inputs, labels, chunk=e.chunk, device=e.device, check=False
-        )
+        dataset = data.load(e.origin(e.dataset), e.preprocessing).first_classes(e.classes)
+        self.objective = self._objective(dataset)
         self._check_sizes()
         self.test = dataset.test_inputs.to(e.device), dataset.test_labels.to(e.device)
         self.noise = None
@@ -41,6 +37,35 @@ class Trainer:
         self.step = 0
         self._enter()
         self.rule_state = self.rule.init(self.theta)
+
+    def _objective(self, dataset: data.Dataset) -> Objective:
+        """L(θ) of the model on the training data.
+
+        Tests hold the derivatives of this book's networks, and batch statistics have no loss of a sample:
+        the self-test is for the user's own.
+
+        Raises:
+            InvalidParameter: a model of the user's own cannot be built, or has no L(θ).
+        """
+        e, inputs, own = self.experiment, dataset.train_inputs, is_path(self.experiment.model)
+        try:
+            model = models.build(e.origin(e.model), dataset.shape, dataset.classes, e.seed, inputs)
+            return Objective(
+                model,
+                e.loss,
+                inputs,
+                dataset.train_labels,
+                chunk=e.chunk,
+                device=e.device,
+                check=own,
+            )
+        except Exception as error:
+            if not own:
+                raise
+            start = f"model = {e.model!r}"
+            told = str(error).rstrip(".") if isinstance(error, ValueError) else said(error)
+            told = told if told.startswith(start) else f"{start}: {told}"
+            raise InvalidParameter(f"{told}.") from error
 
     def _check_sizes(self) -> None:
         e, samples = self.experiment, len(self.objective)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from subspace_lib import data, optimizers
+from subspace_lib import optimizers
 from subspace_lib.experiment import Experiment
 from subspace_lib.runs.amplification import DIRECTION, PART, model_of
 from subspace_lib.runs.rates import PARTS
@@ -90,7 +90,7 @@ def _by_direction(run: Trajectory) -> pd.DataFrame:
     wide = wide.rename(columns=wanted).astype(float)
     if rule is None:
         return wide.assign(predicted_product=math.nan, predicted_square=math.nan)
-    samples = data.samples(e.dataset)
+    samples = e.samples
     found = []
     for anchor in wide.index.unique("anchor"):
         noise = batch_noise(samples, e.batch_size, int(anchor), e.window)

@@ -27,6 +27,7 @@ PIXELS = {
     "standardized": "standardised",
     "per_pixel": "by pixel",
     "tokens": "tokens",  # of which there is no other kind
+    "none": "inputs as they are",
 }
 OTHER_PIXELS = {"unit": "standardized", "standardized": "unit", "per_pixel": "standardized"}
 STALE = 500  # steps for which the stale basis is left as it is
