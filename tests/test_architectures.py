@@ -15,12 +15,12 @@ from subspace_lib.trajectory import progress
 NAME = "02b_architectures"
 SMALL = ArchitecturesParameters.QUICK | {
     "dimensions": (3, 2),
-    "steps": 20,
-    "switch_step": 10,
+    "steps": 12,
+    "switch_step": 6,
     "seeds": (12,),
     "doubled_seed": 12,
-    "refresh_every": 10,
-    "record_every": 10,
+    "refresh_every": 6,
+    "record_every": 6,
 }
 
 

@@ -26,7 +26,8 @@ from subspace_lib.chapters.kit.study import StudyParameters, by_seed, source
 
 class MadeUpParameters(StudyParameters):
     dataset: str = "digits"
-    k: int = 5
+    model: str = "mlp_small"
+    k: int = 2
     steps: int = 3
     record_every: int | None = None
     spectrum_every: int | None = None

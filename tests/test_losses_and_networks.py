@@ -16,10 +16,10 @@ from subspace_lib.trajectory import progress
 
 NAME = "09_losses_and_networks"
 SMALL = LossesParameters.QUICK | {
-    "models": ("mlp", "transformer_small"),
+    "models": ("mlp_small", "transformer_small"),
     "dimensions": (3, 2),
-    "step_counts": (16, 16),
-    "switch_steps": (8, 8),
+    "step_counts": (12, 12),
+    "switch_steps": (6, 6),
     "repeats": (3, 1),
     "seeds": (11, 12, 13),
     "cause_seed": 11,
@@ -63,7 +63,7 @@ def test_judged_are_the_cases_with_cross_entropy_and_three_seeds(found):
     assert {p.date for p in judged} == {"2026-11-26"} and all("mlp" in p.says for p in judged)
     shown = [p for p in v.parts if p.criterion == "none"]
     assert {p.verdict for p in shown} == {"descriptive"} and len(shown) == 2
-    mlp = study.cases["mlp on digits_300, cross_entropy"]
+    mlp = study.cases["mlp_small on digits_300, cross_entropy"]
     expected = [progress(*pair) for pair in zip(mlp.of("none"), mlp.of("dominant"), strict=True)]
     np.testing.assert_allclose(judged[0].values, expected)
     mse = study.parameters.model_copy(update={"losses": ("mse", "mse")})
@@ -125,7 +125,7 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
     assert len(figures.causes(study).figure.axes[0].lines) == len(CHANGES) + 1
     text = answers.losses(study).data
     assert (
-        "mlp on digits_300, cross_entropy: Dom-SGD's loss" in text and "| transformer_small" in text
+        "mlp_small on digits_300, cross_entropy: Dom-SGD's loss" in text and "| transformer_small" in text
     )
     assert (
         "Loss at the end over that at the switch: Dom-SGD as it is:" in answers.causes(study).data

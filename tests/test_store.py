@@ -254,7 +254,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
     seed = int(os.environ.get("KILL_SEED", time.time_ns() % 10**6))
     print(f"KILL_SEED={seed}")
     moments = random.Random(seed)
-    while kills < 3:
+    while kills < 2:
         before = _step(checkpoint)
         process = subprocess.Popen([sys.executable, "-c", script, str(victim.root)])
         deadline = time.monotonic() + 60
@@ -268,7 +268,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
             break
         kills += 1
         resumed_from.append(_step(checkpoint))
-    assert kills == 3, "the run ended before it was killed three times"
+    assert kills == 2, "the run ended before it was killed twice"
     assert resumed_from == sorted(set(resumed_from))
     table = victim.run(Experiment(**SMALL)).table
     columns = table.columns.difference(["seconds"])

@@ -63,7 +63,8 @@ def pool(jobs: int, ear: Ear | None = None) -> Iterator[ProcessPoolExecutor]:
     One thread a process beats all threads in one: minibatch steps are too small to share. Whatever ends the
     block before its time, an interrupt for instance, ends the processes at once.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    share = max(1, (os.cpu_count() or 1) // jobs)
+    threads = min(share, torch.get_num_threads())  # what OMP_NUM_THREADS allows
     before = set(multiprocessing.active_children())
     # A forked process would share locks of threads that it has not.
     spawn, address = multiprocessing.get_context("spawn"), ear.address if ear else None
