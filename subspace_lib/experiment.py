@@ -49,7 +49,9 @@ def or_own(check: Callable[[str], object]) -> WrapValidator:
             return named(value)
         except ValidationError as error:
             told = {"names": error.errors()[0]["msg"]}
-            raise PydanticCustomError("name", "{names}, or your own 'module:function'", told) from None
+            raise PydanticCustomError(
+                "name", "{names}, or your own 'module:function'", told
+            ) from None
 
     return WrapValidator(validate)
 
@@ -299,21 +301,21 @@ class Experiment(RunDescription):
         late = max(self.watch_from, self.switch_from)
         if self.switch_by is None and late >= self.steps:
             raise ValueError(
-                f"watch_from = {self.watch_from} and switch_from = {self.switch_from} must be below steps = "
-                f"{self.steps}: the alignment would not be watched"
+                f"watch_from = {self.watch_from} and switch_from = {self.switch_from} must be below "
+                f"steps = {self.steps}: the alignment would not be watched"
             )
 
     def _check_plain(self) -> None:
         """Of a kind of run that measures in ways of its own: what it would ignore is refused."""
         if self.projection != "none":
             raise ValueError(
-                f"projection = {self.projection!r}: this kind of run ({self.kind}) is that of a plain rule; "
-                "use none"
+                f"projection = {self.projection!r}: this kind of run ({self.kind}) is that of a "
+                "plain rule; use none"
             )
         if self.watch_alignment is not None:
             raise ValueError(
-                f"watch_alignment = {self.watch_alignment} has no meaning in this kind of run ({self.kind}); "
-                "leave it out"
+                f"watch_alignment = {self.watch_alignment} has no meaning in a run of the kind "
+                f"{self.kind}; leave it out"
             )
 
     def _check_model(self) -> None:

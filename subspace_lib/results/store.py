@@ -25,6 +25,7 @@ from subspace_lib import runs
 from subspace_lib.errors import Told
 from subspace_lib.experiment import RunDescription, address
 from subspace_lib.parameters import quoted
+from subspace_lib.results import memory
 from subspace_lib.results.checkpoint import decode_checkpoint, write_checkpoint
 from subspace_lib.results.files import Corrupted, StoreError, digest, replace, sweep, told
 from subspace_lib.results.lock import locked
@@ -98,6 +99,7 @@ class Store:
 
         Raises:
             MissingRun: there is none; Corrupted: as ``load``, or its description is not the key's.
+            InvalidParameter: its model or data were the user's own, and are not here as they were.
         """
         folder = self._folder(key) if NAME.fullmatch(key) else None
         if folder is None:
@@ -139,10 +141,12 @@ class Store:
 
         Raises:
             StoreError: the folder cannot be written; found out before anything is computed.
+            InvalidParameter: the run does not fit the machine's memory; likewise.
         """
         found = self._load_or_warn(experiment)
         if found is not None:
             return found
+        memory.check(experiment)
         with told(self.checkpoints, "write"):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         with locked(self.checkpoints / f"{experiment.key}.lock"):

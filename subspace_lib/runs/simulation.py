@@ -11,7 +11,7 @@ import json
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from subspace_lib.trajectory import COMPLETE
 
 COLUMNS = ("case", "quantity", "index", "value")
 Row = tuple[str, str, float, float]
+Cross = Annotated[float, Field(ge=-1e9, le=1e9)]
 BRANCHES = ("SGD", "Dom-SGD", "Bulk-SGD")  # they see the same batches
 CLOSE = 100  # steps after a start that are recorded one by one
 OFTEN = 10  # of so many steps of GD and back one is recorded
@@ -62,9 +63,8 @@ class Simulation(RunDescription):
         steps = self.without_noise / (self.learning_rate * self.steepness)
         if not steps <= LONGEST:
             raise ValueError(
-                f"learning_rate = {self.learning_rate:g} with without_noise = {self.without_noise:g} is "
-                f"not possible: GD would take {steps:.0e} steps, and {LONGEST:,} are the most; choose a "
-                "larger η"
+                f"learning_rate = {self.learning_rate:g}: GD would take {steps:.0e} steps for "
+                f"without_noise = {self.without_noise:g}, and {LONGEST:,} are the most; choose a larger η"
             )
         return self
 
@@ -98,10 +98,10 @@ class ValleySimulation(Simulation):
     kind: ClassVar[str] = "valley"
 
     condition: float = Field(1000.0, gt=1, le=1e9, description="κ")
-    cross: float = Field(100.0, ge=-1e9, le=1e9, description="c")
+    cross: Cross = Field(100.0, description="c")
     start: tuple[float, float] = (0.02, 1.0)
-    sharpnesses: tuple[float, ...] = ()
-    crosses: tuple[float, ...] = ()
+    sharpnesses: tuple[Annotated[float, Field(ge=1e-9, le=2)], ...] = ()
+    crosses: tuple[Cross, ...] = ()
 
     k: ClassVar[int] = Valley.k
 
@@ -115,22 +115,21 @@ class ValleySimulation(Simulation):
             lost = Valley(self.condition, cross).feedback(eta) if sharp > 0 else math.nan
             if not lost < 1:
                 raise ValueError(
-                    f"ηκ = {sharp:g} with cross = {cross:g} is not possible: ηκ must be positive, and SGD "
-                    "must converge in mean square (ηκ below 2, the noise not too large)"
+                    f"ηκ = {sharp:g} with cross = {cross:g} is not possible: SGD must converge in mean "
+                    "square (ηκ below 2, the noise not too large); choose other values of learning_rate, "
+                    "condition, cross, sharpnesses or crosses"
                 )
         return self
 
     @model_validator(mode="after")
     def _settles(self) -> Self:
-        for sharp in self.sharpnesses:
-            relaxation = 1 - abs(1 - sharp)
-            steps = (RELAXATIONS + MEASURED) / relaxation if relaxation > 0 else math.inf
+        for sharp in self.sharpnesses:  # below 2, or ``_converges`` has refused them
+            steps = (RELAXATIONS + MEASURED) / (1 - abs(1 - sharp))
             steps = max(steps, VALLEY_TIMES * self.condition / sharp)
             if not steps <= LONGEST:
                 raise ValueError(
-                    f"sharpnesses = {sharp:.12g} is not possible: x and y would take {steps:.0e} steps to "
-                    f"settle, and {LONGEST:,} are the most; choose values well between 0 and 2, or a "
-                    "smaller condition"
+                    f"sharpnesses = {sharp:.12g}: x and y would take {steps:.0e} steps to settle, and "
+                    f"{LONGEST:,} are the most; choose values well within 0 … 2, or a smaller condition"
                 )
         return self
 
@@ -253,7 +252,7 @@ class RegressionSimulation(Simulation):
             )
         if self.batch_size > self.samples:
             raise ValueError(
-                f"batch_size = {self.batch_size} must be at most samples = {self.samples}"
+                f"batch_size = {self.batch_size} must be at most {self.samples} samples"
             )
         return self
 

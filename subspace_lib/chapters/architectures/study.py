@@ -8,7 +8,13 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, numbers
+from subspace_lib.chapters.kit.study import (
+    Plan,
+    Seeded,
+    by_seed,
+    described_first,
+    numbers,
+)
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import (
@@ -72,12 +78,12 @@ class ArchitecturesParameters(Seeded):
     dimensions: tuple[Dimension, ...] = Field((10, 2), description="k")
     learning_rates: tuple[Rate, ...] = Field((0.001, 0.001), description="η")
     loss: LossName = "mse"
-    batch_size: int = Field(50, ge=1)
+    batch_size: int = Field(50, ge=1, le=1_000_000)
     steps: Steps = 10_000
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
-    switch_step: int = Field(5000, ge=1)
-    watch_from: int = Field(900, ge=0)
-    switch_from: int = Field(1000, ge=0)
+    switch_step: int = Field(5000, ge=1, le=1_000_000)
+    watch_from: int = Field(900, ge=0, le=1_000_000)
+    switch_from: int = Field(1000, ge=0, le=1_000_000)
     seeds: tuple[Seed, ...] = Field((11, 12, 13), min_length=1)
     doubled_seed: Seed = 12
     refresh_every: RefreshEvery = "adaptive"
@@ -142,6 +148,7 @@ class ArchitecturesStudy:
         return SwitchStudy(parameters, runs, {seed: step}, {seed: asked})
 
 
+@described_first
 def architectures_study(
     parameters: ArchitecturesParameters,
     store: Store | None = None,

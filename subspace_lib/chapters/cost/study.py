@@ -16,7 +16,13 @@ from subspace_lib.benchmark.problem import CASES, PIXELS, Case
 from subspace_lib.chapters import chapter
 from subspace_lib.chapters.kit.study import DryRun, Plan, Profiled
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
-from subspace_lib.experiment import DatasetName, Device, ModelName, Preprocessing
+from subspace_lib.experiment import (
+    DatasetName,
+    Device,
+    ModelName,
+    Preprocessing,
+    Rate,
+)
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import COMMITTED, MissingRun, Store, default_roots
 
@@ -40,8 +46,8 @@ class CostParameters(Profiled):
         PIXELS  # not the paper's: the stored cases were measured on these
     )
     model: ModelName = "mlp"
-    learning_rate: float = Field(0.01, gt=0)
-    after: int = Field(500, ge=0, description="SGD steps before the first point")
+    learning_rate: Rate = 0.01
+    after: int = Field(500, ge=0, le=1_000_000, description="SGD steps before the first point")
     points: int = Field(5, ge=1, le=50, description="consecutive points to solve at")
     device: Device = "cpu"
 

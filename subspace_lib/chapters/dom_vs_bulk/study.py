@@ -14,7 +14,13 @@ from subspace_lib.chapters.kit.noise import (
     alignment_without,
     there_and_back,
 )
-from subspace_lib.chapters.kit.study import SMALL, Plan, by_seed, source
+from subspace_lib.chapters.kit.study import (
+    SMALL,
+    Plan,
+    by_seed,
+    described_first,
+    source,
+)
 from subspace_lib.chapters.kit.switch.judge import late_gap
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
 from subspace_lib.evidence import criteria
@@ -50,8 +56,10 @@ class DomBulkParameters(SwitchParameters):
 
     seeds: tuple[Seed, ...] = Field((11, 12, 13, 14, 15), min_length=1)
     setting_seed: Seed = 12
-    again_steps: int = Field(criteria.AGAIN, ge=1)
-    window_every: int = Field(1, ge=1, description="steps between rows of F6's windows")
+    again_steps: int = Field(criteria.AGAIN, ge=1, le=1_000_000)
+    window_every: int = Field(
+        1, ge=1, le=1_000_000, description="steps between rows of F6's windows"
+    )
 
     def label(self) -> str:
         """Pixels and learning rate."""
@@ -113,6 +121,7 @@ class DomBulkStudy(SwitchStudy):
         return {"certified": followed, f"stale by up to {every} steps": self.stale}
 
 
+@described_first
 def dom_bulk_study(
     parameters: DomBulkParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> DomBulkStudy:

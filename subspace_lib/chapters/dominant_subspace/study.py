@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pandas as pd
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import SMALL, by_seed, numbers, source
+from subspace_lib.chapters.kit.study import (
+    SMALL,
+    by_seed,
+    described_first,
+    numbers,
+    source,
+)
 from subspace_lib.chapters.kit.switch.study import SwitchParameters
 from subspace_lib.results.store import Store
 from subspace_lib.runs.survey import Survey
@@ -46,9 +52,9 @@ class AlignmentParameters(SwitchParameters):
     k: int = Field(10, ge=1, lt=SPECTRUM, description="below the length of a recorded spectrum")
     anchors: tuple[int, ...] = (0, 100, 300, 1000, 3000, 10_000, 18_000)
     lags: tuple[int, ...] = (1, 10, 100, 1000)
-    window: int = Field(12, ge=1)
-    classes: tuple[int, ...] = (2, 3, 5, 10)
-    class_steps: int = Field(3000, ge=2)
+    window: int = Field(12, ge=1, le=1_000_000)
+    classes: tuple[Annotated[int, Field(ge=2, le=10)], ...] = (2, 3, 5, 10)
+    class_steps: int = Field(3000, ge=2, le=1_000_000)
 
     @field_validator("anchors", "lags", "classes", mode="before")
     @classmethod
@@ -76,6 +82,7 @@ class AlignmentStudy:
         return [float(row[f"eigenvalue_{i:02d}"]) for i in range(1, SPECTRUM + 1)]
 
 
+@described_first
 def alignment_study(
     parameters: AlignmentParameters, store: Store | None = None, *, compute: bool = True
 ) -> AlignmentStudy:

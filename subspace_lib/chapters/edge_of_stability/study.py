@@ -15,6 +15,7 @@ from subspace_lib.chapters.kit.study import (
     Plan,
     by_seed,
     compute as compute_run,
+    described_first,
     numbers,
     optional,
     source,
@@ -63,11 +64,11 @@ class EdgeParameters(EdgeSwitchParameters):
     }
 
     seeds: tuple[Seed, ...] = Field((11, 12, 13, 14, 15), min_length=1)
-    window: int = Field(100, ge=2)
+    window: int = Field(100, ge=2, le=1_000_000)
     approach_losses: tuple[LossName, ...] = ("mse", "mse", "cross_entropy", "cross_entropy")
     approach_rates: tuple[Rate, ...] = (0.05, 0.02, 0.33, 0.1)
     approach_steps: tuple[Steps, ...] = (4000, 12_000, 3000, 4000)
-    approach_rows: int = Field(400, ge=2)
+    approach_rows: int = Field(400, ge=2, le=1_000_000)
     approach_seeds: tuple[Seed, ...] = Field((12, 11, 13), min_length=1)
 
     @field_validator(
@@ -146,6 +147,7 @@ class EdgeStudy:
         return stored(self.switch.trajectories, self.close, self.approaches)
 
 
+@described_first
 def edge_study(
     parameters: EdgeParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> EdgeStudy:

@@ -13,10 +13,21 @@ from pydantic import Field, field_validator
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.noise import there_and_back
 from subspace_lib.chapters.kit.rows import rows, thinned
-from subspace_lib.chapters.kit.study import SMALL, Plan, by_seed, check_switch, numbers, source
+from subspace_lib.chapters.kit.study import (
+    SMALL,
+    Plan,
+    by_seed,
+    check_switch,
+    described_first,
+    numbers,
+    source,
+)
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_step
 from subspace_lib.evidence import criteria
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import (
+    Count,
+    Experiment,
+)
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.survey import Survey
 from subspace_lib.runs.training import SPECTRUM
@@ -58,13 +69,13 @@ class BatchParameters(SwitchParameters):
     }
 
     k: int = Field(10, ge=1, le=SPECTRUM, description="at most the length of a recorded spectrum")
-    batch_sizes: tuple[int, ...] = (10, 1000, 5000)
-    branch_every: int = Field(91, ge=1)
-    back_steps: int = Field(criteria.AGAIN, ge=1)
-    back_every: int = Field(21, ge=1)
-    start_steps: int = Field(1000, ge=1)
-    start_every: int = Field(50, ge=1)
-    window_every: int = Field(1, ge=1)
+    batch_sizes: tuple[Count, ...] = (10, 1000, 5000)
+    branch_every: int = Field(91, ge=1, le=1_000_000)
+    back_steps: int = Field(criteria.AGAIN, ge=1, le=1_000_000)
+    back_every: int = Field(21, ge=1, le=1_000_000)
+    start_steps: int = Field(1000, ge=1, le=1_000_000)
+    start_every: int = Field(50, ge=1, le=1_000_000)
+    window_every: int = Field(1, ge=1, le=1_000_000)
 
     @field_validator("batch_sizes", mode="before")
     @classmethod
@@ -139,6 +150,7 @@ class BatchStudy:
         return float(np.sqrt(dominant / (settled.sum() + beyond + mean**2)))
 
 
+@described_first
 def batch_study(
     parameters: BatchParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> BatchStudy:

@@ -14,7 +14,13 @@ from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.chapters.kit.table import table
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Part, part
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import (
+    Every,
+    Experiment,
+    Period,
+    Rate,
+    Steps,
+)
 from subspace_lib.runs.training import SPECTRUM
 from subspace_lib.trajectory import Trajectory, progress, tail_loss, window
 
@@ -33,17 +39,17 @@ class EdgeSwitchParameters(SwitchParameters):
     and of odd steps are followed apart (``period`` 2).
     """
 
-    learning_rate: float = Field(0.1, gt=0)
+    learning_rate: Rate = 0.1
     batch_size: int | Literal["full"] = "full"
     k: int = Field(10, ge=1, lt=SPECTRUM, description="below the length of a recorded spectrum")
-    steps: int = Field(3600, ge=1)
+    steps: Steps = 3600
     switch_alignment: None = None
-    switch_step: int = Field(600, ge=1)
-    record_every: int = Field(25, ge=1)
-    window_every: int = Field(1, ge=1)
-    sharpness_every: int = Field(1, ge=1)
+    switch_step: int = Field(600, ge=1, le=1_000_000)
+    record_every: Every = 25
+    window_every: Every = 1
+    sharpness_every: int = Field(1, ge=1, le=1_000_000)
     spectrum_every: int | None = None
-    period: int = Field(2, ge=1)
+    period: Period = 2
 
     def experiment(self, seed: int, **fields: Any) -> Experiment:
         """One run of the study, with its rows."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ from subspace_lib.experiment import (
     Steps,
 )
 from subspace_lib.parameters import Description, InvalidParameter
+from subspace_lib.results import memory
+from subspace_lib.results.files import Corrupted
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.results.sweep import run_all
 from subspace_lib.results.workers import Crew
@@ -77,15 +81,27 @@ class Profiled(Description):
         return self._filled
 
     def resolved(self) -> Self:
-        """The parameters in force: what was given stays, the profile fills in the rest."""
+        """The parameters in force: what was given stays, the profile fills in the rest.
+
+        Its preprocessing belongs to its data set, and is left out where another was given.
+        """
         if self.profile == "paper":
             return self
-        quick = {n: v for n, v in self.QUICK.items() if n not in self.model_fields_set}
+        given = self.model_fields_set | ({"preprocessing"} if _other_data(self) else set())
+        quick = {n: v for n, v in self.QUICK.items() if n not in given}
         if not quick:
             return self
         found = type(self).parse(**{**self.model_dump(), **quick})
         found._filled = tuple(quick)
         return found
+
+
+def _other_data(parameters: Profiled) -> bool:
+    """Whether the data set that was given is not the one of the quick profile."""
+    quick = parameters.QUICK.get("dataset")
+    return (
+        getattr(parameters, "dataset", quick) != quick and "dataset" in parameters.model_fields_set
+    )
 
 
 class Seeded(Profiled):
@@ -176,10 +192,12 @@ def by_seed(parameters: P, **changes: Any) -> list[P]:
     ]
 
 
-def check_switch(switch_step: int, steps: int) -> None:
-    """Raises InvalidParameter where the switch lies beyond the end."""
+def check_switch(switch_step: int, steps: int, prefix: str = "") -> None:
+    """Raises InvalidParameter where the switch lies beyond the end; both by their names with a prefix."""
     if switch_step >= steps:
-        raise InvalidParameter(f"switch_step = {switch_step} must be below steps = {steps}.")
+        raise InvalidParameter(
+            f"{prefix}switch_step = {switch_step} must be below {prefix}steps = {steps}."
+        )
 
 
 def compute(experiment: RunDescription) -> Trajectory:
@@ -238,13 +256,36 @@ class Plan:
         self.looked = False
 
     def __call__(self, experiment: RunDescription) -> Trajectory:
-        """The stored run, or one without rows."""
-        if not self.store.holds(experiment):
-            self.missing.append(experiment)
-            if not self.looked:
-                self.certain.append(experiment)
-            return Planned(experiment, pd.DataFrame(), "planned", None, {}, self)
-        return self.store.load(experiment) or self(experiment)
+        """The stored run, or one without rows; one that is damaged will be computed anew."""
+        with contextlib.suppress(Corrupted):
+            stored = self.store.load(experiment)
+            if stored is not None:
+                return stored
+        self.missing.append(experiment)
+        if not self.looked:
+            self.certain.append(experiment)
+        return Planned(experiment, pd.DataFrame(), "planned", None, {}, self)
+
+
+Study = TypeVar("Study")
+
+
+def described_first(study: Callable[..., Study]) -> Callable[..., Study]:
+    """The study, which describes every run before it computes the first: a bad value is told at once.
+
+    What depends on a run that is missing, as on the step of its switch, is described as it may be.
+    """
+
+    @functools.wraps(study)
+    def whole(parameters: Any, store: Store | None = None, *, compute: bool | Plan = True) -> Study:
+        if compute is True:
+            plan = Plan(store)
+            study(parameters, store, compute=plan)
+            for experiment in plan.missing:
+                memory.check(experiment)
+        return study(parameters, store, compute=compute)
+
+    return whole
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,14 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, numbers, source
+from subspace_lib.chapters.kit.study import (
+    Plan,
+    Seeded,
+    by_seed,
+    described_first,
+    numbers,
+    source,
+)
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import (
@@ -97,10 +104,10 @@ class LossesParameters(Seeded):
         (3000, 3000, 1500, 1000, 1000), description="where the alignment has not asked for it"
     )
     repeats: tuple[Every, ...] = Field((3, 3, 1, 1, 1), description="seeds of each case")
-    batch_size: int = Field(50, ge=1)
+    batch_size: int = Field(50, ge=1, le=1_000_000)
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
-    watch_from: int = Field(900, ge=0)
-    switch_from: int = Field(1000, ge=0)
+    watch_from: int = Field(900, ge=0, le=1_000_000)
+    switch_from: int = Field(1000, ge=0, le=1_000_000)
     seeds: tuple[Seed, ...] = Field((11, 12, 13), min_length=1)
     cause_seed: Seed = 11
     cause_steps: Steps = 2000
@@ -171,6 +178,7 @@ class LossesStudy:
         return list({run.experiment.key: run for run in found}.values())
 
 
+@described_first
 def losses_study(
     parameters: LossesParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> LossesStudy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -17,6 +17,7 @@ from subspace_lib.chapters.kit.study import (
     by_seed,
     check_switch,
     compute,
+    described_first,
     numbers,
     optional,
     source,
@@ -30,7 +31,13 @@ from subspace_lib.chapters.kit.switch.study import (
     switch_study,
 )
 from subspace_lib.evidence.criteria import TABLE_STEPS
-from subspace_lib.experiment import Experiment, OptimizerName, Projected
+from subspace_lib.experiment import (
+    Experiment,
+    OptimizerName,
+    Projected,
+    Rate,
+    Steps,
+)
 from subspace_lib.optimizers import RULES, SCALE_FREE, WITH_BETA
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store
@@ -105,19 +112,19 @@ class MomentumParameters(StudyParameters):
         "record_every": 50,
     }
 
-    adam_learning_rate: float = Field(1e-3, gt=0)
+    adam_learning_rate: Rate = 1e-3
     beta: float = Field(0.9, ge=0, lt=1)
-    betas: tuple[float, ...] = (0.5, 0.99)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = (0.5, 0.99)
     others: tuple[OptimizerName, ...] = ("nesterov", "rmsprop", "adamw", "muon")
-    table_steps: int = Field(TABLE_STEPS, ge=2)
-    table_refresh_every: int = Field(1, ge=1)
-    steps: int = 20_000
+    table_steps: int = Field(TABLE_STEPS, ge=2, le=1_000_000)
+    table_refresh_every: int = Field(1, ge=1, le=1_000_000)
+    steps: Steps = 20_000
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
-    switch_step: int = Field(3000, ge=1)
-    watch_from: int = Field(900, ge=0)
-    switch_from: int = Field(1000, ge=0)
+    switch_step: int = Field(3000, ge=1, le=1_000_000)
+    watch_from: int = Field(900, ge=0, le=1_000_000)
+    switch_from: int = Field(1000, ge=0, le=1_000_000)
     anchors: tuple[int, ...] = Field((1000, 3000, 6000, 12_000, 19_800), min_length=1)
-    window: int = Field(200, ge=2)
+    window: int = Field(200, ge=2, le=1_000_000)
     directions: int = 50
     seeds: tuple[int, ...] = Field((11, 12, 13, 14, 15), min_length=1)
     spectrum_every: int | None = None
@@ -264,6 +271,7 @@ def bulk_run(
     return get(parameters.run(seed, "bulk", step))
 
 
+@described_first
 def momentum_study(
     parameters: MomentumParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> MomentumStudy:

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from subspace_lib.chapters.kit.study import Plan, source
+from subspace_lib.chapters.kit.study import (
+    Plan,
+    described_first,
+    source,
+)
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_step
 from subspace_lib.evidence.criteria import PILOT_SEED, SAM_LOWERS
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import (
+    Experiment,
+    Radius,
+)
 from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 
@@ -20,7 +27,7 @@ EVERY = 50  # steps between spectra: the sharpness at the switch is that of the 
 class PilotParameters(SwitchParameters):
     """Parameters of the pilot: SGD and minibatch SAM, each up to the latest step of its switch."""
 
-    rhos: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)
+    rhos: tuple[Radius, ...] = (0.01, 0.02, 0.05, 0.1)
 
     def runs(self) -> dict[float, Experiment]:
         """By ρ; SGD at 0."""
@@ -55,6 +62,7 @@ class Pilot:
         return min(rhos, default=None)
 
 
+@described_first
 def pilot_study(
     parameters: PilotParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> Pilot:

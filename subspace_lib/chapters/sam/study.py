@@ -15,6 +15,7 @@ from subspace_lib.chapters.kit.study import (
     Plan,
     by_seed,
     check_switch,
+    described_first,
     numbers,
     optional,
     source,
@@ -22,7 +23,15 @@ from subspace_lib.chapters.kit.study import (
 )
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
 from subspace_lib.chapters.sam.pilot import Pilot, PilotParameters, pilot_study
-from subspace_lib.experiment import Angle, Every, OptimizerName, Period, Rate, Steps
+from subspace_lib.experiment import (
+    Angle,
+    Every,
+    OptimizerName,
+    Period,
+    Radius,
+    Rate,
+    Steps,
+)
 from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 
@@ -60,15 +69,15 @@ class SamParameters(SwitchParameters):
     }
 
     optimizer: OptimizerName = "sam"
-    rho: float = 0.05
+    rho: Radius = 0.05
     target_angle: Angle = 0.1
     record_every: Every | None = 270
     spectrum_every: Every | None = 810
-    rhos: tuple[float, ...] = (0.01, 0.02, 0.1)
-    pilot_rhos: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)
+    rhos: tuple[Radius, ...] = (0.01, 0.02, 0.1)
+    pilot_rhos: tuple[Radius, ...] = (0.01, 0.02, 0.05, 0.1)
     edge_learning_rate: Rate = 0.1
     edge_steps: Steps = 3600
-    edge_switch_step: int = Field(600, ge=1)
+    edge_switch_step: int = Field(600, ge=1, le=1_000_000)
     edge_record_every: Every = 25
     edge_window_every: Every = 1
     edge_target_angle: Angle = 0.05
@@ -118,6 +127,7 @@ class SamStudy:
         return stored(self.minibatch.trajectories, self.edge.trajectories, self.rhos, pilot)
 
 
+@described_first
 def sam_study(
     parameters: SamParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> SamStudy:
@@ -126,7 +136,7 @@ def sam_study(
     With ``compute=False`` C7 does not wait for the further radii.
     """
     p, get = parameters.resolved(), source(store, compute)
-    check_switch(p.edge_switch_step, p.edge_steps)
+    check_switch(p.edge_switch_step, p.edge_steps, "edge_")
     # As many steps between rows as between spectra: each of them has eigenvalues of its own step.
     rare = {"record_every": p.spectrum_every}
     wanted = {

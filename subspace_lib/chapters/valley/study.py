@@ -11,8 +11,17 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import Plan, Profiled, distinct, numbers, source
+from subspace_lib.chapters.kit.study import (
+    Plan,
+    Profiled,
+    described_first,
+    distinct,
+    numbers,
+    source,
+)
 from subspace_lib.evidence import criteria
+from subspace_lib.experiment import Seed
+from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store
 from subspace_lib.runs.simulation import (
     RegressionSimulation,
@@ -73,7 +82,7 @@ class ValleyParameters(Profiled):
     regression_paths: int = 20
     regression_record_every: int = 10
     regression_settle_paths: int = 500
-    seeds: tuple[int, ...] = Field((11, 12, 13), min_length=1)
+    seeds: tuple[Seed, ...] = Field((11, 12, 13), min_length=1)
 
     @field_validator("sharpnesses", "crosses", "seeds", mode="before")
     @classmethod
@@ -94,9 +103,13 @@ class ValleyParameters(Profiled):
         if problem == "valley":
             return ValleySimulation.parse(**self._fields((*SHARED, *VALLEY)), seed=seed)
         own = (*SHARED, "batch_size")
-        return RegressionSimulation.parse(
-            **self._fields(REGRESSION), **self._fields(own, "regression_"), seed=seed
-        )
+        try:
+            return RegressionSimulation.parse(
+                **self._fields(REGRESSION), **self._fields(own, "regression_"), seed=seed
+            )
+        except InvalidParameter as error:  # of a parameter by the name that it has here
+            mine = str(error).partition(" ")[0] in own
+            raise InvalidParameter(f"regression_{error}" if mine else str(error)) from None
 
     def _fields(self, names: Iterable[str], prefix: str = "") -> dict[str, Any]:
         return {name: getattr(self, prefix + name) for name in names}
@@ -187,6 +200,7 @@ class ValleyStudy:
         return float(abs(errors.mean()) if of == "bulk" else errors.abs().max(skipna=False))
 
 
+@described_first
 def valley_study(
     parameters: ValleyParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> ValleyStudy:

@@ -8,8 +8,18 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from subspace_lib.chapters.kit import says
-from subspace_lib.chapters.kit.study import Plan, StudyParameters, check_switch, source
-from subspace_lib.experiment import Experiment, OptimizerName
+from subspace_lib.chapters.kit.study import (
+    Plan,
+    StudyParameters,
+    check_switch,
+    described_first,
+    source,
+)
+from subspace_lib.experiment import (
+    Experiment,
+    OptimizerName,
+    Radius,
+)
 from subspace_lib.results.store import Store
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory
@@ -37,12 +47,12 @@ class SwitchParameters(StudyParameters):
     }
 
     optimizer: OptimizerName = "sgd"
-    rho: float = 0.05
+    rho: Radius = 0.05
     beta: float = 0.9
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
-    switch_step: int = Field(3000, ge=1)
-    watch_from: int = Field(900, ge=0)
-    switch_from: int = Field(1000, ge=0)
+    switch_step: int = Field(3000, ge=1, le=1_000_000)
+    watch_from: int = Field(900, ge=0, le=1_000_000)
+    switch_from: int = Field(1000, ge=0, le=1_000_000)
 
     def run(self, seed: int, projection: str, switch_step: int = 0) -> Experiment:
         """X from beginning to end, or Dom-X or Bulk-X from the switch on."""
@@ -59,7 +69,7 @@ class SwitchParameters(StudyParameters):
             "watch_alignment": self.switch_alignment,
             "watch_from": self.watch_from,
             "switch_from": self.switch_from,
-            "switch_by": self.switch_step,
+            "switch_by": min(self.switch_step, self.steps),
         }
 
 
@@ -106,6 +116,7 @@ def switch_step(parameters: SwitchParameters, plain: Trajectory) -> tuple[int, b
     return found, found < parameters.switch_step
 
 
+@described_first
 def switch_study(
     parameters: SwitchParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> SwitchStudy:
