@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import os
 import threading
 import zipfile
@@ -13,8 +14,9 @@ import pytest
 import torch
 
 from subspace_lib import data
-from subspace_lib.data import source, text
-from subspace_lib.data.text import ARCHIVE, NAMES, PIECES, SOURCES, VOCABULARY, Download
+from subspace_lib.data import download, source, text
+from subspace_lib.data.download import Download
+from subspace_lib.data.text import ARCHIVE, NAMES, PIECES, SOURCES, VOCABULARY
 from subspace_lib.experiment import Experiment
 from subspace_lib.models.transformer import Transformer
 from subspace_lib.objective import mse
@@ -157,7 +159,7 @@ def test_no_file_and_no_network_is_one_sentence_that_says_what_to_do(nowhere, mo
     def refuse(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(text, "urlopen", refuse)
+    monkeypatch.setattr(download, "build_opener", refuse)
     with pytest.raises(data.DataUnavailable) as error:
         data.load("sst2_1k")
     message = str(error.value)
@@ -211,6 +213,7 @@ def web(raw, nowhere, monkeypatch):
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(download, "SCHEME", "http")
     for name, path in (("ARCHIVE", "/SST-2.zip"), ("PIECES", "/vocab.txt")):
         digest = hashlib.sha256(files[path]).hexdigest()
         monkeypatch.setattr(text, name, Download(address + path, digest))
@@ -236,7 +239,7 @@ def test_a_download_gives_the_same_tokens_and_is_kept(web, monkeypatch):
     found = data.load("sst2_1k")
     assert found.sha256 == data.sha256("sst2_1k")
     assert (nowhere / "cache" / "sst2_1k.npz").exists()
-    monkeypatch.setattr(text, "urlopen", None)  # anything but the cache would fail now
+    monkeypatch.setattr(download, "build_opener", None)  # anything but the cache would fail now
     assert torch.equal(data.load("sst2_1k").train_inputs, found.train_inputs)
 
 
@@ -255,7 +258,7 @@ def test_a_download_of_something_else_is_refused_before_it_is_unpacked(web, monk
 
 
 def test_downloads_are_by_https_and_checked():
-    for wanted in (ARCHIVE, PIECES):
+    for wanted in (ARCHIVE, PIECES, *itertools.chain(*download.ARCHIVES.values())):
         assert wanted.url.startswith("https://") and len(wanted.sha256) == 64
 
 

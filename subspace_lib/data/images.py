@@ -119,7 +119,7 @@ def _digits(source: Source) -> tuple[Arrays, str]:
 def _find(source: Source) -> tuple[Arrays, str]:
     path = sources.find(source.file)
     if path is not None:
-        return sources.read(path, NAMES), str(path)
+        return sources.read(path, NAMES, source.bytes), str(path)
     x, y = sources.download(source, source.file, train=True)
     arrays = _cut(x, y, *sources.download(source, source.file, train=False), source)
     if sha256(arrays) == source.sha256:

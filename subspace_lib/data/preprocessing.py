@@ -88,7 +88,7 @@ def _statistics(source: Source) -> Arrays:
             f"torchvision's {source.torchvision}",
         )
     else:
-        found, origin = sources.read(path, ("mean", "std")), str(path)
+        found, origin = sources.read(path, ("mean", "std"), source.bytes), str(path)
     if statistics_sha256(found) != source.statistics_sha256:
         raise DataUnavailable(
             f"{origin} does not have the mean and deviation by pixel that the results were computed with; "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +13,10 @@ import numpy as np
 import platformdirs
 
 from subspace_lib.data.dataset import DataUnavailable
+from subspace_lib.data.download import ARCHIVES, kept
 
 Arrays = dict[str, np.ndarray]
+SPARE = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,12 @@ class Source:
     statistics: str = ""
     statistics_sha256: str = ""
 
+    @property
+    def bytes(self) -> int:
+        """At most of its arrays: eight a number, and what a file has beside them."""
+        count = self.samples + self.test_samples
+        return SPARE + 8 * count * (1 + math.prod(self.shape))
+
 
 def cache() -> Path:
     """The user's own folder for what was downloaded or computed."""
@@ -54,15 +65,23 @@ def find(file: str) -> Path | None:
     return next((place / file for place in places if (place / file).exists()), None)
 
 
-def read(path: Path, names: tuple[str, ...]) -> Arrays:
-    """The named arrays of an .npz file.
+def read(path: Path, names: tuple[str, ...], most: int) -> Arrays:
+    """The named arrays of an .npz file, which together have at most so many bytes.
+
+    Sizes are looked at first: a small archive can hold any number of zeros.
 
     Raises:
-        DataUnavailable: it cannot be read, or lacks one.
+        DataUnavailable: it cannot be read, is larger, or lacks one.
     """
     try:
-        with np.load(path) as archive:
-            return {name: archive[name] for name in names}
+        if not path.is_file():  # what waits for a writer would be waited for
+            raise OSError(f"{path} is no file")
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if max(size, path.stat().st_size) > most:
+            raise ValueError(f"{size} bytes are more than {most}")
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in names}
     except Exception as error:
         raise DataUnavailable(
             f"{path} cannot be read ({type(error).__name__}); delete it or replace it by an intact copy."
@@ -80,18 +99,24 @@ def keep(file: str, arrays: Arrays) -> None:
 def download(source: Source, file: str, *, train: bool) -> tuple[np.ndarray, np.ndarray]:
     """All images (N, height, width) or (N, height, width, 3), uint8, and labels (N,) of torchvision's set.
 
+    torchvision unpacks archives whose SHA-256 has been checked, in a folder of their own that goes again:
+    by itself it downloads without https, and unpickles what has the right MD5.
+
     Raises:
         DataUnavailable: there is no network; ``file`` is what would do instead.
     """
     import torchvision
 
+    archives = {
+        wanted.name: kept(wanted, cache() / "download", file, "digits")
+        for wanted in ARCHIVES[source.torchvision]
+    }
     kind = getattr(torchvision.datasets, source.torchvision)
-    try:
-        images = kind(cache() / "download", train=train, download=True)
-    except Exception as error:
-        raise DataUnavailable(
-            f"{file} is not on this machine and {source.torchvision} could not be downloaded "
-            f"({type(error).__name__}): set SUBSPACE_DATA to a folder that holds {file}, or choose "
-            "dataset = 'digits', which needs no download."
-        ) from error
-    return np.asarray(images.data), np.asarray(images.targets)
+    with tempfile.TemporaryDirectory() as root:
+        idx = len(archives) > 1
+        folder = Path(root, source.torchvision, "raw") if idx else Path(root)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in archives.items():
+            (folder / name).write_bytes(content)
+        images = kind(root, train=train, download=True)
+        return np.asarray(images.data), np.asarray(images.targets)

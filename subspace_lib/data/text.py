@@ -14,22 +14,20 @@ import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from itertools import product
-from urllib.request import urlopen
 
 import numpy as np
 import torch
 
 from subspace_lib.data import source as sources
 from subspace_lib.data.dataset import Dataset, DataUnavailable
+from subspace_lib.data.download import Download, fetch
 from subspace_lib.data.source import Arrays
 
 TOKENS = "tokens"  # the one preprocessing of sentences: none
 PAD, SEPARATOR, START, UNKNOWN = "[PAD]", "[SEP]", "[CLS]", "[UNK]"
 NAMES = ("x_train", "mask_train", "y_train", "x_test", "mask_test", "y_test", "glue_val_row")
 VOCABULARY = "token_ids"
-TIMEOUT = 60  # seconds
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,11 @@ class TextSource:
         """Of one sentence: (positions, vocabulary)."""
         return self.length, self.vocabulary
 
-
-@dataclass(frozen=True)
-class Download:
-    """A file on the web: its address and the SHA-256 of its bytes."""
-
-    url: str
-    sha256: str
+    @property
+    def bytes(self) -> int:
+        """At most of its arrays: eight a token and its mask, a vocabulary's pieces, and what is beside."""
+        count = self.samples + self.test_samples
+        return sources.SPARE + 8 * count * (2 + 2 * self.length) + 100 * self.vocabulary
 
 
 ARCHIVE = Download(
@@ -129,7 +125,7 @@ def _damaged(origin: str, name: str, why: str) -> DataUnavailable:
 def _find(source: TextSource) -> tuple[Arrays, str]:
     path = sources.find(source.file)
     if path is not None:
-        raw, origin = sources.read(path, (*NAMES, VOCABULARY)), str(path)
+        raw, origin = sources.read(path, (*NAMES, VOCABULARY), source.bytes), str(path)
     else:
         raw, origin = _tokenized(source), "what was downloaded"
     why = fault(raw, source)
@@ -179,8 +175,8 @@ def _compact(raw: Arrays, length: int) -> Arrays:
 
 
 def _tokenized(source: TextSource) -> Arrays:
-    """Both parts of the GLUE archive, tokenized; raises as ``_fetch`` does, and on other contents."""
-    archive, pieces = _fetch(ARCHIVE, source.file), _fetch(PIECES, source.file)
+    """Both parts of the GLUE archive, tokenized; raises as ``fetch`` does, and on other contents."""
+    archive, pieces = (fetch(wanted, source.file, "sentences") for wanted in (ARCHIVE, PIECES))
     vocabulary = pieces.decode().split("\n")
     found: Arrays = {}
     with zipfile.ZipFile(io.BytesIO(archive)) as members:
@@ -217,30 +213,6 @@ def tokenize(texts: Sequence[str], vocabulary: Sequence[str]) -> np.ndarray:
     for line, row in zip(padded, rows, strict=True):
         line[: len(row)] = row
     return padded
-
-
-def _fetch(wanted: Download, file: str) -> bytes:
-    """The bytes at an address, checked before anyone looks into them.
-
-    Raises:
-        DataUnavailable: there is no network, or they are others; ``file`` is what would do instead.
-    """
-    try:
-        with urlopen(wanted.url, timeout=TIMEOUT) as answer:
-            content: bytes = answer.read()
-    except (OSError, HTTPException) as error:
-        raise DataUnavailable(
-            f"{file} is not on this machine and {wanted.url} could not be downloaded "
-            f"({type(error).__name__}): set SUBSPACE_DATA to a folder that holds {file}, or choose "
-            "dataset = 'sentences', which needs no download."
-        ) from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != wanted.sha256:
-        raise DataUnavailable(
-            f"{wanted.url} is not what it was: its SHA-256 is {digest[:12]}…, not {wanted.sha256[:12]}…; "
-            f"set SUBSPACE_DATA to a folder that holds {file}."
-        )
-    return content
 
 
 # "the film is very good": positive where the word at the end is.
