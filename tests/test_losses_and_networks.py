@@ -75,7 +75,7 @@ def test_an_intervention_changes_one_thing_at_the_switch(found):
     runs = {name: run.experiment for name, run in study.causes.items()}
     assert list(runs) == list(CHANGES)
     for e in runs.values():
-        assert (e.projection, e.switch_step, e.seed) == ("dominant", 8, 11)
+        assert (e.projection, e.switch_step, e.seed) == ("dominant", 6, 11)
         (before,) = e.before
         assert (before.until, before.learning_rate, before.batch_size) == (8, 0.1, 50)
     lengths = {name: round(e.learning_rate * (e.steps - 8), 9) for name, e in runs.items()}
@@ -109,7 +109,7 @@ def test_the_terms_are_those_of_a_direct_expansion(found):
     _, batch = o.gradient(theta, run.trainer.batches.rows(8))
     u = -e.learning_rate * run.subspace.project(batch)
     first = tables.terms(trajectory).iloc[0]
-    assert first["step"] == 8
+    assert first["step"] == 6
     assert first["slope"] == pytest.approx(float(g @ u), rel=1e-3)
     bend = float(u @ (o.hessian(theta) @ u[:, None])[:, 0]) / 2
     assert first["bend"] == pytest.approx(bend, rel=2e-2)  # of the refresh's Ritz values

@@ -31,7 +31,7 @@ def same(found, expected):
 
 
 def test_processes_compute_what_one_would_whatever_is_killed_or_fails(tmp_path):
-    experiments = runs(3, steps=60, record_every=30)
+    experiments = runs(3, steps=60, record_every=20)
     alone = run_all(experiments, store=Store(tmp_path / "alone"), jobs=1)
     store, killed = Store(tmp_path / "together"), []
     store.root.mkdir()
