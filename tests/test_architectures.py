@@ -105,7 +105,7 @@ def test_the_work_is_that_of_the_measured_steps_over_plain_sgds(found):
     panel = found[0].panels["c"]
     (run,) = panel.of("bulk")
     batches = 50 / 120  # gradients of all sentences in a step
-    spent = run.table["gradient_equivalents"].iloc[-1] - 10 * batches
+    spent = run.table["gradient_equivalents"].iloc[-1] - 6 * batches
     assert over_sgd(panel, "bulk") == pytest.approx(spent / (6 * batches))
 
 

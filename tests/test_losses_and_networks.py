@@ -77,8 +77,8 @@ def test_an_intervention_changes_one_thing_at_the_switch(found):
     for e in runs.values():
         assert (e.projection, e.switch_step, e.seed) == ("dominant", 6, 11)
         (before,) = e.before
-        assert (before.until, before.learning_rate, before.batch_size) == (8, 0.1, 50)
-    lengths = {name: round(e.learning_rate * (e.steps - 8), 9) for name, e in runs.items()}
+        assert (before.until, before.learning_rate, before.batch_size) == (6, 0.1, 50)
+    lengths = {name: round(e.learning_rate * (e.steps - 6), 9) for name, e in runs.items()}
     assert set(lengths.values()) == {0.4}  # as much time, η times steps
     changed = {name: (e.learning_rate, e.batch_size, e.refresh_every) for name, e in runs.items()}
     assert changed == {
@@ -86,7 +86,7 @@ def test_an_intervention_changes_one_thing_at_the_switch(found):
         "η/4": (0.025, 50, "adaptive"),
         "batch × 10": (0.1, 300, "adaptive"),  # as many as there are
         "full batch": (0.1, 300, "adaptive"),
-        "fixed basis": (0.1, 50, 12),
+        "fixed basis": (0.1, 50, 10),
         "4η": (0.4, 50, "adaptive"),
     }
     starts = {round(run.table["train_loss"].iloc[0], 6) for run in study.causes.values()}
@@ -106,7 +106,7 @@ def test_the_terms_are_those_of_a_direct_expansion(found):
     model = models.build(e.model, d.shape, d.classes, e.seed)
     o = Objective(model, e.loss, d.train_inputs, d.train_labels, check=False)
     _, g = o.gradient(theta)
-    _, batch = o.gradient(theta, run.trainer.batches.rows(8))
+    _, batch = o.gradient(theta, run.trainer.batches.rows(6))
     u = -e.learning_rate * run.subspace.project(batch)
     first = tables.terms(trajectory).iloc[0]
     assert first["step"] == 6
