@@ -33,8 +33,9 @@ from subspace_lib.chapters.cost.study import book_runs, stored
 from subspace_lib.chapters.kit import page
 
 found = stored()  # written by `make benchmark`
-case = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # a stored case, or measured now
-tables.answer(found)
+given = page.parameters(globals(), CHAPTER)
+case = page.study(CHAPTER, given)  # a stored case, or measured now
+page.told(given, tables.answer(found).data)
 
 # %% mystnb={"figure": {"caption": "Process seconds of the same steps over those of plain SGD (dotted), by what they go into; a bar a way to train. The cold start is not in it.", "name": "fig-price"}}
 figures.price(found)

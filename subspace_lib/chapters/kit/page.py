@@ -18,6 +18,7 @@ from subspace_lib.chapters.kit.study import DryRun, Plan, compute_side_by_side
 from subspace_lib.chapters.kit.table import Row, interval_text, markdown, table
 from subspace_lib.evidence.verdicts import CLAIM, DESCRIPTIVE, Claim, Part, Verdict
 from subspace_lib.parameters import Description
+from subspace_lib.results import memory
 from subspace_lib.results.estimate import Estimator, steps_of
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import Trajectory
@@ -119,14 +120,22 @@ def study(of: Chapter | Callable[..., Any], parameters: Any, store: Store | None
 
 
 def to_be_done(plan: Plan) -> tuple[str, float]:
-    """What is missing of a study: how many runs and steps, and about how many seconds they take here."""
+    """What is missing of a study: how many runs and steps, and about how many seconds they take here.
+
+    Raises:
+        InvalidParameter: a run cannot fit the machine's memory.
+    """
     missing = {experiment.key: experiment for experiment in plan.missing}.values()
     counts = Counter(says.rule(experiment.method) for experiment in missing)
     runs = ", ".join(f"{method} ({count})" for method, count in counts.items())
     steps = sum(steps_of(experiment) for experiment in missing)
     seconds = Estimator().seconds(missing)
     about = "" if math.isnan(seconds) else f", about {duration(seconds)} here on one thread"
-    return f"{len(missing)} runs are not stored: {runs}; {steps:,} steps{about}.", seconds
+    for experiment in missing:
+        memory.check(experiment)
+    most = max(map(memory.needed, missing)) / memory.GIB
+    told = f"{len(missing)} runs are not stored: {runs}; {steps:,} steps{about}"
+    return f"{told}; a run takes about {most:.1f} GiB of memory.", seconds
 
 
 def in_force(
@@ -134,7 +143,7 @@ def in_force(
 ) -> Markdown:
     """The parameters in force, and which of the runs did not come to their end, as a table.
 
-    What the profile has filled in is marked; the page of a quick run says first that it is one.
+    What the profile has filled in is marked.
     """
     filled = getattr(parameters, "filled", ())
     rows: list[Row] = [
@@ -154,7 +163,7 @@ def in_force(
         for run in runs
         if not run.complete
     ]
-    return Markdown(_quick(parameters) + folded("Parameters in force", markdown([*rows, *more])))
+    return Markdown(folded("Parameters in force", markdown([*rows, *more])))
 
 
 def folded(title: str, text: str) -> str:
