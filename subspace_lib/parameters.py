@@ -81,10 +81,13 @@ def quoted(value: Any) -> str:
 
 
 def _sentence(error: ValidationError, cls: type[BaseModel]) -> str:
-    first = error.errors()[0]
+    # A name that is misspelt is missing too.
+    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     kind, name = _place(first["loc"], cls)
     if first["type"] == "extra_forbidden":
         return _unknown(name, list(kind.model_fields))
+    if first["type"] == "missing":
+        return f"{name} is missing: give it a value."
     message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     if first["type"] == "value_error":
         return _cut(message, first["input"]) + "."

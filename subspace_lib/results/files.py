@@ -21,7 +21,7 @@ REMEDIES = {
     errno.EROFS: "Set SUBSPACE_RESULTS to a folder that can be written.",
     errno.ENOTDIR: "Set SUBSPACE_RESULTS to a folder; a file stands where one is needed.",
     errno.EEXIST: "Set SUBSPACE_RESULTS to a folder; a file stands where one is needed.",
-    errno.EISDIR: "A folder stands where a file is needed: remove it, and start again.",
+    errno.EISDIR: "A folder, or a pipe, stands where a file is needed: remove it, and start again.",
     errno.ENOTEMPTY: "A folder stands where a file is needed: remove it, and start again.",
     errno.ENAMETOOLONG: "Set SUBSPACE_RESULTS to a folder with a shorter name.",
     errno.ELOOP: "Symbolic links go round in a circle: set SUBSPACE_RESULTS to a real folder.",
@@ -91,6 +91,17 @@ def sweep(folder: Path, name: str = "") -> None:
             left.unlink(missing_ok=True)
 
 
+def content(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        OSError: there is none, or it is something that would be waited for, as a pipe.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, f"{path} is no file")
+    return path.read_bytes()
+
+
 def digest(path: Path) -> str:
     """The SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(content(path)).hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from subspace_lib.objective.ranks import Ranks
-from subspace_lib.results.files import Corrupted
+from subspace_lib.results.files import Corrupted, content as file_content
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.runs.protocol import RunInProgress
 
@@ -57,7 +57,7 @@ def read_sealed(folder: Path) -> dict[str, Any]:
     """What the folder's provenance.json says, without its seal."""
     damaged = f"{folder.name}/provenance.json is incomplete or altered."
     try:
-        record = json.loads((folder / "provenance.json").read_bytes())
+        record = json.loads(file_content(folder / "provenance.json"))
     except (OSError, ValueError, RecursionError) as error:
         raise Corrupted(damaged) from error
     if not isinstance(record, dict):

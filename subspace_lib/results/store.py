@@ -27,7 +27,15 @@ from subspace_lib.experiment import RunDescription, address
 from subspace_lib.parameters import quoted
 from subspace_lib.results import memory
 from subspace_lib.results.checkpoint import decode_checkpoint, write_checkpoint
-from subspace_lib.results.files import Corrupted, StoreError, digest, replace, sweep, told
+from subspace_lib.results.files import (
+    Corrupted,
+    StoreError,
+    content,
+    digest,
+    replace,
+    sweep,
+    told,
+)
 from subspace_lib.results.lock import locked
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.provenance import provenance, read_sealed, seal
@@ -160,7 +168,7 @@ class Store:
         paths = (self.checkpoints / f"{key}.safetensors", *(folder / name for name in ALL_FILES))
         for path in paths:
             with told(path, "write"):
-                if path.is_dir():
+                if path.exists() and not path.is_file():
                     raise IsADirectoryError(errno.EISDIR, "")
         with told(folder, "write"):
             sweep(self.checkpoints, key)
@@ -184,8 +192,7 @@ class Store:
     def _compute(self, experiment: RunDescription, watch: Watch) -> Trajectory:
         path = self.checkpoint(experiment)
         modules_hash(experiment.kind)  # of the code that is running now, kept for the provenance
-        content = path.read_bytes() if path.exists() else b""
-        run = resumed(experiment, content)
+        run = resumed(experiment, content(path) if path.exists() else b"")
         saved = time.monotonic()
 
         def pause(run: RunInProgress) -> None:
@@ -220,8 +227,8 @@ class Store:
         digests = {name: digest(folder / name) for name in FILES}
         outcome = {"status": run.status, "trigger_step": run.trigger_step, "sha256": digests}
         record = seal({**outcome, **provenance(run)})
-        content = json.dumps(record, indent=1, sort_keys=True) + "\n"
-        replace(folder / "provenance.json", content.encode())
+        text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+        replace(folder / "provenance.json", text.encode())
 
 
 def resumed(experiment: RunDescription, checkpoint: bytes) -> RunInProgress:
@@ -264,7 +271,7 @@ def _read(
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(content(path))
     except (OSError, ValueError, RecursionError) as error:
         raise Corrupted(f"{path.parent.name}/{path.name} is incomplete or altered.") from error
     if not isinstance(found, dict):

@@ -19,6 +19,7 @@ import platformdirs
 
 from subspace_lib.errors import Told
 from subspace_lib.experiment import RunDescription
+from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.estimate import steps_of
 from subspace_lib.results.files import told
 from subspace_lib.results.modules import modules_hash
@@ -98,9 +99,12 @@ def run_all(
         display: is called with the ``Standing`` now and then.
 
     Raises:
+        InvalidParameter: ``jobs`` is below 1.
         SweepFailed: a run could not be computed, the scheduler cannot be reached, or a worker has another
             version, or the package ``distributed`` is not there; what has been computed is stored.
     """
+    if jobs is not None and jobs < 1:
+        raise InvalidParameter(f"jobs = {jobs} must be at least 1 process, or None for one a core.")
     wanted = list(experiments)
     store = store or Store()
     missing = list({e.key: e for e in wanted if not store.holds(e)}.values())

@@ -115,7 +115,7 @@ class ValleySimulation(Simulation):
             lost = Valley(self.condition, cross).feedback(eta) if sharp > 0 else math.nan
             if not lost < 1:
                 raise ValueError(
-                    f"ηκ = {sharp:g} with cross = {cross:g} is not possible: SGD must converge in mean "
+                    f"ηκ = {sharp:.12g} with cross = {cross:g} is not possible: SGD must converge in mean "
                     "square (ηκ below 2, the noise not too large); choose other values of learning_rate, "
                     "condition, cross, sharpnesses or crosses"
                 )
