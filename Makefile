@@ -8,6 +8,8 @@
 # make results    all long runs whose results are missing; goes on with what was interrupted
 # make notebooks  executes the chapters in place, from the results, and draws the README's picture
 # make test-slow  checks on real data that take minutes (MNIST-5k in $SUBSPACE_DATA or downloaded); all examples
+# make sweep RUNS="seed=0,1,2 k=5,10"   all combinations, several at a time; SCHEDULER=tcp://host:8786 for a Dask cluster
+# make soak       500 SIGKILLs at random moments over quick runs, each table compared (under 30 minutes)
 # make benchmark  the price over plain SGD, our solver beside others: results/benchmark.json (about an hour on one core)
 # make lint       ruff and mypy
 
@@ -24,7 +26,7 @@ INSTALL = -m pip install --quiet --disable-pip-version-check
 # make LOCKED=1: every package, also those that others need, as requirements.lock has it, by its hash
 WANTED = $(if $(LOCKED),--require-hashes -r requirements.lock,-r requirements.txt)
 
-.PHONY: book page pdf lab browser release test test-slow results notebooks benchmark lint
+.PHONY: book page pdf lab browser release test test-slow soak sweep results notebooks benchmark lint
 
 book: $(READY)
 	@test -L book/_toc.yml || { echo "book/_toc.yml is not a symbolic link: check the repository out with symbolic links (git config core.symlinks true)."; exit 1; }
@@ -33,7 +35,7 @@ book: $(READY)
 
 page: $(READY)
 	@test -n "$(NOTEBOOK)" || { echo "Name the rerun: make page NOTEBOOK=mine.ipynb, which papermill has written."; exit 1; }
-	@$(BIN)/python -m subspace_lib.book.page $(NOTEBOOK)
+	@$(BIN)/python -m subspace_lib.book.page '$(NOTEBOOK)'
 
 pdf: $(READY)
 	@$(BIN)/python -m subspace_lib.book.pdf
@@ -56,6 +58,13 @@ test: $(READY)
 
 test-slow: $(READY)
 	SUBSPACE_EXAMPLES=full $(BIN)/python -m pytest -m 'slow or hypothesis' --timeout=7200 -s
+
+soak: $(READY)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/soak.py
+
+sweep: $(READY)
+	@test -n "$(RUNS)" || { echo 'Name the runs: make sweep RUNS="dataset=digits k=5 steps=200 seed=0,1,2".'; exit 1; }
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m subspace_lib.results.grid $(RUNS) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)')
 
 results: $(READY)
 	$(BIN)/python -m subspace_lib.chapters

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,14 @@ def test_the_face_has_what_is_promised():
     code = "from subspace_lib import *; print(Experiment.__name__, Run.__name__, Store.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["Experiment", "Run", "Store"]
+
+
+def test_every_test_that_the_book_names_exists():
+    named = re.findall(r"`(\w+\.py)::(\w+)`", (ROOT / "book/faults.md").read_text())
+    assert len(named) >= 30
+    for file, name in named:
+        tree = ast.parse((ROOT / "tests" / file).read_text())
+        assert name in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, (file, name)
 
 
 def test_hardly_a_line_is_kept_from_the_formatter():
