@@ -213,6 +213,7 @@ class Diagonal:
         self.loss, self.gradient = torch.zeros(()), torch.zeros(1)
 
     def hessian(self, theta: Tensor) -> Diagonal:
+        """Itself, at any θ."""
         return self
 
     def __matmul__(self, block: Tensor) -> Tensor:

@@ -550,8 +550,10 @@ def exceeds(
 
 
 def poor_guard(values: Tensor, norms: Tensor, k: int) -> bool:
-    """Whether pair k + 1 tells nothing of λ_{k+1}: it is negative, or its residual exceeds half its
-    distance to θ_k."""
+    """Whether pair k + 1 tells nothing of λ_{k+1}.
+
+    It is negative, or its residual exceeds half its distance to θ_k.
+    """
     last, guard = float(values[k - 1]), float(values[k])
     negative = guard < -1e-3 * float(values.abs().max()) and last > 0
     return negative or float(norms[k]) > (last - guard) / 2

@@ -100,6 +100,7 @@ class Conv2d(nn.Conv2d):
         self._geometry = _Geometry(self.stride, self.padding, self.dilation, self.groups)
 
     def forward(self, input: Tensor) -> Tensor:
+        """The convolution of images (n, channels, height, width)."""
         x = _channels_last(input)
         outputs: Tensor = _Convolution.apply(0, self._geometry, None, x, self.weight)
         return outputs if self.bias is None else outputs + self.bias[:, None, None]

@@ -48,6 +48,7 @@ class Call:
         return (inputs,), {}
 
     def __call__(self, model: nn.Module, inputs: Any) -> Any:
+        """What the model returns for the inputs."""
         if self.way == "whole":
             return model(inputs)
         positional, keywords = self.arguments(inputs)

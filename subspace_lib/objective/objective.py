@@ -306,8 +306,10 @@ class Objective(SingleSamples):
         return bool(self._batch_products)
 
     def measured(self, hessian: Hessian, rows: Rows, count: int) -> Graph:
-        """The graph on some samples; the bytes per sample that it keeps beside θ and the data are measured
-        once, on a first graph."""
+        """The graph on some samples.
+
+        The bytes per sample that it keeps beside θ and the data are measured once, on a first graph.
+        """
         kind = type(hessian)
         if kind not in self.graph_bytes:
             leaves = tree_leaves(

@@ -141,8 +141,9 @@ class Store:
                 raise
 
     def run(self, experiment: RunDescription, watch: Watch = lambda run: None) -> Trajectory:
-        """The trajectory of the experiment: loaded if stored, else computed, from its last
-        checkpoint on, and stored. ``watch`` is called after every step, for progress.
+        """The trajectory of the experiment: loaded if stored, else computed and stored.
+
+        It is computed from its last checkpoint on. ``watch`` is called after every step, for progress.
 
         A second process that asks for the same run waits for the first. A checkpoint that cannot be
         written is a warning, and the run goes on.

@@ -108,8 +108,10 @@ def by_batch_size(study: BatchStudy) -> Picture:
 
 
 def alignment_by_size(study: BatchStudy) -> pd.DataFrame:
-    """Per batch size and seed: mean alignment after the switch and over the last 2% of the steps, and
-    the quadratic model's."""
+    """Per batch size and seed: mean alignment after the switch, at the end, and the quadratic model's.
+
+    The end is the last 2% of the steps.
+    """
     rows = []
     for (size, seed), run in study.sizes.items():
         after = study.since_switch(run).between(SETTLED, AROUND)

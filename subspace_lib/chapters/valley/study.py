@@ -1,4 +1,4 @@
-"""Two quadratics with noise, the valley and a regression: do they show what the networks show? (C5)"""
+"""Two quadratics with noise, the valley and a regression: do they show what the networks show (C5)?"""
 
 from __future__ import annotations
 

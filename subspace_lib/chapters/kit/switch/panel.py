@@ -30,7 +30,7 @@ class PanelParameters(SwitchParameters):
 
 
 def entries(parameters: Description, names: Sequence[str], what: str) -> list[tuple[Any, ...]]:
-    """The entries of lists of parameters, side by side: those of the first panel, of the second, …
+    """The entries of lists of parameters, side by side: those of the first panel, then the second's.
 
     Raises:
         InvalidParameter: the lists have different lengths.
