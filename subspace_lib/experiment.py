@@ -284,7 +284,10 @@ class Experiment(RunDescription):
         """Numbers of samples, of which there are no more than the data set has."""
         sizes = {n: getattr(self, n) for n in ("batch_size", "noise_batch", "correction", "subset")}
         sizes |= {f"batch_size of phase {i}": p.batch_size for i, p in enumerate(self.before, 1)}
-        if self.noise == "none" and self.noise_batch == type(self).model_fields["noise_batch"].default:
+        if (
+            self.noise == "none"
+            and self.noise_batch == type(self).model_fields["noise_batch"].default
+        ):
             del sizes["noise_batch"]  # nobody has asked for it
         for name, size in sizes.items():
             if size is not None and size > samples:
