@@ -17,6 +17,7 @@ DIRECTIVES = {
     "cite-book": citation.CiteBook,
     "comparison": pages.Comparison,
     "explorer": site.Explorer,
+    "fields": pages.Fields,
     "findings": pages.Findings,
     "history": pages.History,
     "ledger": pages.Ledger,

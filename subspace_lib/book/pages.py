@@ -8,10 +8,11 @@ from typing import ClassVar
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from subspace_lib.book.made import Made, judged
+from subspace_lib.book.made import Made, judged, table
 from subspace_lib.chapters import front, history, ledger
 from subspace_lib.chapters.valley.still import valley_paths
 from subspace_lib.evidence.verdicts import CLAIM, FINDING
+from subspace_lib.experiment import Experiment
 from subspace_lib.results.store import COMMITTED, Store
 
 VALLEY_START = '<div class="valley">'
@@ -80,6 +81,24 @@ class MainFigure(Made):
     def html(self) -> str:
         """The picture, drawn from the results."""
         return front.main_figure(front.main_study())
+
+
+class Fields(Made):
+    """``{fields}``: the fields of an ``Experiment``, what they are if not given, and what they mean."""
+
+    def html(self) -> str:
+        """A table, from the descriptions that the fields have."""
+        rows = [
+            (
+                f"<code>{name}</code>",
+                "by the data or the model"
+                if field.default_factory
+                else f"<code>{field.default}</code>",
+                escape(field.description or ""),
+            )
+            for name, field in Experiment.model_fields.items()
+        ]
+        return table(("field", "if not given", "what it is"), rows, "fields")
 
 
 class Links(Made):

@@ -37,7 +37,7 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one input: (channels, height, width) of an image, (length, vocabulary) of a sentence."""
+        """The shape of one input, (channels, height, width) or (length, vocabulary) of a sentence."""
         whole = tuple(self.train_inputs.shape[1:])
         return (*whole, self.vocabulary) if self.vocabulary else whole
 

@@ -425,7 +425,7 @@ def top_eigenpairs(
             vectors of a multiple eigenvalue: where 1 < b < k and one of the k values comes b times, the
             search begins anew with a random block of k columns or more. b = 1 cannot tell.
         extra: pairs to return beyond the first k, not waited for.
-        tolerance: on ‖A v − λ v‖, relative to the largest |λ| seen; it must be below |λ|/10 as well.
+        tolerance: on ‖A v − λ v‖, relative to the largest ``|λ|`` seen; it must be below ``|λ|/10`` too.
         angle: stop earlier, when ``angle_bound`` certifies this sine for the first k vectors.
         max_products: budget; when it is spent, what has been reached is returned with
             ``converged=False``.

@@ -55,7 +55,7 @@ class Objective(SingleSamples):
             gradients.
 
     Attributes:
-        model, loss: as they were given, the loss as a function.
+        model: as it was given; loss: as a function.
         samples: the data; weighing: how its parts add up; ranks: who shares them.
         network: the model at any θ; dim: D; gradient_equivalents, products: the work done so far.
 
