@@ -156,7 +156,9 @@ def sentence(error, typed):
     assert text[-1] in ".!)", typed
 
 
-def any_value(choose):
+def any_value(choose, field):
+    if field is not None and not field.is_required() and choose.random() < 0.3:
+        return field.get_default(call_default_factory=True, validated_data=FEW)
     value = choose.choice(choose.choice((NUMBERS, NUMBERS, WORDS, OTHERS)))
     return str(value) if choose.random() < 0.2 else value
 
@@ -164,11 +166,21 @@ def any_value(choose):
 def any_fields(choose, kind, own):
     names = [*kind.model_fields, "no_such_name"]
     chosen = choose.sample(names, choose.choice((1, 1, 2, 3)))
-    return {**own, **{name: any_value(choose) for name in chosen}}
+    return {**own, **{name: any_value(choose, kind.model_fields.get(name)) for name in chosen}}
 
 
-def one_run(choose):
-    """A run of any kind, or a phase: refused, or begun and stepped once or twice."""
+def cheap(e):
+    """Whether a first step takes a moment: no large block, no sharp target, no graph of a single sample."""
+    return not hasattr(e, "k") or (
+        getattr(e, "k", 1) <= 5
+        and getattr(e, "guards", 1) <= 5
+        and getattr(e, "target_angle", 1) >= 0.05
+        and getattr(e, "chunk", 1000) >= 100
+    )
+
+
+def one_run(choose, whole):
+    """A run of any kind, or a phase: refused, or begun and stepped twice, where that is cheap or wanted."""
     kind = choose.choice((*KINDS, "phase"))
     if kind == "phase":
         fields = any_fields(choose, Phase, {"until": 2})
@@ -187,7 +199,7 @@ def one_run(choose):
         run = start(experiment)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for _ in range(2):
+            for _ in range(2 if whole or cheap(experiment) else 0):
                 if run.status == "running":
                     run.advance()
 
@@ -209,11 +221,13 @@ def one_chapter(choose, folder):
     return (chapter.name, fields), work
 
 
-def fuzz_parameters(count, seed, folder):
+def fuzz_parameters(count, seed, folder, whole=True):
     """How many of so many sets were accepted."""
     choose, accepted = random.Random(seed), 0
     for _ in range(count):
-        typed, work = one_run(choose) if choose.random() < 0.6 else one_chapter(choose, folder)
+        typed, work = (
+            one_run(choose, whole) if choose.random() < 0.6 else one_chapter(choose, folder)
+        )
         try:
             with in_time():
                 work()
@@ -298,8 +312,8 @@ def fuzz_files(count, seed, folder, monkeypatch):
 
 
 def test_some_of_all_that_may_be_typed(tmp_path):
-    accepted = fuzz_parameters(100, 1, tmp_path)
-    assert 10 < accepted < 80  # neither is everything refused, nor anything taken
+    accepted = fuzz_parameters(100, 1, tmp_path, whole=False)
+    assert 5 < accepted < 80  # neither is everything refused, nor anything taken
 
 
 def test_some_of_all_that_may_happen_to_a_file(tmp_path, monkeypatch):
@@ -312,7 +326,7 @@ def test_two_thousand_sets_of_parameters(tmp_path, capsys):
     accepted = fuzz_parameters(2000, 2, tmp_path)
     with capsys.disabled():
         print(f"\n{accepted} of 2,000 sets of parameters were accepted, the others refused")
-    assert 200 < accepted < 1600
+    assert 100 < accepted < 1600
 
 
 @pytest.mark.slow

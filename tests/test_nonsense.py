@@ -201,9 +201,9 @@ def test_a_run_that_does_not_fit_says_what_to_change(tmp_path, monkeypatch):
 
 def test_the_estimate_is_that_of_the_graphs_and_quick():
     e = Experiment.parse(**FEW)
-    begun = time.perf_counter()
+    begun = time.process_time()
     small = memory.needed(e)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
     assert memory.LIBRARIES < small < 1.5 * memory.GIB  # measured: 0.6 GiB
     dim, graph = memory.size("mlp_small", "digits_300", "mse")
     assert dim == 64 * 32 + 32 + 32 * 32 + 32 + 32 * 10 + 10
