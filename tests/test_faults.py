@@ -161,10 +161,24 @@ def server(tmp_path, monkeypatch):
         pytest.skip("needs openssl for a certificate")
     own = ["-keyout", tmp_path / "key", "-out", tmp_path / "cert", "-subj", "/CN=localhost"]
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "1", "-addext", "subjectAltName=IP:127.0.0.1", *own],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "1",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            *own,
+        ],
+        check=True,
+        capture_output=True,
+    )
     found = http.server.HTTPServer(("127.0.0.1", 0), Server)
     found.asked = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -33,7 +33,7 @@ def test_every_combination_is_computed_once_and_then_loaded(tmp_path, monkeypatc
         (["seed=0,1", "k=1,0"], "k = '0' is not allowed"),
         ([f"{name}={MANY}" for name in ("seed", "steps")], "40,000 runs"),
     ],
-)  # fmt: skip
+)
 def test_a_fault_anywhere_in_the_grid_is_one_sentence_before_the_first_run(
     words, says, tmp_path, monkeypatch
 ):

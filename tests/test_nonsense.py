@@ -28,7 +28,11 @@ NONSENSE = {
     "truth in a list": (Survey, {"anchors": [True]}, "anchors = [True]"),
     "a step that rounding loses": (Experiment, {"learning_rate": 5e-324}, "learning_rate = 5e-324"),
     "a step that overflows": (Experiment, {"learning_rate": 1e300}, "learning_rate = 1e+300"),
-    "a radius that rounding loses": (Experiment, {"optimizer": "sam", "rho": 1e-300}, "rho = 1e-300"),
+    "a radius that rounding loses": (
+        Experiment,
+        {"optimizer": "sam", "rho": 1e-300},
+        "rho = 1e-300",
+    ),
     "an angle below rounding": (Experiment, {"target_angle": 1e-12}, "target_angle = 1e-12"),
     "a reversed span": (Experiment, {"record_spans": [[9, 3]]}, "record_spans = [(9, 3)]"),
     "spans that overlap": (Experiment, {"fresh_spans": [[1, 9], [9, 12]]}, "the span 9 … 12"),
@@ -38,11 +42,15 @@ NONSENSE = {
     "more samples than there are": (Experiment, {"correction": 301}, "correction = 301 must be"),
     "nothing watched": (Experiment, {"watch_alignment": 0.9}, "watch_from = 900"),
     "a switch after the end": (
-        Experiment, {"watch_alignment": 0.9, "switch_by": 101}, "switch_by = 101 must be at most",
+        Experiment,
+        {"watch_alignment": 0.9, "switch_by": 101},
+        "switch_by = 101 must be at most",
     ),
     "a phase of no steps": (Experiment, {"before": [{"until": 0}]}, "until = 0 is not allowed"),
     "a phase's step": (
-        Experiment, {"before": [{"until": 5, "learning_rate": 5e-324}], "switch_step": 9}, "learning_rate",
+        Experiment,
+        {"before": [{"until": 5, "learning_rate": 5e-324}], "switch_step": 9},
+        "learning_rate",
     ),
     "a phase's batch": (
         Experiment,
@@ -54,13 +62,23 @@ NONSENSE = {
         {"before": [{"untill": 5}], "switch_step": 9},
         "untill is not a parameter (did you mean until",
     ),
-    "anchors past the end": (Survey, {"anchors": [200]}, "anchors = [200] must lie below steps = 100"),
+    "anchors past the end": (
+        Survey,
+        {"anchors": [200]},
+        "anchors = [200] must lie below steps = 100",
+    ),
     "a lag of none": (Survey, {"anchors": [1], "lags": [0, 5]}, "lags = [0, 5]"),
     "lags past the end": (Survey, {"anchors": [50], "lags": [60]}, "lags = [60] must lie below"),
-    "a survey's window": (Survey, {"anchors": [1], "window": 10**7}, "window = 10000000 must be at most"),
+    "a survey's window": (
+        Survey,
+        {"anchors": [1], "window": 10**7},
+        "window = 10000000 must be at most",
+    ),
     "a survey of a branch": (Survey, {"anchors": [1], "projection": "bulk"}, "projection = 'bulk'"),
     "rates that are watched": (
-        EffectiveRates, {"watch_alignment": 0.5, "switch_by": 9}, "watch_alignment = 0.5",
+        EffectiveRates,
+        {"watch_alignment": 0.5, "switch_by": 9},
+        "watch_alignment = 0.5",
     ),
     "windows that overlap": (
         Amplification,
@@ -68,11 +86,13 @@ NONSENSE = {
         "must be window = 11 steps apart",
     ),
     "a window past the end": (
-        Amplification, {"anchors": [95], "window": 10, "directions": 3}, "not beyond steps - window = 90",
+        Amplification,
+        {"anchors": [95], "window": 10, "directions": 3},
+        "not beyond steps - window = 90",
     ),
     "a pair of the same": (Pair, {}, "projection = 'none': a pair compares"),
     "an odd average": (Pair, {"projection": "bulk", "average": 3}, "average = 3"),
-}  # fmt: skip
+}
 SIMULATED = {
     "2·10¹⁰ steps": (
         ValleySimulation,
@@ -86,13 +106,19 @@ SIMULATED = {
     ),
     "a valley without end": (
         ValleySimulation,
-        {"sharpnesses": [0.1], "crosses": [3], "condition": 1e9, "learning_rate": 1e-10, "cross": 3},
+        {
+            "sharpnesses": [0.1],
+            "crosses": [3],
+            "condition": 1e9,
+            "learning_rate": 1e-10,
+            "cross": 3,
+        },
         "sharpnesses = 0.1",
     ),
     "a batch of 10⁹": (RegressionSimulation, {"batch_size": 10**9}, "must be at most 1000 samples"),
     "GD without end": (RegressionSimulation, {"learning_rate": 1e-9}, "learning_rate = 1e-09"),
     "an overflow": (ValleySimulation, {"sharpnesses": [0.1], "crosses": [1e300]}, "crosses"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("kind", "fields", "says"), NONSENSE.values(), ids=NONSENSE)
@@ -147,7 +173,7 @@ LATE = {
     "edge window": (edge_study, EdgeParameters, {"window": 999_999}, "steps"),
     "alignment": (alignment_study, AlignmentParameters, {"lags": (1, 300)}, "lags = "),
     "valley": (valley_study, ValleyParameters, {"regression_batch_size": 10**9}, "regression_"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("study", "kind", "fields", "says"), LATE.values(), ids=LATE)
