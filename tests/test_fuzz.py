@@ -267,6 +267,10 @@ def damage(choose, path):
     return how
 
 
+def no_network(*_):
+    raise OSError("no network")
+
+
 def fuzz_files(count, seed, folder, monkeypatch):
     """How many of so many damaged files were refused: of a run, a checkpoint, a data set."""
     choose, refused = random.Random(seed), 0
@@ -282,7 +286,7 @@ def fuzz_files(count, seed, folder, monkeypatch):
     monkeypatch.setitem(images.SOURCES, "mnist5k", known)
     monkeypatch.setenv("SUBSPACE_DATA", str(folder / "data"))
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: folder / "cache")
-    monkeypatch.setattr("subspace_lib.data.download.build_opener", None)  # no network is asked
+    monkeypatch.setattr("subspace_lib.data.download.build_opener", no_network)
     for _ in range(count):
         shutil.rmtree(folder / "data", ignore_errors=True)
         (folder / "data").mkdir()
