@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from subspace_lib import data
 from subspace_lib.experiment import Experiment, RunDescription
 from subspace_lib.results.files import Corrupted
 from subspace_lib.results.store import COMMITTED, Store
@@ -57,7 +56,7 @@ class Estimator:
         if not alike:
             return math.nan
         step, gradient = self._speed(e)
-        own = e.steps * e.batch_size / data.samples(e.dataset)
+        own = e.steps * e.batch_size / e.samples
         measured = e.steps - e.switch_step
         return e.steps * step + (own + statistics.median(alike) * measured) * gradient
 
@@ -82,7 +81,7 @@ class Estimator:
                 call()
                 times.append(time.perf_counter() - begun)
             step, gradient = times
-            share = e.batch_size / data.samples(e.dataset)
+            share = e.batch_size / e.samples
             self._speeds[kind] = (max(0.0, step - share * gradient), gradient)
         return self._speeds[kind]
 
@@ -90,7 +89,7 @@ class Estimator:
 def overhead(run: Trajectory) -> float:
     """Gradients over all data that a stored run spent per measured step beyond its own minibatches."""
     e, last = run.experiment, run.table.iloc[-1]
-    own = e.steps * e.batch_size / data.samples(e.dataset)
+    own = e.steps * e.batch_size / e.samples
     return max(0.0, float(last["gradient_equivalents"]) - own) / (e.steps - e.switch_step)
 
 
@@ -100,7 +99,7 @@ def similar(one: Experiment, other: Experiment) -> bool:
 
 
 def _traits(e: Experiment) -> tuple[bool, bool, bool]:
-    full = e.batch_size == data.samples(e.dataset)
+    full = e.batch_size == e.samples
     return e.projection != "none", e.watch_alignment is not None, full
 
 
