@@ -125,7 +125,8 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
     assert len(figures.causes(study).figure.axes[0].lines) == len(CHANGES) + 1
     text = answers.losses(study).data
     assert (
-        "mlp_small on digits_300, cross_entropy: Dom-SGD's loss" in text and "| transformer_small" in text
+        "mlp_small on digits_300, cross_entropy: Dom-SGD's loss" in text
+        and "| transformer_small" in text
     )
     assert (
         "Loss at the end over that at the switch: Dom-SGD as it is:" in answers.causes(study).data
