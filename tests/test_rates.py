@@ -150,5 +150,7 @@ def test_a_run_that_diverged_has_no_mean_rate():
 
 
 def test_effective_rates_are_those_of_a_plain_rule():
-    with pytest.raises(InvalidParameter, match="projection = 'bulk': effective rates are those of"):
+    with pytest.raises(
+        InvalidParameter, match=r"projection = 'bulk': this kind of run .* plain rule"
+    ):
         EffectiveRates.parse(**FIELDS, projection="bulk")

@@ -195,8 +195,16 @@ def test_a_branch_that_diverges_says_so_and_leaves_the_others():
     [
         (ValleySimulation, {"learning_rate": 0.002}, "SGD must converge"),
         (ValleySimulation, {"learning_rate": 1e-3, "cross": 400.0}, "cross = 400 is not possible"),
-        (ValleySimulation, {"sharpnesses": (0.5, 2.5), "crosses": (1.0,)}, "ηκ = 2.5"),
-        (ValleySimulation, {"sharpnesses": (-0.5,), "crosses": (1.0,)}, "must be positive"),
+        (
+            ValleySimulation,
+            {"sharpnesses": (0.5, 2.5), "crosses": (1.0,)},
+            "sharpnesses = 2.5 is not allowed",
+        ),
+        (
+            ValleySimulation,
+            {"sharpnesses": (-0.5,), "crosses": (1.0,)},
+            "sharpnesses = -0.5 is not allowed",
+        ),
         (ValleySimulation, {"condition": 1.0}, "greater than 1"),
         (ValleySimulation, {"steps": 2000}, "must be below steps"),
         (ValleySimulation, {"switch_step": 50}, "greater than or equal to 100"),

@@ -200,7 +200,6 @@ def test_everything_that_changes_the_numbers_changes_the_key():
         "spectrum_every": 120,
         "chunk": 999,
         "preprocessing": "standardized",
-        "watch_alignment": 0.9,
         "watch_from": 800,
         "switch_from": 1001,
         "switch_by": 3000,
@@ -221,6 +220,8 @@ def test_everything_that_changes_the_numbers_changes_the_key():
     momentum = {"optimizer": "momentum"}
     fields += [SMALL | other for other in (momentum, momentum | {"beta": 0.5}, sam | {"rho": 0.1})]
     fields += [SMALL | other for other in (noisy, noisy | {"noise_batch": 9})]
+    early = {"watch_from": 9, "switch_from": 9}
+    fields += [SMALL | other for other in (early, early | {"watch_alignment": 0.9})]
     keys = {Experiment(**parameters).key for parameters in fields}
     assert len(keys | {base.key}) == len(fields) + 1
     # device needs a GPU to be anything else

@@ -63,13 +63,16 @@ def test_a_folder_in_a_files_place_is_said_before_anything_is_computed(tmp_path,
 READ_ONLY = """
 import os, sys
 from subspace_lib.experiment import Experiment
+from subspace_lib.results import memory
 from subspace_lib.results.store import Store
 from subspace_lib.runs.training import Run
 Run.train = None  # would be an error
+experiment = Experiment(**{fields})
+memory.check(experiment)  # what it imports may be closed to nobody
 if os.getuid() == 0:
     os.setgid(65534); os.setuid(65534)
 try:
-    Store(sys.argv[1]).run(Experiment(**{fields}))
+    Store(sys.argv[1]).run(experiment)
 except Exception as error:
     print(type(error).__name__, error)
 """

@@ -105,17 +105,15 @@ def test_a_diverging_run_keeps_its_measurements_and_says_where():
 
 
 ENDLESS = {
-    "a number too large for a float": {"learning_rate": 1e300},
-    "the same in the projected rule": {"learning_rate": 1e300, "projection": "dominant"},
+    "a loss too large for a float32": {"learning_rate": 1e10},
+    "the same in the projected rule": {"learning_rate": 1e10, "projection": "dominant"},
     "products too large to multiply": {
         "learning_rate": 100.0,
         "classes": 2,
         "projection": "bulk",
         "switch_step": 3,
     },
-    "an ascent too long": {"optimizer": "sam", "rho": 1e300},
-    "noise too large": {"learning_rate": 1e300, "batch_size": 1500, "noise": "sgd"},
-    "adam": {"optimizer": "adam", "learning_rate": 1e38, "loss": "cross_entropy"},
+    "noise too large": {"learning_rate": 1e10, "batch_size": 1500, "noise": "sgd"},
 }
 
 
@@ -150,7 +148,7 @@ def test_a_run_ends_where_a_recorded_loss_is_above_its_ceiling():
 
 
 def test_rows_are_what_they_say(digits):
-    run = Run(Experiment(**QUICK, steps=30, watch_alignment=0.999))
+    run = Run(Experiment(**QUICK, steps=30, watch_alignment=0.999, watch_from=5, switch_from=5))
     run.train()
     table = run.table()
     assert list(table.columns) == list(COLUMNS)

@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from subspace_lib.experiment import Experiment
 from subspace_lib.parameters import InvalidParameter
+from subspace_lib.results import memory
 from subspace_lib.results.store import Store, resumed
 
 
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         experiment = Experiment.parse(**dict(_named(word) for word in words))
+        memory.check(
+            experiment
+        )  # before the ranks are joined: each measures a few samples by itself
     except InvalidParameter as error:
         raise SystemExit(f"InvalidParameter: {error}") from None
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

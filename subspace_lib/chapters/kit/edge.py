@@ -53,7 +53,7 @@ class EdgeSwitchParameters(SwitchParameters):
 
     def experiment(self, seed: int, **fields: Any) -> Experiment:
         """One run of the study, with its rows."""
-        s, end, every = self.switch_step, self.steps, self.record_every
+        s, end, every = self.switch_step, fields.get("steps", self.steps), self.record_every
         before = (s - criteria.EDGE_WINDOW, s)
         bounce = (s + criteria.BOUNCE[0], s + criteria.BOUNCE[1])
         last = (math.ceil((1 - criteria.TAIL) * end), end)

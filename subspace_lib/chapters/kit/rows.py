@@ -16,12 +16,12 @@ def rows(every: int, along: Span, *windows: Span) -> dict[str, Any]:
 def spans(every: int, along: Span, *windows: Span) -> tuple[Span, ...]:
     """One step in so many of a span, from its first on, and each of the windows, as the fewest spans.
 
-    Windows may overlap each other, and reach beyond the span or step 0: what lies outside is left out.
+    Windows may overlap each other, and reach beyond the span's end or step 0: what lies there is left out.
     """
     first, last = along
     wanted = set(range(first, last + 1, every))
     for start, end in windows:
-        wanted |= set(range(max(0, start), end + 1))
+        wanted |= set(range(max(0, start), min(end, last) + 1))
     steps = sorted(wanted)
     starts = [s for s, before in zip(steps, [None, *steps], strict=False) if before != s - 1]
     ends = [s for s, after in zip(steps, [*steps[1:], None], strict=True) if after != s + 1]
