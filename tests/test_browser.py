@@ -291,7 +291,9 @@ def test_the_explorer_weighs_little_and_holds_what_the_store_holds(explorer):
 def test_the_explorer_by_mouse(explorer):
     page = explorer
     before = rows(page).count()
-    page.locator(".explorer-boxes").first.locator("input:checked").first.uncheck()
+    methods = page.locator(".explorer-boxes").first
+    shown = methods.locator("input:checked").first.get_attribute("value")
+    methods.locator(f'input[value="{shown}"]').uncheck()
     assert 0 < rows(page).count() < before
     page.locator("#explorer-quantity").select_option("alignment")
     assert "C1: ≥ 0.8" in page.locator(".explorer-note").inner_text()
