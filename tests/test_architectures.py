@@ -142,7 +142,8 @@ def test_its_figures_and_tables_show_both_panels(found):
 
 def test_no_panel_waits_for_the_other(found, tmp_path):
     study, store = found
-    other = study.parameters.model_copy(update={"learning_rates": (study.parameters.learning_rates[0], 0.07)})
+    first, _ = study.parameters.learning_rates
+    other = study.parameters.model_copy(update={"learning_rates": (first, 0.07)})
     partial = chapter(NAME).study(other, store, compute=False)
     assert list(partial.panels) == ["b"] and list(partial.doubled) == ["b"]
     assert [v.claim for v in chapter(NAME).judge(partial)] == ["C2b", "C3b"]
