@@ -173,13 +173,13 @@ found = {part: go_on(switch, part) for part in ("all", "dominant", "rest")}
 # %% mystnb={"figure": {"caption": "Training loss (left) and alignment of its gradient with the dominant subspace (right) over the steps after the switch: with all of each update, with its part in that subspace alone, and with the rest alone.", "name": "fig-own-network"}, "image": {"alt": "Two panels over the step: training loss, and alignment, a line for each part of the update."}}
 import matplotlib.pyplot as plt
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
 for part, (losses, alignments, _) in found.items():
     left.plot(losses, label=part)
     right.plot(alignments, label=part)
 left.set(xlabel="steps after the switch", ylabel="training loss (nats)")
 right.set(xlabel="steps after the switch", ylabel="alignment χ₄", ylim=(0, 1.05))
-left.legend(title="part of the update")
+figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]

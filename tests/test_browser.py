@@ -380,6 +380,17 @@ def test_a_term_has_a_note_by_mouse_and_by_keyboard(desk):
     assert desk.wrong == []
 
 
+def test_a_chapters_code_is_folded_and_that_of_a_how_to_is_there_to_be_read(desk):
+    show(desk, "notebooks/your_own_network.html")
+    assert desk.locator(".cell_input:visible").count() >= 8
+    assert desk.locator(".code-button").count() == 0
+    show(desk, "notebooks/02_dom_vs_bulk.html")
+    assert desk.locator(".cell_input:visible").count() == 0
+    desk.locator(".code-button").click()
+    assert desk.locator(".cell_input:visible").count() >= 8
+    desk.evaluate("localStorage.clear()")
+
+
 def test_a_link_has_a_preview(desk):
     show(desk, "explorer.html")
     for name in ("og:title", "og:description"):

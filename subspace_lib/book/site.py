@@ -23,7 +23,7 @@ THEBE = ("init_thebe_core", "update_thebe_context")
 EXPLORER_START = '<div class="explorer"'
 EXPLORER_DATA = "explorer-data.js"  # written into the site's _static by every build
 UPLOT = "vendor/uPlot.iife.min.js", "vendor/uPlot.min.css"
-CODE = 'class="cell_input'
+CODE = 'class="cell tag_parameters'  # a chapter: its code is there to be run; that of a how-to to be read
 # By what a page's text must hold: scripts, in their order, and styles. Jupyter Book loads all everywhere.
 ON_DEMAND = {
     VALLEY_START: (("valley.js",), ("valley.css",)),
