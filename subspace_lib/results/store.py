@@ -27,15 +27,7 @@ from subspace_lib.experiment import RunDescription, address
 from subspace_lib.parameters import quoted
 from subspace_lib.results import memory
 from subspace_lib.results.checkpoint import decode_checkpoint, write_checkpoint
-from subspace_lib.results.files import (
-    Corrupted,
-    StoreError,
-    content,
-    digest,
-    replace,
-    sweep,
-    told,
-)
+from subspace_lib.results.files import Corrupted, StoreError, content, digest, replace, sweep, told
 from subspace_lib.results.lock import locked
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.provenance import provenance, read_sealed, seal

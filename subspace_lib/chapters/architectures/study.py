@@ -8,13 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import (
-    Plan,
-    Seeded,
-    by_seed,
-    described_first,
-    numbers,
-)
+from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, described_first, numbers
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import (

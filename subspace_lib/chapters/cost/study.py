@@ -16,13 +16,7 @@ from subspace_lib.benchmark.problem import CASES, PIXELS, Case
 from subspace_lib.chapters import chapter
 from subspace_lib.chapters.kit.study import DryRun, Plan, Profiled
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
-from subspace_lib.experiment import (
-    DatasetName,
-    Device,
-    ModelName,
-    Preprocessing,
-    Rate,
-)
+from subspace_lib.experiment import DatasetName, Device, ModelName, Preprocessing, Rate
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import COMMITTED, MissingRun, Store, default_roots
 

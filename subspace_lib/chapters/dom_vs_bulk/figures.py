@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from subspace_lib.chapters.dom_vs_bulk.study import DomBulkStudy
-from subspace_lib.chapters.kit.style import (
-    CYCLE,
-    INK,
-    Picture,
-    below,
-    panels,
-    styled,
-    waiting,
-)
+from subspace_lib.chapters.kit.style import CYCLE, INK, Picture, below, panels, styled, waiting
 from subspace_lib.evidence import criteria
 
 MARKERS = ("o", "s", "^")

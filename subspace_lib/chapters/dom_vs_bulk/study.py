@@ -14,13 +14,7 @@ from subspace_lib.chapters.kit.noise import (
     alignment_without,
     there_and_back,
 )
-from subspace_lib.chapters.kit.study import (
-    SMALL,
-    Plan,
-    by_seed,
-    described_first,
-    source,
-)
+from subspace_lib.chapters.kit.study import SMALL, Plan, by_seed, described_first, source
 from subspace_lib.chapters.kit.switch.judge import late_gap
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
 from subspace_lib.evidence import criteria

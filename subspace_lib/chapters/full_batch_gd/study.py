@@ -24,10 +24,7 @@ from subspace_lib.chapters.kit.study import (
 )
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_step
 from subspace_lib.evidence import criteria
-from subspace_lib.experiment import (
-    Count,
-    Experiment,
-)
+from subspace_lib.experiment import Count, Experiment
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.survey import Survey
 from subspace_lib.runs.training import SPECTRUM

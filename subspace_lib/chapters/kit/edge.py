@@ -14,13 +14,7 @@ from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.chapters.kit.table import table
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Part, part
-from subspace_lib.experiment import (
-    Every,
-    Experiment,
-    Period,
-    Rate,
-    Steps,
-)
+from subspace_lib.experiment import Every, Experiment, Period, Rate, Steps
 from subspace_lib.runs.training import SPECTRUM
 from subspace_lib.trajectory import Trajectory, progress, tail_loss, window
 

@@ -31,13 +31,7 @@ from subspace_lib.chapters.kit.switch.study import (
     switch_study,
 )
 from subspace_lib.evidence.criteria import TABLE_STEPS
-from subspace_lib.experiment import (
-    Experiment,
-    OptimizerName,
-    Projected,
-    Rate,
-    Steps,
-)
+from subspace_lib.experiment import Experiment, OptimizerName, Projected, Rate, Steps
 from subspace_lib.optimizers import RULES, SCALE_FREE, WITH_BETA
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store

@@ -7,17 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from subspace_lib.chapters.kit.study import (
-    Plan,
-    described_first,
-    source,
-)
+from subspace_lib.chapters.kit.study import Plan, described_first, source
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_step
 from subspace_lib.evidence.criteria import PILOT_SEED, SAM_LOWERS
-from subspace_lib.experiment import (
-    Experiment,
-    Radius,
-)
+from subspace_lib.experiment import Experiment, Radius
 from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 

@@ -23,15 +23,7 @@ from subspace_lib.chapters.kit.study import (
 )
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
 from subspace_lib.chapters.sam.pilot import Pilot, PilotParameters, pilot_study
-from subspace_lib.experiment import (
-    Angle,
-    Every,
-    OptimizerName,
-    Period,
-    Radius,
-    Rate,
-    Steps,
-)
+from subspace_lib.experiment import Angle, Every, OptimizerName, Period, Radius, Rate, Steps
 from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 

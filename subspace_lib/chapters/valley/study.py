@@ -23,12 +23,7 @@ from subspace_lib.evidence import criteria
 from subspace_lib.experiment import Seed
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store
-from subspace_lib.runs.simulation import (
-    RegressionSimulation,
-    Simulation,
-    ValleySimulation,
-    case_of,
-)
+from subspace_lib.runs.simulation import RegressionSimulation, Simulation, ValleySimulation, case_of
 from subspace_lib.trajectory import COMPLETE, Trajectory, progress
 
 PROBLEMS = ("valley", "regression")

@@ -15,11 +15,7 @@ from subspace_lib.chapters.kit.study import (
     described_first,
     source,
 )
-from subspace_lib.experiment import (
-    Experiment,
-    OptimizerName,
-    Radius,
-)
+from subspace_lib.experiment import Experiment, OptimizerName, Radius
 from subspace_lib.results.store import Store
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory
