@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,12 +19,14 @@ from subspace_lib.chapters.kit.study import (
     check_switch,
     described_first,
     numbers,
+    optional,
     source,
+    there,
 )
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_step
 from subspace_lib.evidence import criteria
 from subspace_lib.experiment import Count, Experiment
-from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.results.store import Store
 from subspace_lib.runs.survey import Survey
 from subspace_lib.runs.training import SPECTRUM
 from subspace_lib.trajectory import Trajectory
@@ -178,8 +179,7 @@ def batch_study(
         for size in p.batch_sizes
         if (size, seed) not in sizes
     }
-    with contextlib.suppress(*() if compute else (MissingRun,)):
-        sizes |= {key: get(branch) for key, branch in others.items()}
+    sizes |= there(optional(lambda: {key: get(branch) for key, branch in others.items()}))
     return BatchStudy(p, SwitchStudy(p, plain, steps, asked), runs, sizes, surveys)
 
 
