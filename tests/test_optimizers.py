@@ -267,6 +267,7 @@ def test_a_run_resumes_within_a_phase_as_if_nothing_had_happened():
     before = [{"until": 15, "optimizer": "momentum", "batch_size": 50}]
     e = Experiment(
         **QUICK,
+        model="mlp_small",
         before=before,
         switch_step=15,
         steps=30,
@@ -301,9 +302,9 @@ def test_weighted_gradient_and_variance_match_single_samples(loss):
 
 @pytest.mark.parametrize("kind", ["sgd", "isotropic"])
 def test_artificial_noise_has_the_covariance_of_minibatches(kind):
-    """Against minibatches without replacement, by 4,000 draws of each."""
+    """Against minibatches without replacement, by 2,000 draws of each."""
     r = reference("mlp", "mse", chunk=37)
-    o, batch, draws = r.objective, 5, 4000
+    o, batch, draws = r.objective, 5, 2000
     noise = GradientNoise(o, kind, batch, seed=1)
     ours = torch.stack([noise.draw(r.theta, step) for step in range(draws)])
     single = torch.stack([o.gradient(r.theta, torch.tensor([i]))[1] for i in range(len(o))])

@@ -194,6 +194,7 @@ def test_progress_says_step_rate_and_time_left_in_one_line(monkeypatch, capsys):
     assert [duration(s) for s in (5, 600, 7200)] == ["5 s", "10 min", "2.0 h"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "given",
     [

@@ -656,6 +656,7 @@ def test_projection_and_alignment_by_definition():
 def test_adaptive_refresh_keeps_the_true_angle_below_the_target_on_a_network(projection):
     experiment = Experiment(
         dataset="digits",
+        model="mlp_small",
         steps=170,
         switch_step=120,
         projection=projection,

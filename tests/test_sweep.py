@@ -18,6 +18,8 @@ from subspace_lib.results.files import Corrupted
 from subspace_lib.results.store import Store
 from subspace_lib.results.sweep import SweepFailed, run_all
 
+pytestmark = pytest.mark.processes
+
 
 def runs(count, **fields):
     return [Experiment(**TINY | fields | {"seed": seed}) for seed in range(count)]

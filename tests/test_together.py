@@ -13,6 +13,8 @@ from subspace_lib.objective.ranks import Ranks
 from subspace_lib.results import together
 from subspace_lib.results.store import Store
 
+pytestmark = pytest.mark.processes
+
 FIELDS = {
     "dataset": "digits",
     "model": "mlp_small",
