@@ -148,3 +148,16 @@ Q1_BULK = Criterion(
     "own: with cross-entropy too Bulk-SGD is as effective as SGD",
     at_least=BULK_PROGRESS.at_least,
 )
+
+# Q4, on seeds that no other chapter uses
+_Q4 = "2026-11-26"
+Q4_ACCURACY = Criterion(
+    _Q4,
+    "own: at equal steps Bulk-SGD's test accuracy is not below SGD's by more than half a point",
+    at_least=-0.005,
+)
+Q4_LOSS = Criterion(
+    _Q4,
+    "own: at equal training loss Bulk-SGD's test loss is not above SGD's by more than a fiftieth",
+    at_most=1.02,
+)

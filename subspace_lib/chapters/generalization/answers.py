@@ -1,0 +1,124 @@
+"""What the figures of chapter 10 show, in words that their numbers choose."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from IPython.display import Markdown
+from scipy.stats import spearmanr
+
+from subspace_lib.chapters.generalization import tables
+from subspace_lib.chapters.generalization.judge import ahead, at_equal_loss
+from subspace_lib.chapters.generalization.study import GeneralizationStudy, at_loss, reached
+from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.evidence import criteria
+from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.trajectory import tail
+
+
+def opening(study: GeneralizationStudy) -> Markdown:
+    """The answer in two sentences, after a word on a quick run."""
+    gap, ratio = says.mean(ahead(study, "bulk")), says.mean(at_equal_loss(study))
+    if not (math.isfinite(gap) and math.isfinite(ratio)):
+        return page.told(study.parameters, "A run diverged: nothing can be compared.")
+    bulk, plain = study.name("bulk"), study.name("none")
+    as_good = gap >= criteria.Q4_ACCURACY.at_least and ratio <= criteria.Q4_LOSS.at_most
+    return page.told(
+        study.parameters,
+        f"{bulk} does {says.whether(as_good, 'as well as', 'worse than')} {plain} on data that neither "
+        f"has seen: its test accuracy is {_points(gap)} at the end, its test loss "
+        f"{says.number(ratio)} times that of {plain} where both have the same training loss.",
+    )
+
+
+def over_steps(study: GeneralizationStudy) -> Markdown:
+    """Test accuracies at the end, and how the branches differ from X."""
+    found = {
+        study.name(side): [tail(run, "test_accuracy") for run in study.of(side)]
+        for side in PROJECTIONS
+    }
+    stands = says.mean(ahead(study, "dominant"))
+    return says.answer(
+        f"At the end the test accuracy is {says.each(found, tables.percent)}.",
+        says.over(len(study.parameters.seeds)),
+        f"{study.name('bulk')} is {_points(says.mean(ahead(study, 'bulk')))}, "
+        f"{study.name('dominant')} {_points(stands)}.",
+    )
+
+
+def over_loss(study: GeneralizationStudy) -> Markdown:
+    """Whether the methods lie on one line; the table of all groups below."""
+    bulk, dom, plain = study.name("bulk"), study.name("dominant"), study.name("none")
+    ratio, dominant = at_equal_loss(study), dominant_at_its_level(study)
+    same = all(abs(says.mean(found) - 1) <= says.LEVEL for found in (ratio, dominant))
+    return says.answer(
+        f"At equal training loss the test loss of {bulk} is {says.mean_of(ratio)} times that of {plain}; "
+        f"that of {dom}, where it stands, is {says.mean_of(dominant)} times what {plain} had there.",
+        says.whether(
+            same,
+            "The three lie on one line: how far a method has come says how well it does on test data, "
+            "whichever part of the update it has kept.",
+            "They do not lie on one line: what is left out of the update does change what is learned.",
+        ),
+        *[_group(name, group) for name, group in list(study.groups.items())[1:]],
+        *[
+            f"*{name}: not stored yet.*"
+            for name in study.parameters.groups()
+            if name not in study.groups
+        ],
+        table=tables.ends(study),
+    )
+
+
+def dominant_at_its_level(study: SwitchStudy) -> list[float]:
+    """Test loss of Dom-X at its end over that of X where X's training loss was the same."""
+    pairs = zip(study.of("none"), study.of("dominant"), strict=True)
+    return [
+        at_loss(dom, "test_loss", reached(dom)) / at_loss(plain, "test_loss", reached(dom))
+        for plain, dom in pairs
+    ]
+
+
+def _group(name: str, group: SwitchStudy) -> str:
+    ratio = at_equal_loss(group)
+    return (
+        f"{name}: {group.name('bulk')} is {_points(says.mean(ahead(group, 'bulk')))} at the end, its test "
+        f"loss at equal training loss {says.mean_of(ratio)} times that of {group.name('none')}."
+    )
+
+
+def _points(gap: float) -> str:
+    """ "0.3 points above it"; of accuracy, in percentage points."""
+    if not math.isfinite(gap):
+        return says.UNKNOWN
+    if abs(gap) < 0.0005:
+        return "the same within a tenth of a point"
+    return f"{abs(100 * gap):.1f} points {'above' if gap > 0 else 'below'} that of X"
+
+
+def over_sharpness(study: GeneralizationStudy) -> Markdown:
+    """Whether a flatter end goes with a better test accuracy."""
+    runs = [
+        run
+        for group in study.alike().values()
+        for side in ("none", "bulk")
+        for run in group.of(side)
+        if run.complete
+    ]
+    sharp = np.array([tables.sharpness(run) for run in runs])
+    accuracy = np.array([tail(run, "test_accuracy") for run in runs])
+    order = float(spearmanr(sharp, accuracy).statistic) if len(runs) > 2 else math.nan
+    word = "is undefined"
+    if math.isfinite(order):
+        word = says.whether(
+            abs(order) < 0.5, "does not follow", says.whether(order > 0, "rises with", "falls with")
+        )
+    return says.answer(
+        f"Over X and Bulk-X λ₁ at the end goes from {says.number(sharp.min())} to "
+        f"{says.number(sharp.max())}; test accuracy {word} it (rank correlation "
+        f"{says.share(order)}, {len(runs)} runs).",
+        "These runs differ in learning rate, batch and rule as well, so this is no effect of sharpness "
+        "by itself.",
+    )
