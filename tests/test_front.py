@@ -105,6 +105,13 @@ def test_a_finding_is_shown_by_words_of_its_own_and_decides_no_claim():
     assert "Beyond the paper : does not hold: F9 (falling)." in answer
 
 
+def test_the_number_on_a_findings_card_is_the_one_that_is_judged():
+    met = part("largest fall", [0.69, 0.7, 0.71], OURS)
+    seen, _ = card(met, SHOWN)
+    assert "largest fall: 0.700" in seen
+    assert SHOWN.says not in seen
+
+
 def test_what_the_protocol_did_is_said_on_the_card():
     row = verdict(CLAIMS["X1"], [GOOD], SwitchParameters(), [], "Switched by the fallback.")
     assert "Switched by the fallback." in plain(front.ledger([row], CLAIMS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
@@ -173,7 +174,7 @@ def how_to_read() -> str:
         f"{badge(INCONCLUSIVE)} when the interval lies on both sides or there are fewer than "
         f"{MINIMUM_SEEDS} seeds; a claim gets its worst part's verdict. What we ask beyond the paper "
         f"is a finding: it {badge(HOLDS)} or {badge(FAILS)}, or is {badge(DESCRIPTIVE)} without a "
-        "criterion, and decides no claim.</p>"
+        f"criterion, and decides no claim. {badge(MISSING)}: its runs are not finished.</p>"
     )
 
 
@@ -187,7 +188,7 @@ def ledger(
 
 
 def _card(v: Verdict, claim: Claim, name: str, link: Link) -> str:
-    says = escape(claim.plain or f"{claim.says}.")
+    says = _unbroken(claim.plain or f"{claim.says}.")
     address, number = link(name), name.partition("_")[0]
     to = f'<a href="{escape(address)}">Chapter {escape(number)}</a>' if address else ""
     head = f'<span class="claim-id">{escape(v.claim)}</span>{badge(v.verdict)}{to}'
@@ -198,16 +199,17 @@ def _card(v: Verdict, claim: Claim, name: str, link: Link) -> str:
 
 
 def headlines(v: Verdict) -> list[Part]:
-    """The parts that decide; where none fails, the first of those that the paper states."""
+    """The parts that decide; where none fails, the first of those that the paper states, else of ours."""
     if v.verdict not in (*MET, DESCRIPTIVE):
         return [part for part in v.parts if part.verdict == v.verdict]
-    return ([part for part in v.parts if not part.own] or list(v.parts))[:HEADLINES]
+    judged = [part for part in v.parts if part.source]
+    return ([part for part in judged if not part.own] or judged or list(v.parts))[:HEADLINES]
 
 
 def _numbers(v: Verdict) -> str:
     shown = headlines(v)
     lines = "".join(
-        f"<li>{escape(part.says)}: <strong>{_number(part)}</strong>{_needs(part)}</li>"
+        f"<li>{_unbroken(part.says)}: <strong>{_number(part)}</strong>{_needs(part)}</li>"
         for part in shown
     )
     text = f'<ul class="claim-numbers">{lines}</ul>'
@@ -247,8 +249,8 @@ def _fold(v: Verdict) -> str:
     for part in v.parts:
         fixed = f", fixed on {escape(part.date)}" if part.date else ""
         rows.append(
-            f'<li class="part"><p class="part-head"><span>{escape(part.says)}</span>{badge(part.verdict)}'
-            f"</p><p>measured <strong>{_number(part)}</strong>{_needs(part)}</p>"
+            f'<li class="part"><p class="part-head"><span>{_unbroken(part.says)}</span>'
+            f"{badge(part.verdict)}</p><p>measured <strong>{_number(part)}</strong>{_needs(part)}</p>"
             f'<p class="part-source">{escape(_first_up(whose_demand(part)))}{fixed}</p></li>'
         )
     summary = f"<summary>Judged by {count}</summary>"
@@ -316,7 +318,8 @@ def _number(part: Part) -> str:
     if part.measured is None:
         return escape(f"undefined ({part.note})" if part.note else "undefined")
     note = f" ({escape(part.note)})" if part.note else ""
-    return interval_text(part.measured, part.interval) + note
+    mean, *span = interval_text(part.measured, part.interval).split(" ", 1)
+    return " ".join([mean, *(text.replace(" ", "&nbsp;") for text in span)]) + note
 
 
 def _needs(part: Part) -> str:
@@ -327,6 +330,11 @@ def _needs(part: Part) -> str:
 def _needed(part: Part) -> str:
     """The criterion, on one line."""
     return escape(part.criterion).replace(" ", "&nbsp;")
+
+
+def _unbroken(text: str) -> str:
+    """Text in which a line does not break at the slash of a formula: "2/η"."""
+    return re.sub(r"(?<=\S)/(?=\S)", "\u2060/\u2060", escape(text))
 
 
 def _name(name: str) -> str:

@@ -42,8 +42,9 @@ C6, F5, F7 = CLAIMS = (
         f"at it {criteria.F7_AT_EDGE}; mean squared error and cross-entropy",
         name="the way to the edge",
         plain=(
-            "GD with a small learning rate is not aligned on its way to the edge of stability, and is "
-            "soon after it has come there; with the mean squared error and with cross-entropy."
+            "On its way to the edge of stability the gradient of GD with a small learning rate does not "
+            "lie in the dominant subspace. Soon after GD has reached the edge, it does. So with the "
+            "mean squared error, and with cross-entropy."
         ),
         seen="GD's gradient aligns when it comes to the edge, and not before",
         kind="finding",
@@ -90,7 +91,7 @@ def _beyond(study: EdgeStudy) -> list[Part]:
     )
     return [
         part("λ₁η/2 of Bulk-GD at the end", first, criteria.BEYOND_EDGE),
-        part("λₖ₊₁η/2 of Bulk-GD at the end", next_one, None),
+        part("λₖ₊₁η/2 of Bulk-GD at the end, the first outside of the subspace", next_one, None),
     ]
 
 

@@ -17,8 +17,9 @@ C8, F2, F3, F4 = CLAIMS = (
     Claim(
         "C8",
         "Momentum and Adam amplify the bulk part of the update",
-        f"mean Bulk-LR at least {criteria.FACTOR:g} × SGD's Bulk-LR/Dom-LR × mean Dom-LR over the first "
-        f"{criteria.TABLE_STEPS:,} steps; C2; heavy ball and Adam",
+        f"for heavy ball and for Adam: mean Bulk-LR over mean Dom-LR, both over the first "
+        f"{criteria.TABLE_STEPS:,} steps, at least {criteria.FACTOR:g} × that of SGD; progress of the Dom- "
+        f"version {criteria.DOM_RULES}",
         name="momentum and Adam",
         plain="Momentum and Adam amplify the bulk part of the update.",
         seen="momentum and Adam amplify the bulk part of the update",

@@ -12,9 +12,9 @@ from subspace_lib.evidence.verdicts import Claim, Verdict, verdict
     Claim(
         "C7",
         "The same holds for SAM, below its edge of stability and at it",
-        f"minibatch: progress(Dom-SAM) {criteria.DOM_PROGRESS}, progress(Bulk-SAM) "
-        f"{criteria.BULK_PROGRESS}; full batch: gain of Dom-SAM after its bounce "
-        f"{criteria.DOM_EDGE_GAIN} of SAM's, progress(Bulk-SAM) {criteria.BULK_PROGRESS}",
+        f"with minibatches, progress(Dom-SAM) {criteria.DOM_PROGRESS} and progress(Bulk-SAM) "
+        f"{criteria.BULK_PROGRESS}; with the full batch, what Dom-SAM gains once its bounce has died out "
+        f"{criteria.DOM_EDGE_GAIN} of what SAM gains, and progress(Bulk-SAM) {criteria.BULK_PROGRESS}",
         name="SAM",
         plain=(
             "Dom-SAM stops and Bulk-SAM goes on, with minibatches and, at SAM's edge of stability, "
