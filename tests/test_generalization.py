@@ -15,6 +15,7 @@ from subspace_lib.trajectory import Trajectory
 NAME = "10_generalization"
 SMALL = GeneralizationParameters.QUICK | {
     "dataset": "digits_300",
+    "k": 3,
     "steps": 60,
     "switch_step": 30,
     "seeds": (11, 12, 13),
@@ -101,7 +102,7 @@ def test_its_page_names_every_group_and_says_what_its_numbers_say(found):
     for draw in (figures.over_steps, figures.over_loss, figures.over_sharpness):
         assert len(draw(study).svg()) > 5000
     text = answers.over_loss(study).data
-    assert "GD, full batch: Bulk-GD is" in text
+    assert "GD, full batch: the test accuracy of Bulk-GD is" in text
     assert text.count("\n|") == 2 + 6  # header, ruler, three methods a group
     assert "Bulk-SGD does" in answers.opening(study).data
     assert "rank correlation" in answers.over_sharpness(study).data

@@ -19,6 +19,7 @@ from subspace_lib.book import (
     citation,
     download,
     explorer,
+    icons,
     page,
     paper,
     release,
@@ -442,3 +443,15 @@ def test_the_book_is_imported_without_what_only_computing_or_testing_needs():
     )
     code = f"import sys; sys.modules.update(dict.fromkeys({only})); import subspace_lib.book"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_of_the_icons_those_that_are_named_are_left():
+    script = (
+        'var p={bars:[448,512,["navicon"],"f0c9","M0 96"],"arrow-up":[384,512,[8593],"f062",["M1","M2"]],'
+        'ghost:[384,512,[128123],"f6e2","M40"]};f(p)'
+    )
+    assert icons.reduced(script, {"navicon", "arrow-up"}) == script.replace(
+        'ghost:[384,512,[128123],"f6e2","M40"]', ""
+    )
+    assert icons.reduced(script, {"ghost"}).startswith("var p={ghost:")
+    assert icons.reduced("another script", {"ghost"}) == "another script"

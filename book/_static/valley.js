@@ -9,7 +9,7 @@
     "GD": { rule: "sgd", part: "none", noisy: false },
     "Dom-SGD": { rule: "sgd", part: "dominant", noisy: true },
     "Bulk-SGD": { rule: "sgd", part: "bulk", noisy: true },
-    "momentum": { rule: "momentum", part: "none", noisy: true },
+    "heavy ball": { rule: "momentum", part: "none", noisy: true },
     "Adam": { rule: "adam", part: "none", noisy: true },
     "SAM": { rule: "sam", part: "none", noisy: true },
   };

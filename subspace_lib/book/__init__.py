@@ -6,7 +6,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from subspace_lib.book import checks, citation, download, pages, paper, rerun, site, status
+from subspace_lib.book import checks, citation, download, icons, pages, paper, rerun, site, status
 from subspace_lib.book.made import forget, judged
 from subspace_lib.book.pages import valley_html
 
@@ -49,4 +49,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", site.describe)
     app.connect("build-finished", site.write_files)
     app.connect("build-finished", download.write_plain_notebooks)
+    app.connect("build-finished", icons.reduce_icons)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

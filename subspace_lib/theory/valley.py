@@ -22,7 +22,7 @@ METHODS = {
     "GD": ("sgd", "none", False),
     "Dom-SGD": ("sgd", "dominant", True),
     "Bulk-SGD": ("sgd", "bulk", True),
-    "momentum": ("momentum", "none", True),
+    "heavy ball": ("momentum", "none", True),
     "Adam": ("adam", "none", True),
     "SAM": ("sam", "none", True),
 }

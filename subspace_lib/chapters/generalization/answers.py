@@ -28,7 +28,7 @@ def opening(study: GeneralizationStudy) -> Markdown:
     return page.told(
         study.parameters,
         f"{bulk} does {says.whether(as_good, 'as well as', 'worse than')} {plain} on data that neither "
-        f"has seen: its test accuracy is {_points(gap)} at the end, its test loss "
+        f"has seen: its test accuracy is {_points(gap, plain)} at the end, its test loss "
         f"{says.number(ratio)} times that of {plain} where both have the same training loss.",
     )
 
@@ -39,12 +39,12 @@ def over_steps(study: GeneralizationStudy) -> Markdown:
         study.name(side): [tail(run, "test_accuracy") for run in study.of(side)]
         for side in PROJECTIONS
     }
-    stands = says.mean(ahead(study, "dominant"))
+    stands, plain = says.mean(ahead(study, "dominant")), study.name("none")
     return says.answer(
         f"At the end the test accuracy is {says.each(found, tables.percent)}.",
         says.over(len(study.parameters.seeds)),
-        f"{study.name('bulk')} is {_points(says.mean(ahead(study, 'bulk')))}, "
-        f"{study.name('dominant')} {_points(stands)}.",
+        f"That of {study.name('bulk')} is {_points(says.mean(ahead(study, 'bulk')), plain)}, "
+        f"that of {study.name('dominant')} {_points(stands, plain)}.",
     )
 
 
@@ -82,20 +82,20 @@ def dominant_at_its_level(study: SwitchStudy) -> list[float]:
 
 
 def _group(name: str, group: SwitchStudy) -> str:
-    ratio = at_equal_loss(group)
+    bulk, plain, ratio = group.name("bulk"), group.name("none"), at_equal_loss(group)
     return (
-        f"{name}: {group.name('bulk')} is {_points(says.mean(ahead(group, 'bulk')))} at the end, its test "
-        f"loss at equal training loss {says.mean_of(ratio)} times that of {group.name('none')}."
+        f"{name}: the test accuracy of {bulk} is {_points(says.mean(ahead(group, 'bulk')), plain)} at the "
+        f"end, its test loss at equal training loss {says.mean_of(ratio)} times that of {plain}."
     )
 
 
-def _points(gap: float) -> str:
-    """ "0.3 points above it"; of accuracy, in percentage points."""
+def _points(gap: float, other: str) -> str:
+    """ "0.3 points above that of SGD"; of accuracy, in percentage points."""
     if not math.isfinite(gap):
         return says.UNKNOWN
     if abs(gap) < 0.0005:
-        return "the same within a tenth of a point"
-    return f"{abs(100 * gap):.1f} points {'above' if gap > 0 else 'below'} that of X"
+        return f"that of {other} within a tenth of a point"
+    return f"{abs(100 * gap):.1f} points {says.whether(gap > 0, 'above', 'below')} that of {other}"
 
 
 def over_sharpness(study: GeneralizationStudy) -> Markdown:

@@ -53,7 +53,9 @@ def ends(study: GeneralizationStudy) -> Markdown:
             lost = len(group.of(side)) - len(runs)
             rows.append(
                 {
-                    "runs": f"{name}, {len(runs)} seeds" if side == "none" else "",
+                    "runs": f"{name}, {len(runs)} seed{'s' * (len(runs) != 1)}"
+                    if side == "none"
+                    else "",
                     "method": group.name(side) + (f" ({lost} diverged)" if lost else ""),
                     "training loss": says.mean_of(map(tail_loss, runs)),
                     "test loss": says.mean_of(tail(run, "test_loss") for run in runs),
