@@ -188,6 +188,30 @@ def test_a_dask_cluster_computes_what_one_process_would(tmp_path):
         same(one, other)
 
 
+@pytest.mark.timeout(300)
+def test_a_scheduler_that_is_killed_ends_in_a_sentence_and_nothing_is_lost(tmp_path):
+    experiments = runs(6, steps=150, model="mlp_small", record_every=50)
+    store = Store(tmp_path / "dask")
+    with cluster(tmp_path, count=1) as (address, _, _):
+
+        def kill(standing):
+            if standing.done == 2:
+                subprocess.run(["pkill", "-9", "-f", f"dask_scheduler.*{tmp_path}"], check=True)
+
+        with pytest.raises(SweepFailed, match=r"The scheduler at .* was lost.*once more"):
+            run_all(experiments, store=store, scheduler=address, display=kill)
+    kept = {e.key for e in experiments if store.holds(e)}
+    assert 2 <= len(kept) < 6
+    before = {key: (store.root / key / "provenance.json").stat().st_mtime_ns for key in kept}
+    (tmp_path / "again").mkdir()
+    with cluster(tmp_path / "again", count=1) as (address, _, _):
+        found = run_all(experiments, store=store, scheduler=address)
+    alone = run_all(experiments, store=Store(tmp_path / "alone"), jobs=1)
+    for one, other in zip(found, alone, strict=True):
+        same(one, other)
+    assert before == {k: (store.root / k / "provenance.json").stat().st_mtime_ns for k in kept}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_64_runs_on_a_dask_cluster_whose_workers_are_killed_three_times(tmp_path):

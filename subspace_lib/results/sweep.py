@@ -218,6 +218,11 @@ def _by_dask(
         tasks = dask.as_completed([submit(e) for e in missing])
         for future in tasks:
             experiment = by_key[future.key.split("/")[0]]
+            if future.cancelled():
+                raise SweepFailed(
+                    f"The scheduler at {address[:80]} was lost: start it, and say the same once more; what "
+                    "is stored is not computed again."
+                )
             fault = future.exception()
             if isinstance(fault, dask.KilledWorker) and losses[experiment.key] < ATTEMPTS:
                 losses[experiment.key] += 1
