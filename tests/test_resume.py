@@ -11,6 +11,7 @@ from subspace_lib.runs.rates import EffectiveRates, RatesRun
 from subspace_lib.runs.simulation import SimulationRun, ValleySimulation
 from subspace_lib.runs.survey import Survey, SurveyRun
 from subspace_lib.runs.training import Run
+from subspace_lib.runs.weighted import Averaged, AveragedRun, Weighted, WeightedRun
 
 pytestmark = pytest.mark.usefixtures("narrow_mlp")
 
@@ -66,6 +67,11 @@ RUNS = {
     "rates": (
         RatesRun,
         EffectiveRates(**SMALL, optimizer="adam", learning_rate=1e-3, beta=0.0, refresh_every=2),
+    ),
+    "weighted": (WeightedRun, Weighted(**SMALL, switch_step=2, dominant=0.5, bulk=2.0)),
+    "averaged": (
+        AveragedRun,
+        Averaged(**SMALL | {"classes": 10, "batch_size": 1500, "steps": 6}, switch_step=2, renew=2),
     ),
     "windows": (
         AmplificationRun,

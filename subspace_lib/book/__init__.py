@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.domains.python._object import PyObject
 
 from subspace_lib.book import checks, citation, download, icons, pages, paper, rerun, site, status
 from subspace_lib.book.made import forget, judged
@@ -31,10 +32,18 @@ DIRECTIVES = {
 }
 
 
+def name_attributes() -> None:
+    """In the reference "Attributes", as the docstrings say, for Sphinx's "Variables"."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives and what happens around the pages."""
     app.add_config_value("book_links", {}, "env", (dict,))
     app.add_config_value("book_repository", "", "env", (str,))
+    name_attributes()
     for name, directive in DIRECTIVES.items():
         app.add_directive(name, directive)
     app.connect("builder-inited", lambda app: forget())

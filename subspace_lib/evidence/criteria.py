@@ -161,3 +161,25 @@ Q4_LOSS = Criterion(
     "own: at equal training loss Bulk-SGD's test loss is not above SGD's by more than a fiftieth",
     at_most=1.02,
 )
+
+# Q6, Q8, Q9: what papers that followed say, on seeds that no earlier chapter uses
+_FOLLOW = "2026-11-26"
+Q6_FASTER = Criterion(
+    _FOLLOW,
+    "own: with twice the bulk part of its updates SGD gains at least a quarter more in as many steps",
+    at_least=1.25,
+)
+Q8_LOWER = Criterion(
+    _FOLLOW, "own: the sharpness of SGD is at least a tenth below that of GD", at_most=0.9
+)
+Q8_SHARE = Criterion(
+    _FOLLOW,
+    "own: averaging over the noise in the dominant directions makes up at least half of the difference",
+    at_least=0.5,
+    at_most=1.5,
+)
+Q9_EARLY = 1000  # steps within which the alignment is lowest
+Q9_FALLS = Criterion(
+    _FOLLOW, "own: the alignment falls by at least a quarter of what it can be", at_least=0.25
+)
+Q9_RISES = Criterion(_FOLLOW, "own: after that it rises", at_least=ALIGNED.at_least)

@@ -13,6 +13,7 @@ from subspace_lib.runs.rates import EffectiveRates, RatesRun
 from subspace_lib.runs.simulation import RegressionSimulation, SimulationRun, ValleySimulation
 from subspace_lib.runs.survey import Survey, SurveyRun
 from subspace_lib.runs.training import Run
+from subspace_lib.runs.weighted import Averaged, AveragedRun, Weighted, WeightedRun
 
 __all__ = ["KINDS", "described", "start"]
 
@@ -25,6 +26,8 @@ KINDS: dict[str, tuple[type[RunDescription], type[RunInProgress]]] = {
         (Pair, PairRun),
         (EffectiveRates, RatesRun),
         (Amplification, AmplificationRun),
+        (Weighted, WeightedRun),
+        (Averaged, AveragedRun),
         (ValleySimulation, SimulationRun),
         (RegressionSimulation, SimulationRun),
     )

@@ -135,10 +135,7 @@ class Run(RunInProgress):
         self._follow(gradient, record)
         if self._watching and self._watched():
             return  # from an earlier step on
-        used = gradient
-        if e.projected != "update":
-            used = restrict(gradient, e.projection, self.subspace)
-        state, update = trainer.update(used)
+        state, update = trainer.update(self._used(gradient))
         if record:
             self._record(gradient, update)
             if self._whole()[0] > self.ceiling:
@@ -146,10 +143,22 @@ class Run(RunInProgress):
         if last:
             self.status = COMPLETE
             return
-        if e.projected != "gradient":
-            update = restrict(update, e.projection, self.subspace)
-        trainer.move(state, update)
+        trainer.move(state, self._applied(update))
         self.step = trainer.step
+
+    def _used(self, gradient: Tensor) -> Tensor:
+        """What the rule gets for its gradient."""
+        e = self.experiment
+        if e.projected == "update":
+            return gradient
+        return restrict(gradient, e.projection, self.subspace)
+
+    def _applied(self, update: Tensor) -> Tensor:
+        """What is added to θ for the rule's update."""
+        e = self.experiment
+        if e.projected == "gradient":
+            return update
+        return restrict(update, e.projection, self.subspace)
 
     @property
     def _watching(self) -> bool:

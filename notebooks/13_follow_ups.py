@@ -1,0 +1,115 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 13 · What papers that followed say
+
+# %% tags=["parameters"]
+dataset = "mnist5k"
+preprocessing = "unit"
+model = "mlp"
+loss = "mse"
+k = 10  # dimension of the dominant subspace
+learning_rate = 0.01  # η
+batch_size = 50  # samples
+steps = 20_000  # of the plain runs
+switch_alignment = 0.95  # None: switch at switch_step
+switch_step = 3000  # where the alignment has not asked for it
+seeds = [16, 17, 18, 19, 20]  # of initialisation and batch order
+weights_dominant = [0.0, 0.5, 1.0, 2.0, 4.0]  # α
+weights_bulk = [0.5, 1.0, 2.0, 4.0, 8.0]  # β
+weighted_steps = 3000  # after the switch
+repeats = 3  # how many of the seeds have runs with weights, and on noise
+noise_steps = 5000  # after the switch
+renew = 100  # steps after which averaged GD measures the noise anew
+target_angle = 0.05  # sine of the largest principal angle aimed for
+device = "cpu"  # or cuda
+scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
+profile = "paper"  # or quick: a small version of everything, without download
+dry_run = False  # True: say what would be computed, and stop
+
+# %%
+from subspace_lib.chapters.follow_ups import CHAPTER, answers, figures, tables
+from subspace_lib.chapters.kit import page
+
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+answers.opening(study)
+
+# %% mystnb={"figure": {"caption": "Top: alignment of SGD's full-batch gradient over the steps (linear up to 100, then log); mean over seeds with their range. Bottom: the learning rate above which a dominant step of one batch raises the loss, over \u03b7; a dot a row, a colour a seed. Dotted: \u03b7 itself.", "name": "fig-fall-and-rise"}}
+figures.early(study)
+
+# %%
+answers.early(study)
+
+# %% [markdown]
+# **Questions.** Three papers take the {term}`dominant subspace` further. Each claim is put to the test in this book's
+# protocol: the MLP on MNIST-5k, the {term}`switch` of {doc}`02_dom_vs_bulk`, seeds that no earlier chapter but
+# {doc}`10_generalization` uses.
+#
+# - *The alignment first falls, then rises; and below a critical step size a dominant step lowers the loss* (Q9;
+#   arXiv 2601.11789, with an author of the paper). The figure above. For the dominant part of an update of one batch,
+#   $-\eta P g_B$, second order gives the critical $\eta_c = 2 \langle Pg, g_B\rangle / (g_B^\top P H P g_B)$.
+# - *Updates whose two parts have weights of their own* (Q6; Zakarin & Singh, arXiv 2505.11972): $\alpha P u + \beta (I - P) u$.
+# - *Minibatch noise lowers the sharpness, through the dominant directions* (Q8; So & Shin, arXiv 2607.23012).
+
+# %%
+tables.protocol(study)
+
+# %% [markdown]
+# ## Verdict
+
+# %%
+page.verdict(CHAPTER, study)
+
+# %% [markdown]
+# ## Weights of their own (Q6)
+#
+# If the bulk part does the learning and the dominant part sets the largest stable $\eta$, then more of the first and no more of
+# the second is faster. From the switch on, every combination of weights trains for as long.
+
+# %% mystnb={"figure": {"caption": "What a run with weights \u03b1 and \u03b2 gains in training loss, over what SGD (1, 1) gains in as many steps; \u00d7: diverged. (0, 1) is Bulk-SGD, (2, 2) is SGD at 2\u03b7. One seed.", "name": "fig-weights"}}
+figures.weights(study)
+
+# %%
+answers.weights(study)
+
+# %% [markdown]
+# ## What noise does to the sharpness (Q8)
+#
+# Along a dominant eigenvector $v_i$ the iterate comes to rest with variance $C_i = \eta\sigma_i^2 / (\lambda_i (2 -
+# \eta\lambda_i))$ around the floor of the valley, where $\sigma_i^2$ is the minibatch noise along $v_i$. So in the mean the
+# slow motion descends $L + \frac12 \sum_i C_i \lambda_i$: towards smaller eigenvalues. *Averaged GD* has no minibatches. It
+# takes the mean of the full-batch gradient at $\theta \pm \sum_i x_i v_i$ with $x_i \sim \mathcal N(0, C_i)$, whose mean is the
+# gradient of just that. If it ends with SGD's sharpness, that is what the noise does.
+
+# %% mystnb={"figure": {"caption": "Sharpness since the switch under SGD, GD and averaged GD; mean over seeds with their range.", "name": "fig-noise-sharpness"}}
+figures.noise(study)
+
+# %%
+answers.noise(study)
+
+# %% [markdown]
+# ## What differs
+#
+# The derivation of averaged GD is ours, and so are all criteria; the papers have other networks, data and steps. The map of
+# weights has one seed.
+#
+# ## Rerun
+#
+# `papermill notebooks/13_follow_ups.ipynb mine.ipynb -p dataset fashion_mnist5k -p weights_bulk "[1, 2, 4]" -p weights_dominant
+# "[0, 1]"`, and likewise for any parameter of the first code cell; `-p profile quick` needs no download.
+
+# %%
+page.provenance(study.runs())

@@ -1,0 +1,86 @@
+"""Figures of chapter 13."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from subspace_lib.chapters.follow_ups.judge import gain
+from subspace_lib.chapters.follow_ups.study import METHODS, SGD, FollowUpStudy
+from subspace_lib.chapters.follow_ups.tables import critical
+from subspace_lib.chapters.kit.style import (
+    COLOURS,
+    CYCLE,
+    INK,
+    WIDTH,
+    Picture,
+    band,
+    below,
+    log_ticks,
+    panels,
+    series,
+    styled,
+    styles,
+)
+
+
+@styled
+def weights(study: FollowUpStudy) -> Picture:
+    """Gain in training loss over that of SGD, for each α and β; a cross where the run diverged."""
+    p, seed = study.parameters, study.parameters.seeds[0]
+    base = gain(study.weighted[SGD, seed])
+    rows = [
+        [gain(study.weighted[(a, b), seed]) / base for b in p.weights_bulk]
+        for a in p.weights_dominant
+    ]
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(rows, origin="lower", cmap="cividis", vmin=0, aspect="auto")
+    middle = np.nanmax(rows) / 2
+    for i, row in enumerate(rows):
+        for j, value in enumerate(row):
+            text, colour = (f"{value:.2f}", "white" if value < middle else "black")
+            if not np.isfinite(value):
+                text, colour = "×", INK
+            axes.text(j, i, text, ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(p.weights_bulk)), [f"{b:g}" for b in p.weights_bulk])
+    axes.set_yticks(range(len(p.weights_dominant)), [f"{a:g}" for a in p.weights_dominant])
+    axes.grid(False)
+    axes.set(xlabel="β, weight of the bulk part", ylabel="α, weight of the dominant part")
+    figure.colorbar(shown, label="gain over that of SGD", location="top", shrink=0.8)
+    return Picture(figure, "Gain in training loss over that of SGD, by the weights of both parts")
+
+
+@styled
+def noise(study: FollowUpStudy) -> Picture:
+    """Sharpness after the switch under SGD, GD and averaged GD; mean over seeds with their range."""
+    figure, (axes,) = panels(1, height=3.6)
+    for method, colour, dashes in styles(METHODS):
+        curves = []
+        for seed in study.repeated:
+            run = study.noise[method, seed]
+            (curve,) = series([run], "eigenvalue_01")
+            curve.index = curve.index - run.experiment.switch_step
+            curves.append(curve)
+        band(axes, curves, colour, dashes, method)
+    axes.set(xlabel="steps since the switch", ylabel="λ₁")
+    below(figure, axes)
+    return Picture(figure, "Sharpness over steps under SGD, GD and averaged GD")
+
+
+@styled
+def early(study: FollowUpStudy) -> Picture:
+    """Alignment of SGD's gradient (top), and the critical η over η (bottom), over the steps."""
+    figure, (top, bottom) = panels(2, height=5)
+    runs = list(study.plain.values())
+    band(top, series(runs, "alignment"), COLOURS["none"], "-", None)
+    for axes in (top, bottom):
+        axes.set_xscale("symlog", linthresh=100)
+    top.set(ylabel="alignment χ", ylim=(0, 1.02))
+    for run, colour in zip(runs, CYCLE, strict=False):
+        ratio = critical(run)
+        bottom.plot(ratio.index, ratio, "o", color=colour, ms=4)
+    bottom.axhline(1, color=INK, lw=0.8, ls=":")
+    bottom.set(yscale="log", xlabel="step", ylabel="critical η / η")
+    log_ticks(bottom)
+    return Picture(figure, f"Alignment and critical learning rate over steps, {len(runs)} seeds")

@@ -1,0 +1,42 @@
+"""Tables of chapter 13."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from subspace_lib.chapters.follow_ups.study import FollowUpStudy
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.study import Absent
+from subspace_lib.chapters.kit.table import Row
+from subspace_lib.trajectory import Trajectory
+
+
+def protocol(study: FollowUpStudy) -> Markdown:
+    """The parameters in force, the switches, and what is missing."""
+    parts = {"weighted updates": study.weighted, "noise and sharpness": study.noise}
+    rows: list[Row] = [
+        {"parameter": name, "in force": "**missing**: its runs are not stored"}
+        for name, part in parts.items()
+        if isinstance(part, Absent)
+    ]
+    rows += [
+        {"parameter": f"switch, seed {seed}", "in force": f"step {step:,}"}
+        for seed, step in study.switches.items()
+    ]
+    return page.in_force(study.parameters, study.runs(), rows)
+
+
+def critical(run: Trajectory) -> pd.Series:
+    """By step: the η, over the run's, above which a Dom step raises the full loss.
+
+    The dominant part of the update −η g_B changes the loss by −η ⟨Pg, g_B⟩ + ½ η² g_BᵀPHP g_B, that is by
+    zero at η_c = 2 ⟨Pg, g_B⟩/g_BᵀPHP g_B. Rows of one batch each, at their refreshes; NaN where the batch's
+    gradient goes the other way, or the curvature is not positive.
+    """
+    rows = run.table[run.table["descent_dominant"].notna()]
+    slope = rows["dominant_rate"] * (rows["alignment"] * rows["gradient_norm"]) ** 2
+    bend = slope - rows["descent_dominant"]
+    ratio = (slope / bend).where((slope > 0) & (bend > 0), np.nan)
+    return pd.Series(ratio.to_numpy(), index=rows["step"].to_numpy())

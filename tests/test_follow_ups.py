@@ -1,0 +1,139 @@
+"""Chapter 13 from parameters to page, and its kinds of run: one small study on digits."""
+
+import numpy as np
+import pytest
+import torch
+
+from subspace_lib.chapters import chapter
+from subspace_lib.chapters.follow_ups import answers, figures, tables
+from subspace_lib.chapters.follow_ups.judge import fall
+from subspace_lib.chapters.follow_ups.study import METHODS, FollowUpParameters, tasks
+from subspace_lib.experiment import Experiment
+from subspace_lib.parameters import InvalidParameter
+from subspace_lib.results.store import Store
+from subspace_lib.runs.training import Run
+from subspace_lib.runs.weighted import Averaged, AveragedRun, Weighted, WeightedRun
+
+NAME = "13_follow_ups"
+FEW = {
+    "dataset": "digits_300",
+    "model": "mlp_small",
+    "k": 3,
+    "steps": 12,
+    "switch_step": 4,
+    "record_every": 4,
+    "spectrum_every": None,
+    "refresh_every": 1,
+}
+SMALL = FollowUpParameters.QUICK | {
+    "dataset": "digits_300",
+    "k": 3,
+    "steps": 40,
+    "switch_step": 20,
+    "record_every": 10,
+    "spectrum_every": 10,
+    "weighted_steps": 12,
+    "noise_steps": 12,
+    "noise_every": 4,
+    "renew": 4,
+    "seeds": (11, 12, 13),
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FollowUpParameters, "QUICK", SMALL)
+        store = Store(tmp_path_factory.mktemp("results"))
+        own = chapter(NAME)
+        yield own.study(own.at("quick"), store), store
+
+
+@pytest.mark.parametrize(
+    ("weights", "projection"), [((1, 1), "none"), ((1, 0), "dominant"), ((0, 1), "bulk")]
+)
+def test_weights_of_one_and_nothing_are_x_dom_x_and_bulk_x(weights, projection):
+    run = WeightedRun(Weighted(**FEW, dominant=weights[0], bulk=weights[1]))
+    other = Run(Experiment(**FEW, projection=projection))
+    run.train()
+    other.train()
+    torch.testing.assert_close(run.theta, other.theta, atol=1e-6, rtol=0)
+
+
+def test_a_weighted_step_is_the_sum_of_its_weighted_parts():
+    run = WeightedRun(Weighted(**FEW | {"switch_step": 0}, dominant=0.5, bulk=3.0))
+    before = run.theta
+    run.advance()
+    basis, (_, _, update) = run.subspace.basis, Run(Experiment(**FEW)).trainer.peek()
+    inside = basis @ (basis.T @ update)
+    expected = 0.5 * inside + 3.0 * (update - inside)
+    torch.testing.assert_close(run.theta - before, expected, atol=1e-6, rtol=0)
+
+
+def test_the_averaged_gradient_is_that_of_the_loss_and_the_mean_curvature():
+    """Against differences of ½ Σ C_i λ_i(θ), in the mean over many draws."""
+    run = AveragedRun(Averaged(**FEW | {"switch_step": 0, "batch_size": 300}, noise_of=5))
+    o, theta = run.objective, run.theta
+    gradient = run.trainer.gradient()
+    run._follow(gradient, record=True)
+    run._used(gradient)
+    basis, spread = run.subspace.basis, run.spread.to(theta)
+    direction = basis @ torch.ones(3) / 3**0.5
+
+    def curvature(at):  # ½ Σ C_i v_iᵀ H(θ) v_i, the v_i held fixed
+        return float((spread**2 * (basis * (o.hessian(at) @ basis)).sum(0)).sum()) / 2
+
+    wanted = (curvature(theta + 0.02 * direction) - curvature(theta - 0.02 * direction)) / 0.04
+    draws = []
+    for step in range(400):
+        run.step = step if step % run.experiment.renew else step + 1  # the noise as it was measured
+        draws.append(float((run._used(gradient) - gradient) @ direction))
+    error = np.std(draws) / len(draws) ** 0.5
+    assert np.mean(draws) == pytest.approx(wanted, abs=4 * error + 0.05 * abs(wanted))
+    assert abs(wanted) > 4 * error  # it says something
+
+
+def test_where_noise_comes_to_rest_is_the_variance_of_a_noisy_quadratic():
+    eta, curvature, sigma, rng = 0.1, 4.0, 0.3, np.random.default_rng(0)
+    x, seen = 0.0, []
+    for _ in range(40_000):
+        x -= eta * (curvature * x + sigma * rng.standard_normal())
+        seen.append(x)
+    closed = eta * sigma**2 / (curvature * (2 - eta * curvature))
+    assert np.var(seen) == pytest.approx(closed, rel=0.05)
+
+
+def test_averaging_is_of_full_batch_gradient_descent_only():
+    with pytest.raises(InvalidParameter, match="is full-batch gradient descent; use 300 and 'sgd'"):
+        Averaged.parse(**FEW)
+    with pytest.raises(InvalidParameter, match="noise_of = 301 must be at most 300"):
+        Averaged.parse(**FEW | {"batch_size": 300}, noise_of=301)
+
+
+def test_its_findings_are_judged_by_what_the_runs_say(found):
+    study, _ = found
+    verdicts = {v.claim: v for v in chapter(NAME).judge(study)}
+    assert list(verdicts) == ["Q6", "Q8", "Q9"]
+    assert {v.kind for v in verdicts.values()} == {"finding"}
+    falls = verdicts["Q9"].parts[0].values
+    for run, value in zip(study.plain.values(), falls, strict=True):
+        rows = run.table["alignment"]
+        assert value == fall(run) == pytest.approx(rows.iloc[0] - rows.min())
+    assert len(verdicts["Q6"].parts[0].values) == len(verdicts["Q8"].parts[0].values) == 3
+    assert [len(stage) for stage in tasks(chapter(NAME).parameters)] == [3, 1]
+
+
+def test_its_page_shows_and_says_what_is_there(found):
+    study, store = found
+    assert len(study.weighted) == 4 + 2 + 2
+    assert len(study.noise) == 3 * len(METHODS)
+    for draw in (figures.weights, figures.noise, figures.early):
+        assert len(draw(study).svg()) > 5000
+    assert "times that of SGD" in answers.weights(study).data
+    assert "λ₁ ends at" in answers.noise(study).data
+    assert "The alignment begins at" in answers.early(study).data
+    lacking = study.parameters.model_copy(update={"weighted_steps": 13, "noise_steps": 13})
+    again = chapter(NAME).study(lacking, store, compute=False)
+    assert [v.claim for v in chapter(NAME).judge(again)] == ["Q9"]
+    assert "not stored yet" in answers.weights(again).data
+    assert "weighted updates | **missing**" in " ".join(tables.protocol(again).data.split())
