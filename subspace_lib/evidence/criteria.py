@@ -183,3 +183,16 @@ Q9_FALLS = Criterion(
     _FOLLOW, "own: the alignment falls by at least a quarter of what it can be", at_least=0.25
 )
 Q9_RISES = Criterion(_FOLLOW, "own: after that it rises", at_least=ALIGNED.at_least)
+
+# Q7, which part of the Hessian makes the dominant subspace: at the last anchor of each run
+_Q7 = "2026-11-26"
+Q7_OVERLAP = Criterion(
+    _Q7,
+    "own: the Gauss–Newton matrix has the dominant subspace of the Hessian (mean squared cosine)",
+    at_least=0.9,
+)
+Q7_ALIGNED = Criterion(
+    _Q7,
+    "own: the gradient aligns with the dominant subspace of the Gauss–Newton matrix",
+    at_least=ALIGNED.at_least,
+)
