@@ -24,6 +24,7 @@ import torch
 from subspace_lib.experiment import Experiment, RunDescription
 from subspace_lib.results import store as store_module
 from subspace_lib.results.store import Store
+from subspace_lib.runs.curvature import Curvature
 from subspace_lib.runs.survey import Survey
 
 SMALL = {
@@ -43,6 +44,7 @@ KINDS = (
     ),
     Experiment.parse(**SMALL, watch_alignment=0.5, watch_from=5, switch_from=10, record_every=9),
     Survey.parse(**SMALL, anchors=(5, 40), lags=(1, 10), window=2),
+    Curvature.parse(**SMALL, anchors=(5, 60), lanczos_steps=8, probes=2, pyhessian=1),
 )
 
 

@@ -112,6 +112,7 @@ SIMULATED = {"steps": 120, "switch_step": 100, "paths": 2, "settle_paths": 2}
 OWN = {
     "training": FEW,
     "survey": FEW | {"anchors": (1, 3)},
+    "curvature": FEW | {"anchors": (1, 3), "lanczos_steps": 4, "probes": 2},
     "pair": FEW | {"projection": "bulk", "switch_step": 2},
     "rates": FEW,
     "amplification": FEW | {"anchors": (1,), "window": 2, "directions": 2},
@@ -176,6 +177,8 @@ def cheap(e):
         and getattr(e, "guards", 1) <= 5
         and getattr(e, "target_angle", 1) >= 0.05
         and getattr(e, "chunk", 1000) >= 100
+        and getattr(e, "lanczos_steps", 1) * getattr(e, "probes", 1) <= 200
+        and getattr(e, "pyhessian", 0) <= 2
     )
 
 

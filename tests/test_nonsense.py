@@ -16,6 +16,7 @@ from subspace_lib.results import memory
 from subspace_lib.results.store import Store
 from subspace_lib.results.sweep import run_all
 from subspace_lib.runs.amplification import Amplification
+from subspace_lib.runs.curvature import Curvature
 from subspace_lib.runs.pair import Pair
 from subspace_lib.runs.protocol import RunInProgress
 from subspace_lib.runs.rates import EffectiveRates
@@ -67,6 +68,12 @@ NONSENSE = {
         {"anchors": [200]},
         "anchors = [200] must lie below steps = 100",
     ),
+    "an anchor of curvature past the end": (
+        Curvature,
+        {"anchors": [101]},
+        "anchors = [101] must be at most steps = 100",
+    ),
+    "one probe, which has no spread": (Curvature, {"anchors": [1], "probes": 1}, "probes = 1"),
     "a lag of none": (Survey, {"anchors": [1], "lags": [0, 5]}, "lags = [0, 5]"),
     "lags past the end": (Survey, {"anchors": [50], "lags": [60]}, "lags = [60] must lie below"),
     "a survey's window": (

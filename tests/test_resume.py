@@ -6,6 +6,7 @@ import pytest
 from subspace_lib.experiment import Experiment
 from subspace_lib.results.checkpoint import read_tensors, write_tensors
 from subspace_lib.runs.amplification import Amplification, AmplificationRun
+from subspace_lib.runs.curvature import Curvature, CurvatureRun
 from subspace_lib.runs.pair import Pair, PairRun
 from subspace_lib.runs.rates import EffectiveRates, RatesRun
 from subspace_lib.runs.simulation import SimulationRun, ValleySimulation
@@ -58,6 +59,14 @@ RUNS = {
         SurveyRun,
         Survey(**SMALL | {"learning_rate": 1e4}, anchors=(1, 5), window=1),
     ),
+    "curvature": (
+        CurvatureRun,
+        Curvature(**SMALL, anchors=(1, 4, 6), lanczos_steps=5, probes=2, pyhessian=1),
+    ),
+    "diverging curvature": (
+        CurvatureRun,
+        Curvature(**SMALL | {"learning_rate": 1e4}, anchors=(1, 5), lanczos_steps=3, probes=2),
+    ),
     "pair": (PairRun, Pair(**SWITCHED | FULL | {"record_every": 2}, average=2)),
     "diverging pair": (PairRun, Pair(**SWITCHED | {"learning_rate": 1e4}, average=2)),
     "simulation": (
@@ -86,7 +95,7 @@ def through_a_file(path, state):
 
 
 # Each kind of run from every state; further settings from the last two, where the status is decided.
-EVERY = ("bulk", "diverging", "survey", "pair", "simulation", "rates", "windows")
+EVERY = ("bulk", "diverging", "survey", "curvature", "pair", "simulation", "rates", "windows")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -108,7 +117,13 @@ def test_a_run_resumes_from_its_states(name, tmp_path):
 
 def test_the_runs_above_end_in_both_ways():
     ends = {}
-    for name in ("diverging", "above its ceiling", "diverging survey", "diverging pair"):
+    for name in (
+        "diverging",
+        "above its ceiling",
+        "diverging survey",
+        "diverging curvature",
+        "diverging pair",
+    ):
         kind, experiment = RUNS[name]
         run = kind(experiment)
         run.train()

@@ -15,6 +15,7 @@ from subspace_lib.objective import Hessian, Objective
 from subspace_lib.own import Own, is_path
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.runs.amplification import Amplification
+from subspace_lib.runs.curvature import Curvature
 from subspace_lib.runs.pair import Pair
 from subspace_lib.runs.simulation import (
     BRANCHES,
@@ -83,7 +84,12 @@ def parts(e: RunDescription) -> dict[str, float]:
         "dataset": samples * math.prod(_shape(origin)) * 4 * 4,
         "steps, or a larger record_every": rows * len(COLUMNS) * NUMBER,
     }
-    return found | ({"average": dim * 4 * 2.0 * e.average} if isinstance(e, Pair) else {})
+    if isinstance(e, Pair):
+        found["average"] = dim * 4 * 2.0 * e.average
+    if isinstance(e, Curvature):
+        # ours keeps all probes at a time; PyHessian one, with its products
+        found["lanczos_steps or probes"] = dim * 4.0 * e.lanczos_steps * max(e.probes, 2)
+    return found
 
 
 def _simulation(e: Simulation) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 from subspace_lib.experiment import SOURCES, Experiment, RunDescription
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.runs.amplification import Amplification, AmplificationRun
+from subspace_lib.runs.curvature import Curvature, CurvatureRun
 from subspace_lib.runs.pair import Pair, PairRun
 from subspace_lib.runs.protocol import RunInProgress
 from subspace_lib.runs.rates import EffectiveRates, RatesRun
@@ -23,6 +24,7 @@ KINDS: dict[str, tuple[type[RunDescription], type[RunInProgress]]] = {
     for description, run in (
         (Experiment, Run),
         (Survey, SurveyRun),
+        (Curvature, CurvatureRun),
         (Pair, PairRun),
         (EffectiveRates, RatesRun),
         (Amplification, AmplificationRun),
