@@ -35,6 +35,15 @@ class Quadrature:
         """Share of the eigenvalues above a threshold by each probe, (p,)."""
         return (self.weights * (self.nodes > threshold)).sum(1)
 
+    def width(self, share: float) -> float:
+        """So large a share of the distance from the smallest node to the largest, above 0."""
+        return max(share * float(self.nodes.max() - self.nodes.min()), 1e-30)
+
+    def grid(self, count: int, margin: float) -> Tensor:
+        """So many points from the smallest node to the largest, with a margin at both ends, (count,)."""
+        low, high = float(self.nodes.min()), float(self.nodes.max())
+        return torch.linspace(low - margin, high + margin, count, dtype=torch.float64)
+
     def density(self, points: Tensor, width: float) -> Tensor:
         """Σ_j w_j N(t; θ_j, width²) at points t (g,), by each probe: (p, g); width > 0."""
         away = (points.to(self.nodes) - self.nodes[:, :, None]) / width

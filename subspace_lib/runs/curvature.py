@@ -17,12 +17,7 @@ from subspace_lib.linalg.eigensolver import (
     sin_largest_angle,
     top_eigenpairs,
 )
-from subspace_lib.linalg.quadrature import (
-    Quadrature,
-    mean_error,
-    random_signs,
-    spectral_quadrature,
-)
+from subspace_lib.linalg.quadrature import Quadrature, mean_error, random_signs, spectral_quadrature
 from subspace_lib.objective import Hessian
 from subspace_lib.parameters import ascending, quoted
 from subspace_lib.runs.peer import pyhessian_quadrature
@@ -38,9 +33,11 @@ COLUMNS = ("anchor", "quantity", "operator", "index", "name", "value")
 OPERATORS = ("", "H", "G", "F", "PyHessian")
 QUANTITIES = (
     "loss",  # L(θ)
+    "parameters",  # D
     "gradient_norm",  # of the full batch
     "alignment",  # of the full-batch gradient with the operator's space
-    "eigenvalue",  # λ_i, i = index: of H and G the k + 1 largest, of F the k largest in absolute value
+    "eigenvalue",  # λ_i, i = index: of H and G the k largest and an estimate of λ_{k+1} from below; of F
+    # the k largest in absolute value
     "sine",  # sine of the largest principal angle between the operator's space and that of H
     "overlap",  # mean squared cosine of the principal angles, likewise
     "curvature_share",  # tr(VᵀGV)/tr(VᵀHV), V that of H: of the curvature in S_k the part that is G's
@@ -69,7 +66,7 @@ class Curvature(Experiment):
     kind: ClassVar[str] = "curvature"
 
     anchors: tuple[int, ...] = Field(min_length=1)
-    lanczos_steps: int = Field(80, ge=1, le=500, description="of each probe")
+    lanczos_steps: int = Field(60, ge=1, le=500, description="of each probe")
     probes: int = Field(6, ge=2, le=50, description="random vectors of a spectral density")
     pyhessian: int = Field(
         0, ge=0, le=50, description="probes of PyHessian's density at the last anchor; 0: none"
@@ -191,6 +188,7 @@ class CurvatureRun(RunInProgress):
         assert gradient is not None and loss is not None  # since a product
         norm = gradient.norm()
         self._note("loss", "", 0, loss)
+        self._note("parameters", "", 0, self.trainer.objective.dim)
         self._note("gradient_norm", "", 0, norm)
         for name, (values, basis) in spaces.items():
             for i, value in enumerate(values, 1):

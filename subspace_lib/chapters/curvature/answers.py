@@ -1,0 +1,111 @@
+"""What the figures of chapter 11 show, in words that their numbers choose."""
+
+from __future__ import annotations
+
+import math
+
+from IPython.display import Markdown
+from torch import Tensor
+
+from subspace_lib.chapters.curvature import tables
+from subspace_lib.chapters.curvature.judge import judge
+from subspace_lib.chapters.curvature.study import CurvatureStudy
+from subspace_lib.chapters.kit import page, says
+from subspace_lib.evidence import criteria
+from subspace_lib.evidence.verdicts import FAILS, HOLDS
+from subspace_lib.linalg.quadrature import mean_error
+
+SO = {
+    HOLDS: "So the dominant subspace is that of the Gauss–Newton matrix.",
+    FAILS: "So the dominant subspace is not that of the Gauss–Newton matrix alone.",
+}
+EDGE = 0.01  # of λ₁: eigenvalues below minus that are said to be negative
+
+
+def opening(study: CurvatureStudy) -> Markdown:
+    """The chapter's answer: overlap and alignments at the last anchor."""
+    end, last = study.at_end, study.parameters.anchors[-1]
+    found = {name: says.mean_of(end("alignment", name), says.share) for name in ("H", "G", "F")}
+    (judged,) = judge(study)
+    return page.told(
+        study.parameters,
+        f"**Q7, {judged.verdict}.** At step {last:,} the leading spaces of the Hessian and of the "
+        f"Gauss–Newton matrix overlap by {says.mean_of(end('overlap', 'G'), says.share)} (mean squared "
+        f"cosine; needed {criteria.Q7_OVERLAP}). The alignment of the gradient with the Gauss–Newton "
+        f"space is {found['G']} (needed {criteria.Q7_ALIGNED}), with the Hessian's {found['H']}, with that "
+        f"of the functional part {found['F']}. {says.over(len(study.runs))}",
+        SO.get(judged.verdict, ""),
+    )
+
+
+@says.known
+def spectrum(study: CurvatureStudy) -> Markdown:
+    """How many eigenvalues the densities count above the cut and below zero, PyHessian's beside it."""
+    anchor, k = study.looked()[-1], study.parameters.k
+    dim, cut = study.dim, study.cut(anchor, "H")
+    ours, other = study.density(anchor, "H"), study.density(anchor, "G")
+    below = -EDGE * float(ours.nodes.max())
+    negative = [_with_error(dim * (d.moment(0) - d.share_above(below))) for d in (ours, other)]
+    told = [
+        f"Of the Hessian's {dim:,} eigenvalues {negative[0]} are counted below "
+        f"−{says.percent(EDGE)} of λ₁, and {negative[1]} of the Gauss–Newton matrix's, which has none."
+    ]
+    if math.isfinite(cut):
+        above = _with_error(dim * ours.share_above(cut))
+        between = f"between {says.eigenvalue(k)} and {says.eigenvalue(k + 1)}"
+        told.append(f"Above the cut {between}, where the solver has {k}, it counts {above}.")
+    told.append("Errors: standard errors over probes.")
+    if study.parameters.pyhessian and anchor == study.parameters.anchors[-1]:
+        theirs = study.density(anchor, "PyHessian")
+        top = [says.number(float(found.nodes.max())) for found in (theirs, ours)]
+        trace = [_with_error(dim * found.moment(1)) for found in (theirs, ours)]
+        told.append(
+            f"PyHessian's largest node is {top[0]}, ours {top[1]}; its trace {trace[0]}, ours {trace[1]}."
+        )
+    return says.answer(*told)
+
+
+def _with_error(values: Tensor) -> str:
+    return f"{says.number(float(values.mean()))} ± {says.number(float(mean_error(values)), 2)}"
+
+
+def evolution(study: CurvatureStudy) -> Markdown:
+    """How the largest eigenvalue, and the first of the bulk, move between the anchors."""
+    told = []
+    for i in (1, study.parameters.k + 1):
+        means = study.over_anchors("eigenvalue", "H", i).mean(axis=1)
+        told.append(f"{says.eigenvalue(i)} of the Hessian {says.moves(*means.iloc[[0, -1]])}.")
+    return says.answer(*told, table=tables.values(study))
+
+
+def spaces(study: CurvatureStudy) -> Markdown:
+    """The overlap over the steps, and whose the curvature in the Hessian's space is."""
+    overlap = study.over_anchors("overlap", "G").mean(axis=1).dropna()
+    share = says.mean_of(study.at_end("curvature_share", "G"), says.percent)
+    told = [f"At the end {share} of the curvature in the Hessian's space is that of G."]
+    if len(overlap):
+        first, last = overlap.index[[0, -1]]
+        told.append(
+            f"The overlap of the spaces of H and G {says.moves(overlap[first], overlap[last], says.share)} "
+            f"between step {first:,} and step {last:,}; it is least at step {overlap.idxmin():,}, with "
+            f"{says.share(overlap.min())}."
+        )
+    return says.answer(*told, table=tables.spaces(study))
+
+
+def layers(study: CurvatureStudy) -> Markdown:
+    """Where most of the mass is at the end, and where it is densest for its number of parameters."""
+    shares = study.masses()
+    last, size = shares.iloc[-2].to_dict(), shares.iloc[-1].to_dict()
+    if not all(map(math.isfinite, last.values())):
+        return says.missing("Dominant eigenvectors are")
+    most, dense = (
+        max(last, key=last.__getitem__),
+        max(last, key=lambda name: last[name] / size[name]),
+    )
+    return says.answer(
+        f"At the end {says.percent(last[most])} of the dominant eigenvectors' squared mass lies in "
+        f"`{most}`, which has {says.percent(size[most])} of the parameters. For its size `{dense}` has "
+        f"most: {says.percent(last[dense])} of the mass, {says.number(last[dense] / size[dense], 2)} times "
+        "its share of the parameters."
+    )
