@@ -54,15 +54,15 @@ answers.spectrum(study)
 # $$H = \underbrace{\tfrac1N \sum_i J_i^\top (\nabla^2 \ell_i) J_i}_{G} + \underbrace{\tfrac1N \sum_i \sum_c
 # (\nabla \ell_i)_c \, \nabla^2 f_c(x_i)}_{F}.$$
 #
-# The {term}`Gauss–Newton matrix` $G$ has first derivatives of the network $f$ alone. The functional part $F = H - G$ has the
-# second ones, weighted by the slopes of the loss, and so goes to zero where the training data are fitted. Which of the two
-# makes the {term}`dominant subspace`? {cite:t}`sagun2017` and {cite:t}`papyan2018` find the outliers in $G$. The gradient is
-# $\tfrac1N \sum_i J_i^\top \nabla \ell_i$, so it lies in the range of $G$ wherever $\nabla^2 \ell_i$ is invertible. That does
-# not say how much of it lies in the span of $k$ leading eigenvectors.
+# The {term}`Gauss–Newton matrix` $G$ has first derivatives of the network $f$ alone. The {term}`functional Hessian` $F =
+# H - G$ has the second ones, weighted by the slopes of the loss, and so goes to zero where the training data are fitted.
+# Which of the two makes the {term}`dominant subspace`? {cite:t}`sagun2017` and {cite:t}`papyan2018` find the outliers in
+# $G$. The gradient is $\tfrac1N \sum_i J_i^\top \nabla \ell_i$, so it lies in the range of $G$ wherever $\nabla^2 \ell_i$
+# is invertible. That does not say how much of it lies in the span of $k$ leading eigenvectors.
 #
 # **Protocol.** Train with SGD for `steps` steps, as in {doc}`01_dominant_subspace`. At each of the `anchors` solve for the
 # spaces of the $k$ largest eigenvalues of $H$ and of $G$, up to a certified angle, and for that of the $k$ eigenvalues of
-# $F$ that are largest in absolute value: $F$ is indefinite. The density of all eigenvalues comes from stochastic Lanczos
+# $F$ that are largest in absolute value: $F$ is indefinite. The {term}`spectral density` comes from stochastic Lanczos
 # quadrature {cite:p}`ghorbani2019`: `lanczos_steps` steps from each of some random `probes`, with full reorthogonalization.
 # Each probe is an estimate; their spread is its error.
 

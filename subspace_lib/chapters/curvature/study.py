@@ -38,7 +38,7 @@ class CurvatureParameters(Seeded):
         "model": SMALL,
         "learning_rate": 0.15,
         "steps": 200,
-        "anchors": (0, 50, 200),
+        "anchors": (0, 200),
         "seeds": (0, 1, 2),
         "lanczos_steps": 20,
         "probes": 3,
