@@ -66,7 +66,8 @@ def spectrum(study: CurvatureStudy) -> Markdown:
 
 
 def _with_error(values: Tensor) -> str:
-    return f"{says.number(float(values.mean()))} ± {says.number(float(mean_error(values)), 2)}"
+    error = f" ± {says.number(float(mean_error(values)), 2)}" if len(values) > 1 else ""
+    return says.number(float(values.mean())) + error
 
 
 def evolution(study: CurvatureStudy) -> Markdown:
