@@ -113,6 +113,8 @@ OWN = {
     "training": FEW,
     "survey": FEW | {"anchors": (1, 3)},
     "curvature": FEW | {"anchors": (1, 3), "lanczos_steps": 4, "probes": 2},
+    "weighted": FEW | {"switch_step": 1},
+    "averaged": FEW | {"switch_step": 1, "batch_size": 300},
     "pair": FEW | {"projection": "bulk", "switch_step": 2},
     "rates": FEW,
     "amplification": FEW | {"anchors": (1,), "window": 2, "directions": 2},

@@ -95,7 +95,17 @@ def through_a_file(path, state):
 
 
 # Each kind of run from every state; further settings from the last two, where the status is decided.
-EVERY = ("bulk", "diverging", "survey", "curvature", "pair", "simulation", "rates", "windows")
+EVERY = (
+    "bulk",
+    "diverging",
+    "survey",
+    "curvature",
+    "averaged",
+    "pair",
+    "simulation",
+    "rates",
+    "windows",
+)
 
 
 @pytest.mark.parametrize("name", RUNS)
