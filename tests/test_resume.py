@@ -100,7 +100,6 @@ EVERY = (
     "diverging",
     "survey",
     "curvature",
-    "averaged",
     "pair",
     "simulation",
     "rates",

@@ -169,6 +169,7 @@ Q6_FASTER = Criterion(
     "own: with twice the bulk part of its updates SGD gains at least a quarter more in as many steps",
     at_least=1.25,
 )
+Q8_TAIL = 0.1  # share of the steps after the switch, at the end, over which λ₁ is averaged
 Q8_LOWER = Criterion(
     _FOLLOW, "own: the sharpness of SGD is at least a tenth below that of GD", at_most=0.9
 )

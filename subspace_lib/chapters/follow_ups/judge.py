@@ -67,7 +67,8 @@ def sharpness(run: Trajectory) -> float:
     e = run.experiment
     if not run.complete:
         return math.nan
-    return window(run, "eigenvalue_01", e.steps - (e.steps - e.switch_step) / 10, e.steps)
+    late = criteria.Q8_TAIL * (e.steps - e.switch_step)
+    return window(run, "eigenvalue_01", e.steps - late, e.steps)
 
 
 def fall(run: Trajectory) -> float:
