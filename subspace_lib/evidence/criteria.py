@@ -196,4 +196,40 @@ Q7_ALIGNED = Criterion(
     _Q7,
     "own: the gradient aligns with the dominant subspace of the Gauss–Newton matrix",
     at_least=ALIGNED.at_least,
+
+# Q2, k other than the number of classes; what lies at other k is shown
+_Q2 = "2026-11-26"
+Q2_RATIOS = (0.5, 1.0, 2.0)  # k over the number of classes, at which Dom-SGD is judged
+Q2_DOM = Criterion(
+    _Q2,
+    "own: with half, once and twice as many dimensions as classes Dom-SGD does not lower the loss",
+    at_most=DOM_PROGRESS.at_most,
+)
+Q2_BULK = Criterion(
+    _Q2,
+    "own: with no more dimensions than classes Bulk-SGD is as effective as SGD",
+    at_least=BULK_PROGRESS.at_least,
+)
+
+# Q5, other spaces in the place of S_k; judged are a stale basis and a Hessian of half the data
+_Q5 = "2026-11-26"
+Q5_KEPT = 100  # steps
+Q5_SAMPLES = 2500
+Q5_DOM = Criterion(
+    _Q5,
+    f"own: Dom-SGD does not lower the loss with a basis kept for {Q5_KEPT} steps, nor with the Hessian of "
+    f"{Q5_SAMPLES:,} samples",
+    at_most=DOM_PROGRESS.at_most,
+)
+Q5_BULK = Criterion(
+    _Q5, "own: Bulk-SGD with them is as effective as SGD", at_least=BULK_PROGRESS.at_least
+)
+# Without it a random space would pass: it takes nothing away and leads nowhere.
+Q5_INSIDE = Criterion(
+    _Q5,
+    "own: the full-batch gradient of such a Dom-SGD lies in the space that it may move in, late",
+    at_least=0.8,
+)
+Q5_RANDOM = Criterion(
+    _Q5, "own: that of Dom-SGD in a random space does not", at_most=0.2
 )
