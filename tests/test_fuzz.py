@@ -116,6 +116,7 @@ OWN = {
     "weighted": FEW | {"switch_step": 1},
     "averaged": FEW | {"switch_step": 1, "batch_size": 300},
     "pair": FEW | {"projection": "bulk", "switch_step": 2},
+    "substitute": FEW | {"projection": "dominant", "switch_step": 2, "space": "hessian"},
     "rates": FEW,
     "amplification": FEW | {"anchors": (1,), "window": 2, "directions": 2},
     "valley": SIMULATED,

@@ -10,6 +10,7 @@ from subspace_lib.runs.curvature import Curvature, CurvatureRun
 from subspace_lib.runs.pair import Pair, PairRun
 from subspace_lib.runs.rates import EffectiveRates, RatesRun
 from subspace_lib.runs.simulation import SimulationRun, ValleySimulation
+from subspace_lib.runs.substitute import SPACES, Substitute, SubstituteRun
 from subspace_lib.runs.survey import Survey, SurveyRun
 from subspace_lib.runs.training import Run
 from subspace_lib.runs.weighted import Averaged, AveragedRun, Weighted, WeightedRun
@@ -27,6 +28,8 @@ SMALL = {
     "target_angle": 0.2,
 }
 SWITCHED = SMALL | {"switch_step": 3, "projection": "bulk"}
+FOLLOWED = {name: value for name, value in SWITCHED.items() if name != "spectrum_every"}
+FOLLOWED |= {"projection": "dominant"}
 BEFORE = [{"until": 3, "optimizer": "sgd", "learning_rate": 0.02}]
 FULL = {"batch_size": 302, "learning_rate": 0.05}  # all samples of two classes of the digits
 RUNS = {
@@ -69,6 +72,17 @@ RUNS = {
     ),
     "pair": (PairRun, Pair(**SWITCHED | FULL | {"record_every": 2}, average=2)),
     "diverging pair": (PairRun, Pair(**SWITCHED | {"learning_rate": 1e4}, average=2)),
+    **{
+        f"{space} in the place of S_k": (
+            SubstituteRun,
+            Substitute(**FOLLOWED, space=space, batches=3, refresh_every=2),
+        )
+        for space in SPACES
+    },
+    "diverging in a random space": (
+        SubstituteRun,
+        Substitute(**FOLLOWED | {"learning_rate": 1e4, "projection": "bulk"}, space="random"),
+    ),
     "simulation": (
         SimulationRun,
         ValleySimulation(paths=5, settle_paths=20, steps=300, switch_step=100),
@@ -96,14 +110,8 @@ def through_a_file(path, state):
 
 # Each kind of run from every state; further settings from the last two, where the status is decided.
 EVERY = (
-    "bulk",
-    "diverging",
-    "survey",
-    "curvature",
-    "pair",
-    "simulation",
-    "rates",
-    "windows",
+    *("bulk", "diverging", "survey", "curvature", "pair", "simulation", "rates", "windows"),
+    *("gauss_newton in the place of S_k", "adam_hessian in the place of S_k"),
 )
 
 

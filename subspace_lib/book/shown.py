@@ -90,6 +90,8 @@ def _special(d: Mapping[str, Any]) -> list[str]:
     if d.get("k", d.get("classes")) != d.get("classes"):
         told.append(f"k {d['k']}")
     for name, rule in (
+        ("space", None),
+        ("matrix_samples", None),
         ("projected", "update"),
         ("period", 1),
         ("correction", 0),

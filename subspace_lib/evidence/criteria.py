@@ -230,6 +230,4 @@ Q5_INSIDE = Criterion(
     "own: the full-batch gradient of such a Dom-SGD lies in the space that it may move in, late",
     at_least=0.8,
 )
-Q5_RANDOM = Criterion(
-    _Q5, "own: that of Dom-SGD in a random space does not", at_most=0.2
-)
+Q5_RANDOM = Criterion(_Q5, "own: that of Dom-SGD in a random space does not", at_most=0.2)

@@ -23,6 +23,7 @@ from subspace_lib.runs.simulation import (
     Simulation,
     ValleySimulation,
 )
+from subspace_lib.runs.substitute import Substitute
 from subspace_lib.runs.training import COLUMNS, SPECTRUM
 
 GIB = 2**30
@@ -89,6 +90,8 @@ def parts(e: RunDescription) -> dict[str, float]:
     if isinstance(e, Curvature):
         # ours keeps all probes at a time; PyHessian one, with its products
         found["lanczos_steps or probes"] = dim * 4.0 * e.lanczos_steps * max(e.probes, 2)
+    if isinstance(e, Substitute) and e.space == "batch_gradients":
+        found["batches"] = dim * 4 * 2.0 * e.batches
     return found
 
 

@@ -12,6 +12,7 @@ from subspace_lib.runs.pair import Pair, PairRun
 from subspace_lib.runs.protocol import RunInProgress
 from subspace_lib.runs.rates import EffectiveRates, RatesRun
 from subspace_lib.runs.simulation import RegressionSimulation, SimulationRun, ValleySimulation
+from subspace_lib.runs.substitute import Substitute, SubstituteRun
 from subspace_lib.runs.survey import Survey, SurveyRun
 from subspace_lib.runs.training import Run
 from subspace_lib.runs.weighted import Averaged, AveragedRun, Weighted, WeightedRun
@@ -26,6 +27,7 @@ KINDS: dict[str, tuple[type[RunDescription], type[RunInProgress]]] = {
         (Survey, SurveyRun),
         (Curvature, CurvatureRun),
         (Pair, PairRun),
+        (Substitute, SubstituteRun),
         (EffectiveRates, RatesRun),
         (Amplification, AmplificationRun),
         (Weighted, WeightedRun),
