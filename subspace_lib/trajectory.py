@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,20 @@ class Trajectory:
     def complete(self) -> bool:
         """Whether the run came to its end."""
         return self.status == COMPLETE
+
+
+def until(trajectory: Trajectory, step: int) -> Trajectory:
+    """A training run as it was at a step: complete where it came so far, without the rows after it.
+
+    Its description is that of a shorter run, and no longer that of the one in the store.
+    """
+    if trajectory.experiment.steps <= step:
+        return trajectory
+    rows = trajectory.table[trajectory.table["step"] <= step]
+    came = len(trajectory.table) > 0 and int(trajectory.table["step"].iloc[-1]) >= step
+    shorter = trajectory.experiment.model_copy(update={"steps": step})
+    status = COMPLETE if came else trajectory.status
+    return replace(trajectory, table=rows, experiment=shorter, status=status)
 
 
 def window(trajectory: Trajectory, column: str, first: float, last: float) -> float:

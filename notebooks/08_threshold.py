@@ -1,0 +1,123 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 08 · How many dimensions, and how exact
+
+# %% tags=["parameters"]
+models = ["mlp", "mlp", "transformer"]  # one entry a case
+datasets = ["mnist5k", "fashion_mnist5k", "sst2_1k"]
+losses = ["mse", "mse", "mse"]
+dimensions = [10, 10, 2]  # number of classes: k of the rule that finds the switch
+learning_rates = [0.01, 0.01, 0.001]  # η
+cut_step_counts = [10_000, 10_000, 6000]  # of the runs with other k, the common part included
+step_counts = [20_000, 10_000, 10_000]  # of those with as many dimensions as classes
+switch_steps = [3000, 3000, 5000]  # where the alignment has not asked for it
+repeats = [3, 1, 1]  # how many of the seeds
+cuts = [
+    1,
+    2,
+    5,
+    8,
+    10,
+    12,
+    20,
+    40,
+]  # k of the first case; of the others in the same ratio to the classes
+fractions = [0.5, 0.2, 0.1]  # of λ₁, at which a rule may cut the spectrum
+batch_size = 50  # samples
+switch_alignment = 0.95  # None: switch at switch_steps
+seeds = [11, 12, 13]  # of initialisation and batch order
+kept = [1, 10, 100, 1000, 5000]  # steps for which a basis of the dominant subspace is kept
+subsets = [100, 500, 2500]  # samples of the Hessian
+batches = 100  # minibatches of one covariance
+interval = 25  # steps for which the other spaces are kept
+slow_interval = 50  # steps, for the covariance of all samples' gradients
+space_steps = 5000  # after the switch, in other spaces
+target_angle = 0.05  # sine of the largest principal angle aimed for
+device = "cpu"  # or cuda
+scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
+profile = "paper"  # or quick: a small version of everything, without download
+dry_run = False  # True: say what would be computed, and stop
+
+# %%
+from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.threshold import CHAPTER, answers, figures, tables
+
+study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
+answers.opening(study)
+
+# %% mystnb={"figure": {"caption": "Against k over the number of classes (line: as many): progress of Dom-SGD (full) and Bulk-SGD (hollow), dotted the criteria; late alignment of SGD's gradient with the subspace; eigenvalues at the switch, first seed. Means over seeds with their range.", "name": "fig-cuts"}}
+figures.cuts(study)
+
+# %%
+answers.cuts(study)
+
+# %% [markdown]
+# **Questions** (Q2, Q5). The paper ({cite:t}`song2025`) takes as many dimensions as there are classes, and finds the subspace
+# anew at every step. Is there a k at which Dom-SGD learns, and what does the spectrum say there? And how exact must the
+# subspace be: does an old one do, one of less data, of another matrix?
+#
+# **Protocol.** That of {doc}`02_dom_vs_bulk`. For all k the switch is at the same step: where the moving average of the
+# alignment with as many dimensions as classes exceeds its threshold. So all branches of a seed begin at the same point, and
+# SGD is the same run. Rules that choose k from the spectrum, a fraction of $\lambda_1$ or the largest gap
+# $\lambda_j/\lambda_{j+1}$, need no runs of their own: the table names the k that they come nearest to.
+
+# %%
+tables.protocol(study)
+
+# %% [markdown]
+# ## Verdict
+#
+# Judged is the first case alone: Dom-SGD with half, once and twice as many dimensions as classes, Bulk-SGD with up to as
+# many; and of the other spaces those of a stale basis and of half of the data, beside a random one.
+
+# %%
+page.verdict(CHAPTER, study)
+
+# %% [markdown]
+# ## Other spaces in the place of the dominant subspace
+#
+# From the same switch, Dom-SGD and Bulk-SGD project on a space that is found in another way: the dominant subspace, kept for
+# a while; the leading eigenvectors of the Hessian on some of the samples or on the minibatch of the step, of the Gauss–Newton
+# matrix ({doc}`../glossary`), of the covariance of sample or minibatch gradients ({cite:t}`dome2025`), of Adam's
+# preconditioned Hessian; the axes of Adam's largest second moments; and a random space, which neither holds the gradient
+# nor takes anything away. At rows the true subspace is solved for and compared.
+
+# %% mystnb={"figure": {"caption": "Progress of Dom-SGD and Bulk-SGD in every space against its angle to the dominant subspace: root mean squared sine of all principal angles. Means over seeds with their range; dashed: the dominant subspace itself, followed.", "name": "fig-spaces"}}
+figures.spaces(study)
+
+# %%
+answers.spaces(study)
+
+# %% [markdown]
+# What this does not show: one network on one data set is asked, at one η, and a space that is found anew every few steps is
+# stale in between. With larger steps the subspace turns faster, and an old basis is worth less.
+#
+# ## What differs from the paper
+#
+# - *By its code, very probably:* as many dimensions as classes, found anew at every step. *Ours:* all other k, and all other
+#   spaces.
+# - The covariance of minibatch gradients is that of the next minibatches at one point; the method that it is taken from
+#   averages along the way.
+#
+# ## Rerun
+#
+# `papermill notebooks/08_threshold.ipynb mine.ipynb -p models mlp -p datasets fashion_mnist5k -p losses cross_entropy
+# -p dimensions 10 -p learning_rates 0.01 -p cut_step_counts 3000 -p step_counts 3000 -p switch_steps 1500 -p repeats 1
+# -p cuts 5,10,20`, and likewise for any parameter of the first code cell; `-p profile quick` needs no download.
+
+# %%
+page.provenance(study.runs())

@@ -1,0 +1,131 @@
+"""The switch with other k, all from the same point: that of the ordinary switch rule (Q2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from subspace_lib.chapters.kit.study import Plan, source
+from subspace_lib.chapters.kit.switch.panel import PanelParameters
+from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
+from subspace_lib.evidence.criteria import TAIL
+from subspace_lib.experiment import Dimension, Experiment, Steps
+from subspace_lib.results.store import Store
+from subspace_lib.runs.amplification import Amplification
+from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.trajectory import Trajectory, progress, until
+
+GAP = "the largest gap"
+
+
+class CutParameters(PanelParameters):
+    """A switch study with the ``k`` that the switch is watched with, and ``cuts``, the k of the other runs.
+
+    Those have ``cut_steps`` steps; what is as many dimensions as ``k`` is read off the study's own runs.
+    """
+
+    cuts: tuple[Dimension, ...] = Field(min_length=1)
+    cut_steps: Steps
+
+    def cut(self, seed: int, projection: str, k: int, switch: int) -> Experiment:
+        """SGD, measured over its last steps alone, or Dom- or Bulk-SGD from the switch on."""
+        end = self.cut_steps
+        fields: dict[str, Any] = {"spectrum_every": None, "fresh_spans": ((end, end),)}
+        begin = int((1 - TAIL) * end) if projection == "none" else switch
+        fields |= {"k": k, "projection": projection, "switch_step": begin, "steps": end}
+        return self.experiment(seed, **fields)
+
+    def spectrum(self, seed: int, switch: int) -> Amplification:
+        """One eigenvalue more than the largest cut, a step after the switch."""
+        fields = {"anchors": (switch,), "window": 2, "steps": switch + 2}
+        fields |= {"directions": max(*self.cuts, self.k) + 1, "spectrum_every": None}
+        return Amplification.parse(**self.fields(seed, **fields))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network on a data set, cut at every k.
+
+    Attributes:
+        switch: the study that the switch is from.
+        runs: as they are stored, by k, projection and seed; spectra: by seed.
+    """
+
+    parameters: CutParameters
+    switch: SwitchStudy
+    runs: dict[tuple[int, str, int], Trajectory]
+    spectra: dict[int, Trajectory]
+
+    def at(self, k: int) -> SwitchStudy:
+        """SGD, Dom-SGD and Bulk-SGD with this k, up to the last step of the cuts."""
+        p, base = self.parameters, self.switch
+        p = p.model_copy(update={"k": k, "steps": p.cut_steps})
+        found = {
+            (side, seed): until(run, p.steps)
+            for (own, side, seed), run in self.runs.items()
+            if own == k
+        }
+        return SwitchStudy(p, found, base.switch_steps, base.triggered)
+
+    def pairs(self, k: int, side: str) -> list[tuple[Trajectory, Trajectory]]:
+        """SGD and a branch, by seed."""
+        at = self.at(k)
+        return list(zip(at.of("none"), at.of(side), strict=True))
+
+    def progress(self, k: int, side: str) -> list[float]:
+        """Progress, by seed."""
+        return [progress(*pair) for pair in self.pairs(k, side)]
+
+    def spectrum(self, seed: int) -> list[float]:
+        """The leading eigenvalues at the switch, descending."""
+        table = self.spectra[seed].table
+        found = table[table["quantity"] == "eigenvalue"].sort_values("index")
+        return [float(value) for value in found["value"]]
+
+    def rules(self, fractions: Sequence[float]) -> dict[str, list[int]]:
+        """Where rules cut the spectrum, by seed: at a fraction of λ₁, where λ_j/λ_{j+1} is largest."""
+        spectra = [self.spectrum(seed) for seed in self.parameters.seeds]
+        found = {
+            f"λ ≥ {part:g} λ₁": [sum(value >= part * s[0] for value in s) for s in spectra]
+            for part in fractions
+        }
+        return found | {GAP: [self._largest_gap(s) for s in spectra]}
+
+    def _largest_gap(self, spectrum: list[float]) -> int:
+        """Of the gaps from the smallest to the largest cut."""
+        first, last = min(self.parameters.cuts), max(self.parameters.cuts)
+        ratios = [ratio(spectrum, k) for k in range(first, last + 1)]
+        return first + max(range(len(ratios)), key=lambda i: (ratios[i] == ratios[i], ratios[i]))
+
+    def nearest(self, k: int) -> int:
+        """The cut that was run nearest to a k."""
+        return min(self.parameters.cuts, key=lambda cut: abs(cut - k))
+
+    def stored(self) -> list[Trajectory]:
+        """Every run."""
+        return [*self.switch.trajectories.values(), *self.runs.values(), *self.spectra.values()]
+
+
+def cut_study(p: CutParameters, store: Store | None = None, *, compute: bool | Plan = True) -> Case:
+    """Load a case, or compute what is missing of it; raises as ``switch_study`` does."""
+    base, get = switch_study(p, store, compute=compute), source(store, compute)
+    runs, spectra = {}, {}
+    for seed in p.seeds:
+        switch = base.switch_steps[seed]
+        spectra[seed] = get(p.spectrum(seed, switch))
+        for k in p.cuts:
+            for side in PROJECTIONS:
+                own = k == p.k
+                runs[k, side, seed] = (
+                    base.trajectories[side, seed] if own else get(p.cut(seed, side, k, switch))
+                )
+    return Case(p, base, runs, spectra)
+
+
+def ratio(spectrum: Sequence[float], k: int) -> float:
+    """λ_k/λ_{k+1}; NaN where the spectrum has not both, or the second is not positive."""
+    return spectrum[k - 1] / spectrum[k] if len(spectrum) > k and spectrum[k] > 0 else math.nan

@@ -1,0 +1,124 @@
+"""Tables of chapter 08."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from string import ascii_lowercase
+
+from IPython.display import Markdown
+
+from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.table import Row, span, table
+from subspace_lib.chapters.threshold.cuts import Case, ratio
+from subspace_lib.chapters.threshold.spaces import FOLLOWED, SpaceStudy
+from subspace_lib.chapters.threshold.study import ThresholdStudy
+from subspace_lib.trajectory import Trajectory, tail
+
+
+def protocol(study: ThresholdStudy) -> Markdown:
+    """The parameters in force, the switches, and what is missing."""
+    rows: list[Row] = []
+    for name in study.parameters.cases():
+        told = "**missing**: its runs are not stored"
+        if name in study.cases:
+            steps = span(study.cases[name].switch.switch_steps.values(), ",.0f")
+            told = f"switch at step {steps}. {study.cases[name].switch.note()}".strip()
+        rows.append({"parameter": name, "in force": told})
+    there = set() if study.spaces is None else set(study.spaces.names())
+    for part in study.parameters.spaces():
+        missing = [name for name in part.spaces() if name not in there]
+        rows += [{"parameter": name, "in force": "**missing**: not stored"} for name in missing]
+    return page.in_force(study.parameters, study.runs(), rows)
+
+
+def cuts(study: ThresholdStudy) -> Markdown:
+    """A row for each case and k: progress, alignment, spectrum, and which rule would cut there."""
+    rows = [
+        _cut(name, case, k, study.parameters.fractions)
+        for name, case in study.cases.items()
+        for k in case.parameters.cuts
+    ]
+    return table(
+        rows,
+        note="Means over seeds, with their range. Alignment: SGD's gradient with Sₖ, over the last 2% of "
+        "the steps. Eigenvalues: at the switch. Chosen by: the rules whose cut of that spectrum is nearest "
+        "to this k for the first seed, and where they cut.",
+    )
+
+
+def _cut(name: str, case: Case, k: int, fractions: Sequence[float]) -> Row:
+    spectra = [case.spectrum(seed) for seed in case.parameters.seeds]
+    inside = [tail(run, "alignment") for run in case.at(k).of("none")]
+    chosen = [
+        f"{rule} (at {span(places, 'd')})"
+        for rule, places in case.rules(fractions).items()
+        if case.nearest(places[0]) == k
+    ]
+    return {
+        "case": name,
+        "k": k,
+        "progress(Dom)": says.mean_of(case.progress(k, "dominant"), says.share),
+        "progress(Bulk)": says.mean_of(case.progress(k, "bulk"), says.share),
+        "alignment, late": says.mean_of(inside, says.share),
+        "λₖ/λ₁": says.mean_of((s[k - 1] / s[0] for s in spectra if len(s) >= k), says.share),
+        "λₖ/λₖ₊₁": says.mean_of((ratio(s, k) for s in spectra), says.share),
+        "chosen by": "; ".join(chosen),
+    }
+
+
+def spaces(study: ThresholdStudy) -> Markdown:
+    """A row for each space: progress, angle to S_k, share of the gradient inside, cost."""
+    if study.spaces is None:
+        return says.missing("The runs in other spaces are")
+    return table(
+        [_space(study.spaces, name) for name in study.spaces.names()],
+        note="Means over seeds, with their range. Inside, in Sₖ: share of Dom-SGD's full-batch gradient in "
+        "the space and in Sₖ, over the last 2% of the steps. Angles to Sₖ, which is certified up to a sine "
+        "of 0.01: root mean squared sine of all, and sine of the largest; means over the rows after the "
+        "switch, of Dom-SGD, then of Bulk-SGD. Work: gradients over all data a step, comparisons included. "
+        "Short: refreshes whose solve ended before its target.",
+    )
+
+
+def _space(study: SpaceStudy, name: str) -> Row:
+    dom, bulk = study.of(name, "dominant"), study.of(name, "bulk")
+    letters = [other for other in study.names() if other != FOLLOWED]
+    followed = name == FOLLOWED
+    row: Row = {
+        "": "" if followed else ascii_lowercase[letters.index(name)],
+        "space": name,
+        "found anew": "as it turns" if followed else f"{dom[0].experiment.refresh_every:,}",
+        "seeds": len(dom),
+        "progress(Dom)": says.mean_of(study.progress(name, "dominant"), says.share),
+        "progress(Bulk)": says.mean_of(study.progress(name, "bulk"), says.share),
+        "inside": says.mean_of(study.inside(name, "dominant"), says.share),
+    }
+    if followed:
+        return row
+    sides = ("dominant", "bulk")
+    return {
+        **row,
+        "in Sₖ": says.mean_of((tail(run, "exact_alignment") for run in dom), says.share),
+        "mean angle": ", ".join(says.number(says.mean(apart(study, name, s)), 2) for s in sides),
+        "largest": ", ".join(
+            says.number(says.mean(study.along(name, s, "sine")), 2) for s in sides
+        ),
+        "work": ", ".join(f"{says.mean(map(work, runs)):.2f}" for runs in (dom, bulk)),
+        "short": sum(int(run.table["unconverged"].iloc[-1]) for run in (*dom, *bulk)),
+    }
+
+
+def apart(study: SpaceStudy, name: str, side: str) -> list[float]:
+    """√(1 − mean overlap), the root mean squared sine of the principal angles to S_k, by seed."""
+    overlaps = study.along(name, side, "overlap")
+    return [math.sqrt(max(0.0, 1 - overlap)) for overlap in overlaps]
+
+
+def work(run: Trajectory) -> float:
+    """Gradients over all data for each step since the switch."""
+    rows = run.table
+    steps = rows["step"].iloc[-1] - rows["step"].iloc[0]
+    return (
+        float(rows["gradient_equivalents"].iloc[-1] - rows["gradient_equivalents"].iloc[0]) / steps
+    )

@@ -1,0 +1,315 @@
+"""Chapter 08: the substitute spaces against dense references, and the chapter from parameters to page."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from subspace_lib import models
+from subspace_lib.chapters import chapter
+from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters
+from subspace_lib.chapters.kit.study import Plan
+from subspace_lib.chapters.threshold import answers, figures, tables
+from subspace_lib.chapters.threshold.spaces import FOLLOWED, RANDOM, hessian_of, kept
+from subspace_lib.chapters.threshold.study import ThresholdParameters, tasks
+from subspace_lib.evidence import criteria
+from subspace_lib.models.mlp import mlp
+from subspace_lib.objective import LOSSES
+from subspace_lib.parameters import InvalidParameter
+from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.runs.substitute import SPACES, Substitute, SubstituteRun
+from subspace_lib.trajectory import progress, tail
+
+NAME = "08_threshold"
+SPACE = {
+    "dataset": "digits_300",
+    "model": "mlp",
+    "k": 3,
+    "classes": 3,
+    "projection": "dominant",
+    "switch_step": 4,
+    "steps": 5,
+    "record_every": None,
+    "target_angle": 1e-3,
+}
+SMALL = ThresholdParameters.QUICK | {
+    "models": ("mlp_small", "transformer_small"),
+    "datasets": ("digits_300", "sentences"),
+    "losses": ("mse", "cross_entropy"),
+    "dimensions": (4, 2),
+    "learning_rates": (0.1, 0.1),
+    "cut_step_counts": (14, 12),
+    "step_counts": (16, 12),
+    "switch_steps": (6, 6),
+    "repeats": (3, 1),
+    "cuts": (2, 4, 8),
+    "seeds": (11, 12, 13),
+    "kept": (1, 100),
+    "subsets": (50,),
+    "batches": 9,
+    "interval": 3,
+    "space_steps": 6,
+    "record_every": 2,
+}
+
+
+@pytest.fixture
+def tiny_mlp(monkeypatch):
+    """The MLP 4 units wide: 291 parameters, so that dense matrices take no time."""
+    build = lambda shape, classes: mlp(math.prod(shape), classes, width=4)  # noqa: E731
+    tiny = replace(models.ARCHITECTURES["mlp"], build=build)
+    monkeypatch.setitem(models.ARCHITECTURES, "mlp", tiny)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ThresholdParameters, "QUICK", SMALL)
+        store = Store(tmp_path_factory.mktemp("results"))
+        own = chapter(NAME)
+        yield own.study(own.at("quick"), store), store
+
+
+class Dense:
+    """Loss, outputs and derivatives of a run's objective at its θ, float64, written anew."""
+
+    def __init__(self, run):
+        o, self.run = run.trainer.objective, run
+        self.inputs, self.labels = o.inputs.double(), o.labels
+        self.theta = run.trainer.theta.double()
+        self.loss = LOSSES[run.experiment.loss]
+
+        def outputs(theta, inputs):
+            parts, start = {}, 0
+            for name, p in o.model.named_parameters():
+                parts[name] = theta[start : start + p.numel()].view_as(p)
+                start += p.numel()
+            return torch.func.functional_call(o.model, parts, (inputs,))
+
+        self.outputs = outputs
+
+    def value(self, theta, rows=slice(None)):
+        return self.loss(self.outputs(theta, self.inputs[rows]), self.labels[rows])
+
+    def hessian(self, rows=slice(None)):
+        return torch.func.hessian(lambda t: self.value(t, rows))(self.theta)
+
+    def gradients(self, batches):
+        return torch.stack(
+            [torch.func.grad(lambda t, b=b: self.value(t, b))(self.theta) for b in batches]
+        )
+
+
+def top(matrix, k):
+    """Projector on the k leading eigenvectors of a symmetric matrix."""
+    vectors = torch.linalg.eigh(matrix)[1][:, -k:]
+    return vectors @ vectors.T
+
+
+def second_moment(run):
+    """v̂ of Adam from the minibatch gradients of a run that starts anew."""
+    again, v = SubstituteRun(run.experiment), 0.0
+    for step in range(run.experiment.switch_step + 1):
+        dense = Dense(again)
+        (g,) = dense.gradients([again.trainer.batches.rows(step)])
+        v = 0.999 * v + 0.001 * g.square()
+        again.trainer.advance()
+    return v / (1 - 0.999 ** (run.experiment.switch_step + 1))
+
+
+def expected(run):
+    """Projector on the space that the run should have found at its switch."""
+    e, dense = run.experiment, Dense(run)
+    samples, batch = len(dense.labels), run.trainer.batches.rows
+    if e.space == "hessian":
+        rows = torch.arange(e.matrix_samples) * samples // e.matrix_samples
+        return top(dense.hessian(rows), e.k)
+    if e.space == "batch_hessian":
+        return top(dense.hessian(batch(e.switch_step)), e.k)
+    if e.space == "gauss_newton":  # of the squared loss, ½ Σ_c: the outer Hessian is the identity
+        j = torch.func.jacrev(lambda t: dense.outputs(t, dense.inputs).flatten())(dense.theta)
+        return top(j.T @ j / samples, e.k)
+    if e.space == "sample_gradients":
+        g = dense.gradients([slice(i, i + 1) for i in range(samples)])
+        return top(torch.cov(g.T), e.k)
+    if e.space == "batch_gradients":
+        g = dense.gradients([batch(e.switch_step + i) for i in range(e.batches)])
+        return top(torch.cov(g.T), e.k)
+    v = second_moment(run)
+    if e.space == "adam_coordinates":
+        return torch.diag((v >= v.topk(e.k).values[-1]).double())
+    root = (v.sqrt() + 1e-8).rsqrt()
+    vectors = torch.linalg.eigh(root[:, None] * dense.hessian() * root)[1][:, -e.k :]
+    q = torch.linalg.qr(root[:, None] * vectors)[0]
+    return q @ q.T
+
+
+@pytest.mark.usefixtures("tiny_mlp")
+@pytest.mark.parametrize("space", [space for space in SPACES if space != "random"])
+def test_each_space_is_that_of_a_dense_eigendecomposition(space):
+    own = {"matrix_samples": 40} if space == "hessian" else {}
+    own |= {"batches": 6} if space == "batch_gradients" else {}
+    run = SubstituteRun(Substitute.parse(**SPACE, **own, space=space))
+    while run.step < 4:
+        run.advance()
+    theta = run.trainer.theta
+    run.advance()  # finds the space, records a row, takes a step in it
+    basis, moved = run.basis.double(), run.trainer.theta
+    run.trainer.theta = theta  # where the space was found
+    assert torch.dist(basis.T @ basis, torch.eye(3, dtype=basis.dtype)) < 1e-5
+    projector = expected(run)
+    assert torch.linalg.matrix_norm(basis @ basis.T - projector, 2) < 0.02  # residual of the solve
+    # S_k beside it, at the row of the switch
+    row, exact = run.table().iloc[0], top(Dense(run).hessian(), 3)
+    assert row["overlap"] == pytest.approx(float(torch.trace(exact @ projector)) / 3, abs=0.02)
+    sine = torch.linalg.matrix_norm(exact - projector @ exact, 2)
+    assert row["sine"] == pytest.approx(float(sine), abs=0.02)
+    # and the step has stayed in the space
+    step = (moved - theta).double()
+    assert float((step - basis @ (basis.T @ step)).norm() / step.norm()) < 1e-3
+
+
+@pytest.mark.usefixtures("tiny_mlp")
+def test_a_random_space_stays_and_others_are_found_anew_every_so_many_steps():
+    found = {}
+    for space in ("random", "gauss_newton"):
+        own = SPACE | {"steps": 8, "record_every": 1, "space": space, "refresh_every": 3}
+        run = SubstituteRun(Substitute.parse(**own))
+        bases = {}
+        while run.status == "running":
+            at = run.step
+            run.advance()
+            if run.basis is not None:
+                bases[at] = run.basis.clone()
+        found[space] = (
+            [at for at in range(5, 9) if not torch.equal(bases[at], bases[at - 1])],
+            run.table()["age"].tolist(),
+        )
+    assert found["random"] == ([], [0, 1, 2, 3, 4])
+    assert found["gauss_newton"] == ([7], [0, 1, 2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"projection": "none"}, "projection = 'none': a substitute is a space to project on"),
+        ({"space": "random", "matrix_samples": 9}, "matrix_samples = 9 needs space = hessian or g"),
+        (
+            {"matrix_samples": 301},
+            "matrix_samples = 301 must be at most 300, the size of digits_300",
+        ),
+        (
+            {"space": "batch_hessian", "batch_size": 300},
+            "space = 'batch_hessian' needs minibatches",
+        ),
+        ({"space": "batch_gradients", "batches": 3}, "batches = 3 must be above k = 3"),
+        ({"period": 2}, "period has no meaning in a run of the kind substitute; leave it out"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(fields, says):
+    with pytest.raises(InvalidParameter, match=says.replace("(", r"\(")):
+        Substitute.parse(**SPACE | {"space": "hessian"} | fields)
+
+
+def test_the_cuts_are_those_of_the_question_and_repeat_no_run_of_chapter_02():
+    p = chapter(NAME).parameters
+    cases = p.cases()
+    assert {name: (case.cuts, len(case.seeds)) for name, case in cases.items()} == {
+        "mlp on mnist5k": ((1, 2, 5, 8, 10, 12, 20, 40), 3),
+        "mlp on fashion_mnist5k": ((1, 2, 5, 8, 10, 12, 20, 40), 1),
+        "transformer on sst2_1k": ((1, 2, 4, 8), 1),
+    }
+    ours, theirs = cases["mlp on mnist5k"], DomBulkParameters()
+    for side, step in (("none", 0), ("dominant", 2500), ("bulk", 2500)):
+        assert ours.run(11, side, step).key == theirs.run(11, side, step).key
+    many, few = p.spaces()
+    assert {kept(100), hessian_of(2500), RANDOM} <= set(many.spaces()) and len(many.seeds) == 3
+    assert set(few.spaces()) == {kept(1), kept(10), "H of the minibatch"} and few.seeds == (11,)
+    assert [len(stage) for stage in tasks(p)] == [5, 5, 4]
+
+
+def test_every_cut_begins_at_the_same_point_and_is_judged_up_to_the_same_step(study):
+    found, _ = study
+    case = found.cases["mlp_small on digits_300"]
+    starts = {round(case.at(k).of("dominant")[0].table["train_loss"].iloc[0], 6) for k in (2, 4, 8)}
+    assert len(starts) == 1 and case.switch.switch_steps == {11: 6, 12: 6, 13: 6}
+    ends = {run.experiment.steps for k in (2, 4, 8) for run in case.at(k).of("bulk")}
+    assert ends == {14}
+    run = case.at(4).of("none")[0]  # of a run of 16 steps
+    assert run.table["step"].max() == 14 and run.complete
+    values = case.spectrum(11)
+    assert len(values) == 9 and values == sorted(values, reverse=True)
+    row = case.at(8).of("dominant")[0].table.iloc[0]  # a step before, by another solver
+    np.testing.assert_allclose(
+        [row[f"eigenvalue_{i:02d}"] for i in range(1, 5)], values[:4], rtol=0.1
+    )
+    assert case.rules((0.5,))["λ ≥ 0.5 λ₁"][0] == sum(v >= values[0] / 2 for v in values)
+    gap = case.rules(())["the largest gap"][0]
+    ratios = {k: values[k - 1] / values[k] for k in range(2, 9)}
+    assert ratios[gap] == max(ratios.values())
+
+
+def test_judged_are_the_asked_cuts_and_two_spaces_beside_a_random_one(study):
+    found, _ = study
+    q2, q5 = chapter(NAME).judge(found)
+    assert (q2.claim, q5.claim, q2.kind, q2.seeds) == ("Q2", "Q5", "finding", (11, 12, 13))
+    asked = {p.says: p.criterion for p in q2.parts if p.criterion != "none"}
+    assert asked == {
+        **{f"progress(Dom-SGD), k = {k}": "≤ 0.1" for k in (2, 4, 8)},
+        **{f"progress(Bulk-SGD), k = {k}": "≥ 0.9" for k in (2, 4)},
+    }
+    asked = {p.says: p.criterion for p in q5.parts if p.criterion != "none"}
+    assert asked == {
+        f"progress(Dom-SGD), {kept(100)}": "≤ 0.1",
+        f"progress(Bulk-SGD), {kept(100)}": "≥ 0.9",
+        f"late alignment of Dom-SGD, {kept(100)}": "≥ 0.8",
+        f"late alignment of Dom-SGD, {RANDOM}": "≤ 0.2",
+    }
+    assert {p.date for v in (q2, q5) for p in v.parts if p.date} == {"2026-11-26"}
+    (part,) = [p for p in q5.parts if p.says == f"late alignment of Dom-SGD, {RANDOM}"]
+    runs = [
+        run
+        for (name, side, _), run in found.spaces.runs.items()
+        if (name, side) == (RANDOM, "dominant")
+    ]
+    np.testing.assert_allclose(part.values, [tail(run, "alignment") for run in runs])
+    one = [p for p in q5.parts if p.says == f"progress(Bulk-SGD), {kept(1)}"]
+    assert len(one[0].values) == 1 and one[0].verdict == "descriptive"
+
+
+def test_a_basis_kept_for_one_step_does_as_the_followed_one(study):
+    spaces = study[0].spaces
+    for side in ("dominant", "bulk"):
+        own, followed = (spaces.pairs(name, side)[0] for name in (kept(1), FOLLOWED))
+        assert own[1].experiment.steps == followed[1].experiment.steps == 12
+        a, b = progress(*own), progress(*followed)
+        assert (math.isnan(a) and math.isnan(b)) or a == pytest.approx(b, abs=0.05)
+
+
+def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
+    found, store = study
+    assert len(figures.cuts(found).figure.axes) == 3 and len(figures.spaces(found).figure.axes) == 2
+    text = answers.cuts(found).data
+    assert "mlp_small on digits_300" in text and "| transformer_small on sentences" in text
+    assert "In a random space Dom-SGD makes" in answers.spaces(found).data
+    assert "**How exact**" in answers.opening(found).data
+    plan = Plan(store)
+    chapter(NAME).study(found.parameters, store, compute=plan)
+    assert plan.missing == []
+    other = found.parameters.model_copy(update={"subsets": (50, 60), "learning_rates": (0.1, 0.07)})
+    partial = chapter(NAME).study(other, store, compute=False)
+    assert len(partial.cases) == 1 and hessian_of(60) not in partial.spaces.names()
+    assert len(chapter(NAME).judge(partial)) == 2
+    assert (
+        "*transformer_small on sentences, cross_entropy: not stored yet.*"
+        in answers.cuts(partial).data
+    )
+    assert tables.protocol(partial).data.count("**missing**") == 2
+    without = found.parameters.model_copy(update={"kept": (criteria.Q5_KEPT,), "compare_every": 3})
+    alone = chapter(NAME).study(without, store, compute=False)
+    assert alone.spaces is None and len(chapter(NAME).judge(alone)) == 1
+    assert "not stored yet" in answers.spaces(alone).data and figures.spaces(alone).says
+    with pytest.raises(MissingRun):
+        chapter(NAME).study(other, Store(tmp_path), compute=False)
