@@ -283,7 +283,11 @@ class SubstituteRun(RunInProgress):
         pairs, self._block = self._top(operator, self._block, gradient, e.target_angle)
         self.unconverged += not pairs.converged
         vectors = pairs.vectors[:, : e.k]
-        return vectors if root is None else orthonormalize(root * vectors)
+        if root is None:
+            return vectors
+        # Once more by the matrix: the root would enlarge what the solve has left where H is zero, as at
+        # the weights of a pixel that is never lit.
+        return orthonormalize(root * (operator @ vectors.contiguous()))
 
     def _top(
         self, operator: Operator, start: Tensor | None, probe: Tensor, angle: float

@@ -52,7 +52,7 @@ def _learns(case: Case) -> str:
             f"SGD's progress; the most is {says.share(known[most])}, at k = {most}."
         )
     k, spectrum = min(learning), case.spectrum(case.parameters.seeds[0])
-    more = says.listed(f"{says.share(value)} at k = {n}" for n, value in learning.items())
+    more = says.listed(f"k = {n} ({says.share(value)})" for n, value in learning.items())
     return (
         f"Dom-SGD makes more than {STILL:g} of SGD's progress at {more}. At the smallest of them "
         f"{says.eigenvalue(k)}/{says.eigenvalue(k + 1)} is {says.number(ratio(spectrum, k))}, and "
@@ -66,8 +66,8 @@ def _bulk(case: Case) -> str:
     short = {k: value for k, value in found.items() if value < GOOD}
     if not short:
         return f"Bulk-SGD makes at least {GOOD:g} of it at each k." if good else ""
-    less = says.listed(f"{says.share(value)} at k = {k}" for k, value in short.items())
-    return f"Bulk-SGD makes less than {GOOD:g} of it, {less}."
+    less = says.listed(f"k = {k} ({says.share(value)})" for k, value in short.items())
+    return f"Bulk-SGD makes less than {GOOD:g} of it at {less}."
 
 
 def _spectrum(study: ThresholdStudy, case: Case) -> str:

@@ -63,12 +63,12 @@ class ThresholdParameters(Seeded):
         "datasets": ("digits_300",),
         "losses": ("mse",),
         "dimensions": (10,),
-        "learning_rates": (0.2,),
-        "cut_step_counts": (130,),
-        "step_counts": (130,),
+        "learning_rates": (0.15,),
+        "cut_step_counts": (115,),
+        "step_counts": (115,),
         "switch_steps": (90,),
         "repeats": (3,),
-        "cuts": (2, 5, 10, 20),
+        "cuts": (5, 10, 20),
         "fractions": (0.5, 0.1),
         "switch_alignment": None,
         "seeds": (0, 1, 2),
@@ -76,12 +76,12 @@ class ThresholdParameters(Seeded):
         "subsets": (50, 150),
         "batches": 20,
         "interval": 10,
-        "slow_interval": 20,
-        "often": 2,
-        "space_steps": 40,
-        "compare_every": 40,
+        "slow_interval": 10,
+        "often": 15,
+        "space_steps": 25,
+        "compare_every": 25,
         "target_angle": 0.4,
-        "record_every": 10,
+        "record_every": 25,
         "spectrum_every": None,
     }
 
@@ -148,7 +148,11 @@ class ThresholdParameters(Seeded):
         known = first.model_dump(exclude={"cuts", "cut_steps"})
         names = ("batches", "interval", "space_steps", "compare_every")
         own = {name: getattr(self, name) for name in names}
-        own["intervals"] = {"batch_hessian": 1, "sample_gradients": self.slow_interval}
+        own["intervals"] = {
+            "batch_hessian": 1,
+            "sample_gradients": self.slow_interval,
+            "random": self.space_steps,  # it is drawn once
+        }
         whole = SpacesParameters.parse(
             **known | own, kept=self.kept, subsets=self.subsets, others=tuple(NAMES)
         )

@@ -11,7 +11,7 @@ from IPython.display import Markdown
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.table import Row, span, table
 from subspace_lib.chapters.threshold.cuts import Case, ratio
-from subspace_lib.chapters.threshold.spaces import FOLLOWED, SpaceStudy
+from subspace_lib.chapters.threshold.spaces import FOLLOWED, RANDOM, SpaceStudy
 from subspace_lib.chapters.threshold.study import ThresholdStudy
 from subspace_lib.trajectory import Trajectory, tail
 
@@ -85,10 +85,11 @@ def _space(study: SpaceStudy, name: str) -> Row:
     dom, bulk = study.of(name, "dominant"), study.of(name, "bulk")
     letters = [other for other in study.names() if other != FOLLOWED]
     followed = name == FOLLOWED
+    anew = "as it turns" if followed else f"{dom[0].experiment.refresh_every:,}"
     row: Row = {
         "": "" if followed else ascii_lowercase[letters.index(name)],
         "space": name,
-        "found anew": "as it turns" if followed else f"{dom[0].experiment.refresh_every:,}",
+        "found anew": "never" if name == RANDOM else anew,
         "seeds": len(dom),
         "progress(Dom)": says.mean_of(study.progress(name, "dominant"), says.share),
         "progress(Bulk)": says.mean_of(study.progress(name, "bulk"), says.share),
