@@ -43,14 +43,14 @@ SMALL = ThresholdParameters.QUICK | {
     "cut_step_counts": (14, 12),
     "step_counts": (16, 12),
     "switch_steps": (6, 6),
-    "repeats": (3, 1),
+    "repeats": (2, 1),
     "cuts": (2, 4, 8),
-    "seeds": (11, 12, 13),
+    "seeds": (11, 12),
     "kept": (1, 100),
     "subsets": (50,),
     "batches": 9,
     "interval": 3,
-    "often": 2,
+    "often": 50,
     "space_steps": 6,
     "record_every": 2,
 }
@@ -236,7 +236,7 @@ def test_every_cut_begins_at_the_same_point_and_is_judged_up_to_the_same_step(st
     found, _ = study
     case = found.cases["mlp_small on digits_300"]
     starts = {round(case.at(k).of("dominant")[0].table["train_loss"].iloc[0], 6) for k in (2, 4, 8)}
-    assert len(starts) == 1 and case.switch.switch_steps == {11: 6, 12: 6, 13: 6}
+    assert len(starts) == 1 and case.switch.switch_steps == {11: 6, 12: 6}
     ends = {run.experiment.steps for k in (2, 4, 8) for run in case.at(k).of("bulk")}
     assert ends == {14}
     run = case.at(4).of("none")[0]  # of a run of 16 steps
@@ -256,7 +256,7 @@ def test_every_cut_begins_at_the_same_point_and_is_judged_up_to_the_same_step(st
 def test_judged_are_the_asked_cuts_and_two_spaces_beside_a_random_one(study):
     found, _ = study
     q2, q5 = chapter(NAME).judge(found)
-    assert (q2.claim, q5.claim, q2.kind, q2.seeds) == ("Q2", "Q5", "finding", (11, 12, 13))
+    assert (q2.claim, q5.claim, q2.kind, q2.seeds) == ("Q2", "Q5", "finding", (11, 12))
     asked = {p.says: p.criterion for p in q2.parts if p.criterion != "none"}
     assert asked == {
         **{f"progress(Dom-SGD), k = {k}": "≤ 0.1" for k in (2, 4, 8)},
@@ -277,8 +277,8 @@ def test_judged_are_the_asked_cuts_and_two_spaces_beside_a_random_one(study):
         if (name, side) == (RANDOM, "dominant")
     ]
     np.testing.assert_allclose(part.values, [tail(run, "alignment") for run in runs])
-    one = [p for p in q5.parts if p.says == f"progress(Bulk-SGD), {kept(1)}"]
-    assert len(one[0].values) == 1 and one[0].verdict == "descriptive"
+    values = {p.says: p.values for p in q5.parts}  # what is found anew often is of one seed
+    assert [len(values[f"progress(Bulk-SGD), {kept(n)}"]) for n in (1, 100)] == [1, 2]
 
 
 def test_a_basis_kept_for_one_step_does_as_the_followed_one(study):
