@@ -35,8 +35,8 @@ SPACE = {
     "target_angle": 1e-3,
 }
 SMALL = ThresholdParameters.QUICK | {
-    "models": ("mlp_small", "transformer_small"),
-    "datasets": ("digits_300", "sentences"),
+    "models": ("mlp_small", "mlp_small"),
+    "datasets": ("digits_300", "digits_300"),
     "losses": ("mse", "cross_entropy"),
     "dimensions": (4, 2),
     "learning_rates": (0.1, 0.1),
@@ -294,7 +294,7 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     found, store = study
     assert len(figures.cuts(found).figure.axes) == 3 and len(figures.spaces(found).figure.axes) == 2
     text = answers.cuts(found).data
-    assert "mlp_small on digits_300" in text and "| transformer_small on sentences" in text
+    assert "mlp_small on digits_300" in text and "| mlp_small on digits_300, cross_entropy" in text
     assert "In a random space Dom-SGD makes" in answers.spaces(found).data
     assert "**How exact**" in answers.opening(found).data
     plan = Plan(store)
@@ -304,10 +304,7 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     partial = chapter(NAME).study(other, store, compute=False)
     assert len(partial.cases) == 1 and hessian_of(60) not in partial.spaces.names()
     assert len(chapter(NAME).judge(partial)) == 2
-    assert (
-        "*transformer_small on sentences, cross_entropy: not stored yet.*"
-        in answers.cuts(partial).data
-    )
+    assert "*mlp_small on digits_300, cross_entropy: not stored yet.*" in answers.cuts(partial).data
     assert tables.protocol(partial).data.count("**missing**") == 2
     without = found.parameters.model_copy(update={"kept": (criteria.Q5_KEPT,), "compare_every": 3})
     alone = chapter(NAME).study(without, store, compute=False)
