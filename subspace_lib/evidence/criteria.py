@@ -196,6 +196,7 @@ Q7_ALIGNED = Criterion(
     _Q7,
     "own: the gradient aligns with the dominant subspace of the Gauss–Newton matrix",
     at_least=ALIGNED.at_least,
+)
 
 # Q2, k other than the number of classes; what lies at other k is shown
 _Q2 = "2026-11-26"
