@@ -87,6 +87,8 @@ def _special(d: Mapping[str, Any]) -> list[str]:
         told.append(f"from step {d['before'][-1]['until']:,} of another run")
     if d.get("noise", "none") != "none":
         told.append(f"noise {d['noise']}")
+    if d.get("kind") == "weighted":
+        told.append(f"α {d['dominant']:g}, β {d['bulk']:g}")
     if d.get("k", d.get("classes")) != d.get("classes"):
         told.append(f"k {d['k']}")
     for name, rule in (
