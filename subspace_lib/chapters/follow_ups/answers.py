@@ -90,8 +90,8 @@ def early(study: FollowUpStudy) -> Markdown:
         else "",
         says.whether(
             after > 1,
-            "So a dominant step of one batch still lowers the loss there, by itself.",
-            "So a dominant step of one batch raises the loss there: that is why Dom-SGD stands still.",
+            "So after the switch a dominant step of one batch lowers the loss in most rows.",
+            "So after the switch a dominant step of one batch raises the loss in most rows.",
         )
         if np.isfinite(after)
         else "",
