@@ -81,7 +81,7 @@ answers.evolution(study)
 # %% [markdown]
 # ## H against G against F
 
-# %% mystnb={"figure": {"caption": "Over the steps of SGD, for H, G and F: mean squared cosine of the space with that of H (top), alignment of the full-batch gradient with the space (middle), largest eigenvalue in absolute value (bottom). Mean over seeds, with their range.", "name": "fig-spaces"}}
+# %% mystnb={"figure": {"caption": "Over the steps of SGD, for H, G and F: mean squared cosine of the space with that of H (top), alignment of the full-batch gradient with the space (middle), largest eigenvalue in absolute value (bottom). Mean over seeds, with their range.", "name": "fig-matrix-spaces"}}
 figures.spaces(study)
 
 # %%
