@@ -26,16 +26,7 @@ cut_step_counts = [10_000, 10_000, 6000]  # of the runs with other k, the common
 step_counts = [20_000, 10_000, 10_000]  # of those with as many dimensions as classes
 switch_steps = [3000, 3000, 5000]  # where the alignment has not asked for it
 repeats = [3, 1, 1]  # how many of the seeds
-cuts = [
-    1,
-    2,
-    5,
-    8,
-    10,
-    12,
-    20,
-    40,
-]  # k of the first case; of the others in the same ratio to the classes
+cuts = [1, 2, 5, 8, 10, 12, 20, 40]  # k of the first case; others in ratio to the classes
 fractions = [0.5, 0.2, 0.1]  # of λ₁, at which a rule may cut the spectrum
 batch_size = 50  # samples
 switch_alignment = 0.95  # None: switch at switch_steps

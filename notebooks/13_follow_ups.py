@@ -59,10 +59,10 @@ answers.early(study)
 # {doc}`10_generalization` uses.
 #
 # - *The alignment first falls, then rises; and below a critical step size a dominant step lowers the loss* (Q9;
-#   arXiv 2601.11789, with an author of the paper). The figure above. For the dominant part of an update of one batch,
+#   {cite:t}`suspicious2026`, with an author of the paper). The figure above. For the dominant part of an update of one batch,
 #   $-\eta P g_B$, second order gives the critical $\eta_c = 2 \langle Pg, g_B\rangle / (g_B^\top P H P g_B)$.
-# - *Updates whose two parts have weights of their own* (Q6; Zakarin & Singh, arXiv 2505.11972): $\alpha P u + \beta (I - P) u$.
-# - *Minibatch noise lowers the sharpness, through the dominant directions* (Q8; So & Shin, arXiv 2607.23012).
+# - *Updates whose two parts have weights of their own* (Q6; {cite:t}`zakarin2025`): $\alpha P u + \beta (I - P) u$.
+# - *Minibatch noise lowers the sharpness, through the dominant directions* (Q8; {cite:t}`so2026`).
 
 # %%
 tables.protocol(study)
