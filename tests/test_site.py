@@ -91,7 +91,7 @@ def test_the_explorer_compares_a_projected_run_with_the_rule_itself():
 
 def test_what_does_not_fit_is_thinned_further(monkeypatch):
     shown = [made("none", list(np.geomspace(1, 0.1, 150)), seed=s) for s in range(11, 21)]
-    monkeypatch.setattr(explorer, "BUDGET", 3 * 2 * 10 * 50)
+    monkeypatch.setattr(explorer, "BUDGET", 2 * 10 * (explorer.SERIES + 3 * 50))
     packed = [s[4] for run in explorer.data(shown)["runs"] for s in run["series"].values()]
     assert max(map(len, packed)) == 150 and sum(map(len, packed)) <= explorer.BUDGET
 
