@@ -107,7 +107,7 @@ def test_a_book_of_another_folder_has_its_ledger_and_its_numbers_beside_the_stor
     stored = verdict(
         c2, [part("progress(Dom-SGD)", [0.25, 0.25, 0.25], None)], study.parameters, []
     )
-    table = front.comparison(list(rows.values()), [stored])
+    table = front.comparison(list(rows.values()), [stored]).replace("&nbsp;", " ")
     here = front.comparison([rows["C2"]], [])
     assert table.count("<tr>") == 1 + sum(len(v.parts) for v in rows.values())
     assert "<td>0.250 (0.250 … 0.250)</td>" in table and "not stored" in table

@@ -73,7 +73,7 @@ class ThresholdParameters(Seeded):
         "switch_alignment": None,
         "seeds": (0, 1, 2),
         "kept": (1, 10, 100),
-        "subsets": (50, 150),
+        "subsets": (50, 100),
         "batches": 20,
         "interval": 10,
         "slow_interval": 10,
