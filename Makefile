@@ -1,6 +1,6 @@
 # make book       environment, then the book from the results that the repository holds
 # make test       environment, then the tests
-# make test-processes   tests that start processes of their own: killed workers, kernels, two ranks, a Dask cluster
+# make test-whole   tests of wholes: chapters from parameters to page, killed workers, kernels, two ranks, a cluster
 # make page NOTEBOOK=mine.ipynb   a rerun as a page of a copy of the book, beside its chapter
 # make pdf        the whole book as book/_build/book.pdf, printed by a headless browser
 # make lab        JupyterLab on the chapters' notebooks (installs it first)
@@ -28,7 +28,7 @@ INSTALL = -m pip install --quiet --disable-pip-version-check
 # make LOCKED=1: every package, also those that others need, as requirements.lock has it, by its hash
 WANTED = $(if $(LOCKED),--require-hashes -r requirements.lock,-r requirements.txt)
 
-.PHONY: book page pdf lab browser release test test-processes test-slow soak sweep results notebooks benchmark lint
+.PHONY: book page pdf lab browser release test test-whole test-slow soak sweep results notebooks benchmark lint
 
 book: $(READY)
 	@test -L book/_toc.yml || { echo "book/_toc.yml is not a symbolic link: check the repository out with symbolic links (git config core.symlinks true)."; exit 1; }
@@ -56,10 +56,10 @@ release: $(READY)
 
 # One thread a process: two that share the cores by threads as well wait for each other.
 test: $(READY)
-	$(TESTS) -m 'not slow and not processes'
+	$(TESTS) -m 'not slow and not whole'
 
-test-processes: $(READY)
-	$(TESTS) -m 'processes and not slow'
+test-whole: $(READY)
+	$(TESTS) -m 'whole and not slow'
 
 test-slow: $(READY)
 	SUBSPACE_EXAMPLES=full $(BIN)/python -m pytest -m 'slow or hypothesis' --timeout=7200 -s

@@ -12,6 +12,8 @@ from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import progress
 
+pytestmark = pytest.mark.whole  # a chapter from parameters to page
+
 NAME = "02b_architectures"
 SMALL = ArchitecturesParameters.QUICK | {
     "dimensions": (3, 2),

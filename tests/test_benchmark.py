@@ -12,6 +12,8 @@ from subspace_lib.chapters.cost import figures, study, tables
 from subspace_lib.objective import Objective
 from subspace_lib.parameters import InvalidParameter
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def problem():

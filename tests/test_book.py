@@ -172,6 +172,7 @@ def test_the_cost_chapter_shows_the_stored_benchmark():
         assert table.data in shown("12_cost")
 
 
+@pytest.mark.whole
 def test_the_readmes_examples_run_one_after_the_other(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     readme, names = (ROOT / "README.md").read_text(), {}

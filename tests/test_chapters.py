@@ -74,7 +74,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_a_made_up_chapter_is_listed_computed_and_judged_with_no_other_file_touched(tmp_path):
     folder = tmp_path / "mine" / "made_up"
     folder.mkdir(parents=True)
@@ -109,7 +109,7 @@ def test_two_claims_of_one_name_are_an_error(monkeypatch):
         ledger.claims()
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_a_folder_of_chapters_that_is_not_there_is_named():
     code, own = "import subspace_lib.chapters", {"SUBSPACE_CHAPTERS": "/nowhere/at/all"}
     done = subprocess.run(

@@ -4,9 +4,12 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "minimal.py"
 
 
+@pytest.mark.whole
 def test_the_minimal_example_shows_that_dom_sgd_stops_and_bulk_sgd_goes_on(capsys):
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     printed = capsys.readouterr().out

@@ -96,7 +96,7 @@ Store(sys.argv[1]).run(Experiment(**{fields}))
 """
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_threads_change_rounding_alone_and_the_provenance_has_their_number(tmp_path):
     """Bit for bit with as many threads; with others sums have another order: 10⁻⁴ after 12 steps."""
     # Two threads that wait for each other by turning round would wait long on a busy machine.

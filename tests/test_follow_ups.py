@@ -14,6 +14,8 @@ from subspace_lib.results.store import Store
 from subspace_lib.runs.training import Run
 from subspace_lib.runs.weighted import Averaged, AveragedRun, Weighted, WeightedRun
 
+pytestmark = pytest.mark.whole  # a chapter from parameters to page
+
 NAME = "13_follow_ups"
 FEW = {
     "dataset": "digits_300",

@@ -422,6 +422,7 @@ def test_the_words_stand_out_from_their_ground(desk, theme):
     assert all(badge.is_visible() for badge in desk.locator(".verdict").all())
 
 
+@pytest.mark.whole
 def test_without_results_the_page_is_built_and_says_so(tmp_path, monkeypatch):
     out = build(tmp_path, monkeypatch, tmp_path / "none")
     page = (out / "index.html").read_text()
@@ -431,6 +432,7 @@ def test_without_results_the_page_is_built_and_says_so(tmp_path, monkeypatch):
     assert "No claim has its runs in this folder yet" in (out / "comparison.html").read_text()
 
 
+@pytest.mark.whole
 def test_a_book_is_not_built_on_runs_that_may_not_be_judged(tmp_path, monkeypatch, capsys):
     run = main_study().of("none")[0]
     old = Trajectory(run.experiment, run.table, "complete", None, {"date": "2026-11-21"})

@@ -12,6 +12,8 @@ from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import Trajectory
 
+pytestmark = pytest.mark.whole  # a chapter from parameters to page
+
 NAME = "10_generalization"
 SMALL = GeneralizationParameters.QUICK | {
     "dataset": "digits_300",

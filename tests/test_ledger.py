@@ -235,7 +235,7 @@ def test_an_empty_store_leaves_every_claim_missing(tmp_path):
     assert {v.verdict for v in rows} == {"missing"}
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_the_command_line_prints_json_with_the_promised_keys(tmp_path, capsys):
     command = [sys.executable, "-m", "subspace_lib.claims", "--store", str(tmp_path)]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)

@@ -14,6 +14,8 @@ from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.training import Run
 from subspace_lib.trajectory import progress
 
+pytestmark = pytest.mark.whole  # a chapter from parameters to page
+
 NAME = "09_losses_and_networks"
 SMALL = LossesParameters.QUICK | {
     "models": ("mlp_small", "transformer_small"),

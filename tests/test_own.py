@@ -147,7 +147,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(own):
     assert second.table().drop(columns="seconds").equals(whole.table().drop(columns="seconds"))
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_a_fresh_process_computes_them_under_the_same_key(own, tmp_path):
     e = experiment(own(), projection="none", steps=6)
     with pool(1) as workers:  # as ``run_all`` has several of

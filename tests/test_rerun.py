@@ -103,6 +103,7 @@ def test_lists_are_read_as_the_parameters_cell_writes_them(text):
     assert kind.parse(others="['nesterov']").others == ("nesterov",)
 
 
+@pytest.mark.whole
 def test_before_a_run_it_is_said_what_is_missing_and_a_dry_run_stops_there(tmp_path, capsys):
     with few_digits():
         results = Store(tmp_path)
@@ -158,6 +159,7 @@ def test_a_reruns_results_are_the_readers_own(monkeypatch, tmp_path):
     assert Store().roots == (tmp_path,)
 
 
+@pytest.mark.whole
 def test_what_is_stored_in_either_folder_is_loaded_and_written_to_the_first(monkeypatch, tmp_path):
     first, second = tmp_path / "own", tmp_path / "committed"
     monkeypatch.setattr(store, "default_roots", lambda: (first, second))
@@ -194,7 +196,7 @@ def test_progress_says_step_rate_and_time_left_in_one_line(monkeypatch, capsys):
     assert [duration(s) for s in (5, 600, 7200)] == ["5 s", "10 min", "2.0 h"]
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "given",
     [

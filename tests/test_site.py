@@ -430,7 +430,7 @@ def test_the_lock_and_the_book_alone_have_the_versions_of_the_requirements():
     assert lock.count("==") <= lock.count("--hash=sha256:") and "://" not in lock
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_the_book_is_imported_without_what_only_computing_or_testing_needs():
     only = (
         "torchvision",

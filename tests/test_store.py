@@ -247,7 +247,7 @@ def test_a_description_says_what_kind_of_run_it_is_and_leaves_nothing_to_a_defau
             runs.described(wrong)
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
     script = SCRIPT.format(fields=SMALL)
     undisturbed = Store(tmp_path / "undisturbed").run(Experiment(**SMALL))

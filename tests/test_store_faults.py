@@ -78,7 +78,7 @@ except Exception as error:
 """
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_a_folder_that_may_not_be_written_is_said_before_anything_is_computed(tmp_path):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
@@ -115,7 +115,7 @@ def short(folder, limit):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_a_checkpoint_that_cannot_be_written_warns_and_the_run_goes_on(tmp_path):
     done = short(tmp_path, 100_000)  # room for the results, not for a checkpoint
     assert done.stdout == "status complete\n", done.stderr
@@ -124,7 +124,7 @@ def test_a_checkpoint_that_cannot_be_written_warns_and_the_run_goes_on(tmp_path)
     assert Store(tmp_path).load(EXPERIMENT).status == "complete"
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_results_that_cannot_be_written_end_in_a_sentence_and_leave_no_half_of_a_run(tmp_path):
     done = short(tmp_path, 2000)  # not even for the results
     assert done.stdout.startswith("StoreError Cannot write"), done.stderr
@@ -190,7 +190,7 @@ with locked(Path(sys.argv[1])):
 """
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_who_waits_says_for_whom_and_since_when_and_again_where_the_owner_is_stopped(tmp_path):
     path = tmp_path / "some-run.lock"
     owner = subprocess.Popen(
@@ -223,7 +223,7 @@ def test_who_waits_says_for_whom_and_since_when_and_again_where_the_owner_is_sto
         owner.wait()
 
 
-@pytest.mark.processes
+@pytest.mark.whole
 def test_a_lock_is_free_again_when_its_owner_was_killed(tmp_path):
     path = tmp_path / "some-run.lock"
     owner = subprocess.Popen(

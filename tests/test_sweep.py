@@ -18,7 +18,7 @@ from subspace_lib.results.files import Corrupted
 from subspace_lib.results.store import Store
 from subspace_lib.results.sweep import SweepFailed, run_all
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.whole
 
 
 def runs(count, **fields):

@@ -22,6 +22,8 @@ from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.substitute import SPACES, Substitute, SubstituteRun
 from subspace_lib.trajectory import progress, tail
 
+pytestmark = pytest.mark.whole  # a chapter from parameters to page
+
 NAME = "08_threshold"
 SPACE = {
     "dataset": "digits_300",

@@ -13,7 +13,7 @@ from subspace_lib.objective.ranks import Ranks
 from subspace_lib.results import together
 from subspace_lib.results.store import Store
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.whole
 
 FIELDS = {
     "dataset": "digits",

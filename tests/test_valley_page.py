@@ -10,6 +10,8 @@ from subspace_lib import book
 from subspace_lib.book import site
 from subspace_lib.theory.valley import METHODS, Valley, path, signs
 
+pytestmark = pytest.mark.whole
+
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">
 <title>valley</title><meta name="viewport" content="width=device-width">
