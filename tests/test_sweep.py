@@ -72,9 +72,10 @@ def test_a_run_that_is_asked_for_twice_is_computed_once_and_order_is_kept(tmp_pa
 
 
 POOL = """
-import os, sys, time
+import os, signal, sys, time
 from subspace_lib.results.workers import pool
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     with pool(2) as workers:
         futures = [workers.submit(os.getpid) for _ in range(8)]
         print(*{f.result() for f in futures}, flush=True)
