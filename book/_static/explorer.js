@@ -49,6 +49,13 @@
   }
 
   const distinct = (items) => [...new Set(items)];
+
+  /** The runs, one of each method in turn: what is cut off at the end then leaves no method out. */
+  function inTurn(runs) {
+    const groups = distinct(runs.map((run) => run.method)).map((m) => runs.filter((run) => run.method === m));
+    const longest = Math.max(0, ...groups.map((group) => group.length));
+    return Array.from({ length: longest }, (_, i) => groups.flatMap((group) => group.slice(i, i + 1))).flat();
+  }
   const shown = (value) => (value === null ? "–" : String(Number(value.toPrecision(4))));
 
   /** Runs that a choice leaves; "parameters" and "seeds" that are empty leave all. */
@@ -204,7 +211,8 @@
       boxes(this.seeds, seeds, choice.seeds.length ? choice.seeds : seeds, () => this.change({ seeds: ticked(this.seeds).map(Number) }));
       this.logBox.checked = this.log;
       const all = chosen(data, choice);
-      this.runs = all.slice(0, LIMIT);
+      const drawn = new Set(inTurn(all).slice(0, LIMIT));
+      this.runs = all.filter((run) => drawn.has(run));
       this.note.textContent = this.says(all.length);
       this.lines = this.runs.map((run) => series(data, run, choice.quantity));
       this.write();
