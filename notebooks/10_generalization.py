@@ -59,7 +59,7 @@ answers.over_steps(study)
 # part of the update that holds most of the minibatch noise. Noise is said to help generalization. Does what Bulk-SGD leaves
 # out matter for data that it has not seen?
 #
-# **Protocol.** The switch of {doc}`02_dom_vs_bulk`, on seeds that no other chapter uses: how seeds 11 to 15 do on test data was
+# **Protocol.** The switch of {doc}`02_dom_vs_bulk`, on seeds that no earlier chapter uses: how seeds 11 to 15 do on test data was
 # known when the criterion was written. Two comparisons. At equal steps: who is further? At equal training loss: does
 # one path lead to better test loss than the other? The second takes speed out. Beside it, from the runs of
 # {doc}`05_edge_of_stability`, {doc}`06_sam` and {doc}`02b_architectures`: full-batch GD at its edge of stability, SAM, and two other networks.

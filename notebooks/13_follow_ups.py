@@ -103,6 +103,7 @@ answers.noise(study)
 # %% [markdown]
 # ## What differs
 #
+# How the alignment moves on seeds 11 to 15 was known when the criterion of Q9 was written; it is judged on others.
 # The derivation of averaged GD is ours, and so are all criteria; the papers have other networks, data and steps. The map of
 # weights has one seed.
 #

@@ -64,7 +64,7 @@ def test_the_groups_are_the_runs_of_other_chapters(tmp_path, group, other, part)
     assert plain <= keys(theirs.study, theirs.parameters, store)
 
 
-def test_no_other_chapter_has_its_seeds():
+def test_no_earlier_chapter_has_its_seeds():
     used = {
         seed
         for name in ("02_dom_vs_bulk", "05_edge_of_stability", "06_sam", "07_momentum_adam")
