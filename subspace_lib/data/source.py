@@ -31,6 +31,7 @@ class Source:
         preprocessing: the paper's, which is the default.
         statistics: file with mean and deviation of each pixel and channel over the whole original training
             set; its digest is that of the two arrays, to six decimals.
+        large: training images stay the bytes that they are, and are preprocessed chunk by chunk.
     """
 
     file: str
@@ -46,6 +47,7 @@ class Source:
     preprocessing: str = "unit"
     statistics: str = ""
     statistics_sha256: str = ""
+    large: bool = False
 
     @property
     def bytes(self) -> int:

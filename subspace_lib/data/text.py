@@ -111,7 +111,7 @@ def sha256(arrays: Arrays) -> str:
     digest = hashlib.sha256()
     for name, array in arrays.items():
         digest.update(f"{name}:{array.dtype}:{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

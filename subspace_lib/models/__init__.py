@@ -120,12 +120,18 @@ def architecture(name: str | Own) -> Architecture:
 
 
 def build(
-    name: str | Own, shape: tuple[int, ...], classes: int, seed: int, inputs: Tensor | None = None
+    name: str | Own,
+    shape: tuple[int, ...],
+    classes: int,
+    seed: int,
+    inputs: Tensor | None = None,
+    prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> nn.Module:
     """Build the named network for inputs of ``shape``, by a seed.
 
     Weights and biases begin as each network's own description says; the global random state stays as it
-    is. A network with statistics of its data takes them from ``inputs`` (N, ...), where they are given.
+    is. A network with statistics of its data takes them from ``inputs`` (N, ...), where they are given;
+    ``prepare`` makes what it takes of some of them (``Dataset``).
 
     Raises:
         ValueError: unknown ``name``, inputs that the network does not take, or a function of your own that
@@ -141,5 +147,5 @@ def build(
         torch.manual_seed(seed)
         model = known.build(shape, classes)
     if inputs is not None and isinstance(model, ResNet8):
-        model.settle(inputs)
+        model.settle(inputs, prepare)
     return model

@@ -104,7 +104,7 @@ class ResNet8(nn.Module):
         return self.head(x.mean((2, 3)))
 
     @torch.no_grad()
-    def settle(self, inputs: Tensor) -> None:
+    def settle(self, inputs: Tensor, prepare: Callable[[Tensor], Tensor] | None = None) -> None:
         """Fix the statistics: means over one pass over the inputs, 1,000 at a time, as the network is."""
         for norm in self.modules():
             if isinstance(norm, nn.BatchNorm2d):
@@ -112,5 +112,6 @@ class ResNet8(nn.Module):
                 norm.momentum = None  # the mean over all batches so far
         self.train()
         for start in range(0, len(inputs), PASS):
-            self(inputs[start : start + PASS])
+            some = inputs[start : start + PASS]
+            self(some if prepare is None else prepare(some))
         self.eval()

@@ -19,7 +19,7 @@ from subspace_lib.objective.inputs import class_numbers, place, plain_module, re
 from subspace_lib.objective.losses import Loss, Weighing, named
 from subspace_lib.objective.network import Network, settled
 from subspace_lib.objective.ranks import Ranks
-from subspace_lib.objective.samples import Loaded, Rows, Samples, chunks
+from subspace_lib.objective.samples import Loaded, Prepare, Rows, Samples, chunks
 from subspace_lib.objective.single import SingleSamples
 
 
@@ -44,6 +44,8 @@ class Objective(SingleSamples):
             floating ones are cast to ``dtype``. Or a DataLoader of pairs, in a fixed order: ``labels`` is
             None then, and a batch is a chunk.
         labels: (N,) int64, or whatever the loss takes.
+        prepare: makes what the model takes of some of the inputs, as bytes to pixels, each time when their
+            turn comes: of data that do not fit in memory as floats. None: they are ready.
         chunk: samples held in one autograd graph, > 0.
         device, dtype: where θ and the data live; float32 for runs, float64 for references. None: those of
             the model's parameters, float32 where they have less.
@@ -73,6 +75,7 @@ class Objective(SingleSamples):
         inputs: Any,
         labels: Any = None,
         *,
+        prepare: Prepare | None = None,
         chunk: int = 5000,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -89,7 +92,7 @@ class Objective(SingleSamples):
         self.samples: Samples | Loaded = (
             Loaded(inputs, self.device, self.dtype)
             if labels is None
-            else Samples(inputs, labels, chunk, self.device, self.dtype)
+            else Samples(inputs, labels, chunk, self.device, self.dtype, prepare)
         )
         if isinstance(self.samples, Samples):
             self.samples.labels = class_numbers(self.loss, self.samples.labels)
@@ -205,14 +208,20 @@ class Objective(SingleSamples):
 
     @fast_matmul()
     @settled()
-    def evaluate(self, theta: Tensor, inputs: Any, labels: Any) -> tuple[float, float]:
+    def evaluate(
+        self, theta: Tensor, inputs: Any = None, labels: Any = None
+    ) -> tuple[float, float]:
         """Loss and accuracy (a fraction) of θ on any data set, forward passes only.
+
+        Without inputs and labels, on the data of the objective.
 
         The accuracy is that of class numbers, per position where there are several: labels (n, …),
         outputs (n, C, …). It is NaN for everything else: regression, several labels at once, soft labels.
         """
         self.check_vector(theta)
-        samples = Samples(inputs, labels, self.chunk, self.device, self.dtype)
+        samples = self.samples
+        if inputs is not None or labels is not None:
+            samples = Samples(inputs, labels, self.chunk, self.device, self.dtype)
         weighing, total, loss = Weighing(self.loss), 0.0, 0.0
         weighing.sums = self.weighing.sums
         correct = counted = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 Rows = slice | Tensor
+Prepare = Callable[[Any], Any]
 
 
 class Samples:
@@ -19,18 +20,26 @@ class Samples:
 
     Args:
         inputs, labels: (N, …) each; chunk: samples in a part.
+        prepare: makes what the model takes of some of the inputs, each time when their turn comes.
 
     Raises:
         ValueError: no tensors, no data, lengths that differ, NaN or inf.
     """
 
     def __init__(
-        self, inputs: Any, labels: Any, chunk: int, device: torch.device, dtype: torch.dtype
+        self,
+        inputs: Any,
+        labels: Any,
+        chunk: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        prepare: Prepare | None = None,
     ):
         check(inputs, labels)
+        self.device, self.dtype = device, dtype
         self.inputs = to(inputs, device, dtype)
         self.labels = to(labels, device, dtype)
-        self.chunk = chunk
+        self.chunk, self.prepare = chunk, prepare
         self._samples = len(tree_leaves(labels)[0])
 
     def __len__(self) -> int:
@@ -44,8 +53,12 @@ class Samples:
         """Inputs and labels of some samples."""
         inputs, labels = self.inputs, self.labels
         if isinstance(inputs, Tensor) and isinstance(labels, Tensor):
-            return inputs[rows], labels[rows]
-        return tree_map(lambda t: t[rows], inputs), tree_map(lambda t: t[rows], labels)
+            inputs, labels = inputs[rows], labels[rows]
+        else:
+            inputs, labels = (tree_map(lambda t: t[rows], side) for side in (inputs, labels))
+        if self.prepare is not None:
+            inputs = to(self.prepare(inputs), self.device, self.dtype)
+        return inputs, labels
 
 
 class Loaded:

@@ -27,7 +27,7 @@ from subspace_lib.runs.substitute import Substitute
 from subspace_lib.runs.training import COLUMNS, SPECTRUM
 
 GIB = 2**30
-LIBRARIES = 0.4 * GIB  # Python, PyTorch and the rest, before anything is computed
+LIBRARIES = 0.7 * GIB  # Python, PyTorch and the rest, before anything is computed
 GRAPHS = 2**30  # bytes of graphs that are kept for later products (``Objective``)
 KEPT = 6  # blocks of vectors that a solve keeps: three of a Krylov basis, three of their products
 SPARE = 4  # vectors that each of them has beyond those wanted
@@ -82,7 +82,7 @@ def parts(e: RunDescription) -> dict[str, float]:
         "chunk": graph * (3 * min(e.chunk, samples) + min(samples, GRAPHS / graph)),
         "model": dim * 4 * SINGLE,
         "k, guards or model": dim * 4 * KEPT * (solved + SPARE) * e.period,
-        "dataset": samples * math.prod(_shape(origin)) * 4 * 4,
+        "dataset": samples * math.prod(_shape(origin)) * (2 if data.in_bytes(origin) else 16),
         "steps, or a larger record_every": rows * len(COLUMNS) * NUMBER,
     }
     if isinstance(e, Pair):

@@ -104,10 +104,7 @@ class PairRun(RunInProgress):
         objective, bulk, plain = self.bulk.objective, self.bulk.theta, self.plain.theta
         average = torch.stack(list(self.last)).mean(0)
         apart, apart_average = plain - bulk, average - bulk
-        losses = [
-            objective.evaluate(theta, objective.inputs, objective.labels)[0]
-            for theta in (plain, bulk, average)
-        ]
+        losses = [objective.evaluate(theta)[0] for theta in (plain, bulk, average)]
         followed = self.bulk.subspace.vectors is not None
         shares = [
             self.bulk.subspace.alignment(v) ** 2 if followed else math.nan

@@ -239,8 +239,7 @@ class SurveyRun(RunInProgress):
     def _change(self, update: Tensor) -> float:
         o = self.trainer.objective
         before, after = (
-            o.evaluate(theta, o.inputs, o.labels)[0]
-            for theta in (self.trainer.theta, self.trainer.theta + update)
+            o.evaluate(theta)[0] for theta in (self.trainer.theta, self.trainer.theta + update)
         )
         return after - before
 

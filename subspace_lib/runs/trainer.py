@@ -49,12 +49,15 @@ class Trainer:
         """
         e, inputs, own = self.experiment, dataset.train_inputs, is_path(self.experiment.model)
         try:
-            model = models.build(e.origin(e.model), dataset.shape, dataset.classes, e.seed, inputs)
+            model = models.build(
+                e.origin(e.model), dataset.shape, dataset.classes, e.seed, inputs, dataset.prepare
+            )
             return Objective(
                 model,
                 e.loss,
                 inputs,
                 dataset.train_labels,
+                prepare=dataset.prepare,
                 chunk=e.chunk,
                 device=e.device,
                 check=own,

@@ -241,7 +241,7 @@ class Run(RunInProgress):
         dominant = s.project(full)
         row = dict.fromkeys(COLUMNS, math.nan)
         row["step"], row["train_loss"] = self.step, loss
-        _, row["train_accuracy"] = o.evaluate(self.theta, o.inputs, o.labels)
+        _, row["train_accuracy"] = o.evaluate(self.theta)
         row["test_loss"], row["test_accuracy"] = o.evaluate(self.theta, *self.trainer.test)
         row["alignment"], row["batch_alignment"] = s.alignment(full), s.alignment(gradient)
         if self.watch is not None and self.trigger_step in (None, self.step):
