@@ -132,6 +132,9 @@ tables.ways(found)
 # %%
 tables.memory(found)
 
+# %%
+tables.footprint(found)
+
 # %% [markdown]
 # ## What differs from the paper, rerun, and where the numbers are from
 #

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from subspace_lib.benchmark import adaptive, footprint, growth, price
+from subspace_lib.benchmark import adaptive, footprint, growth, price, scale
 from subspace_lib.benchmark.measure import run_case
 from subspace_lib.benchmark.problem import ANGLE, CASES, RESIDUAL, K
 from subspace_lib.results.files import replace
@@ -61,6 +61,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "growth": growth.growth,
     "memory": growth.memory,
     "footprint": footprint.footprint,
+    "scale": scale.scale,
 }
 
 

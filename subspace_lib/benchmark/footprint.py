@@ -11,7 +11,6 @@ import torch
 
 from subspace_lib.data import DataUnavailable
 from subspace_lib.experiment import Experiment
-from subspace_lib.objective import Hessian
 from subspace_lib.results.memory import needed
 from subspace_lib.runs.training import Run
 
@@ -70,7 +69,8 @@ def followed(fields: dict[str, Any]) -> dict[str, Any]:
     while run.status == "running":
         run.advance()
     objective = run.objective
-    kept = len(objective) * objective.graph_bytes[Hessian]
+    hessian = objective.hessian(run.theta)
+    hessian @ run.theta[:, None]
     return {
         "dataset": e.dataset,
         "model": e.model,
@@ -81,7 +81,7 @@ def followed(fields: dict[str, Any]) -> dict[str, Any]:
         "status": run.status,
         "before": begun,
         "peaks": peaks,
-        "graphs": min(kept, objective.graph_memory),
+        "graphs": hessian.kept,
         "reckoned": needed(e),
     }
 

@@ -25,6 +25,7 @@ DIRECTIVES = {
     "links": pages.Links,
     "main-figure": pages.MainFigure,
     "paper-figures": paper.Figures,
+    "plan": pages.Plan,
     "runs": status.Runs,
     "times": status.Times,
     "valley": pages.ValleyDirective,

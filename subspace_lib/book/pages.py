@@ -10,11 +10,14 @@ from sphinx.util.docutils import SphinxDirective
 
 from subspace_lib.book.made import Made, judged, table
 from subspace_lib.chapters import front, history, ledger
+from subspace_lib.chapters.cost import plan
+from subspace_lib.chapters.cost.study import stored
 from subspace_lib.chapters.valley.still import valley_paths
 from subspace_lib.evidence.verdicts import CLAIM, FINDING
 from subspace_lib.experiment import Experiment
 from subspace_lib.results.store import COMMITTED, Store
 
+NOT_MEASURED = "The parts have not been measured: python -m subspace_lib.benchmark --part scale."
 VALLEY_START = '<div class="valley">'
 VALLEY_CAPTION = (
     "SGD, Dom-SGD and Bulk-SGD from the same point (ring), one sample a step. Top: their paths on "
@@ -81,6 +84,19 @@ class MainFigure(Made):
     def html(self) -> str:
         """The picture, drawn from the results."""
         return front.main_figure(front.main_study())
+
+
+class Plan(Made):
+    """``{plan}``: what a large network on several GPUs would need, and what that means."""
+
+    def html(self) -> str:
+        """A table and a paragraph, or a sentence where its parts have not been measured."""
+        found = stored()
+        if "scale" not in found:
+            return f"<p>{escape(NOT_MEASURED)}</p>"
+        rows = [(line.name, line.how, line.text) for line in plan.lines(found)]
+        told = " ".join(plan.answers(found))
+        return table(("what", "how it is known", "how much"), rows, "plan") + f"<p>{told}</p>"
 
 
 class Fields(Made):

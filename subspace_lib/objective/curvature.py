@@ -66,6 +66,11 @@ class Hessian:
             self._rows = torch.arange(samples, device="cpu") * whole // samples
             self._samples = samples
 
+    @property
+    def kept(self) -> float:
+        """Bytes of the graphs that are kept for later products."""
+        return self.objective.graph_memory - self._free
+
     def on(self, samples: int) -> Hessian:
         """The Hessian at the same θ of the loss on a fixed subset of the data."""
         return type(self)(self.objective, self.theta, samples)
@@ -130,6 +135,7 @@ class Hessian:
         objective.gradient_equivalents += objective.GRAPH_COST * share
         graph = objective.measured(self, rows, part.stop - part.start)
         size = (part.stop - part.start) * objective.graph_bytes[type(self)]
+        size += 2 * objective.dim * self.theta.element_size()  # its gradient, and that with a graph
         if size <= self._free:
             self._free -= size
             self._kept[part.start] = graph

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from IPython.display import Markdown
@@ -12,6 +13,7 @@ from subspace_lib.benchmark.aims import aims, cheapest
 from subspace_lib.benchmark.growth import REFRESHES
 from subspace_lib.chapters.cost.figures import MARKERS, shares, way
 from subspace_lib.chapters.cost.study import prices
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.table import Row, markdown, table
 
 MARKED = tuple(MARKERS)  # every solver, ours first
@@ -212,6 +214,51 @@ def memory(found: dict[str, Any]) -> Markdown:
         f"the tracker holds included (aim: 3 (k + guards) = {limit}): {cells}. The last is a refresh whose "
         "second pass does not certify the subspace either, so that the solver goes on."
     )
+
+
+def footprint(found: dict[str, Any]) -> Markdown:
+    """Peak memory of whole runs, quarter by quarter, and what of it are graphs that are kept."""
+    if "footprint" not in found:
+        return Markdown(
+            "Not measured: `python -m subspace_lib.benchmark --part footprint` (half an hour)."
+        )
+    rows = [row for row in found["footprint"]["measured"] if "failed" not in row]
+    lines = [
+        {
+            "run": f"{row['model']} on {row['dataset']}",
+            "samples": f"{row['samples']:,}",
+            "D": f"{row['parameters']:,}",
+            "before the first step": _gib(row["before"]),
+            "peak of each quarter of the steps": ", ".join(map(_gib, row["peaks"])),
+            "of that, kept graphs": _gib(row["graphs"]),
+            "reckoned before": _gib(row["reckoned"]),
+        }
+        for row in rows
+    ]
+    return says.answer(*_flat(rows), table=table(lines))
+
+
+def _flat(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Whether memory grows with steps, and with samples."""
+    # The first and the third quarter begin with a spectrum.
+    growth = max(row["peaks"][i + 2] / row["peaks"][i] for row in rows for i in (0, 1))
+    told = [
+        f"In GiB, of {rows[0]['steps']:,} steps of Bulk-SGD with refreshes and spectra, as the operating "
+        f"system counts. From one quarter to the next but one the peak rises by at most {growth - 1:.0%}."
+    ]
+    few, many = (next((r for r in rows if r["dataset"] == d), None) for d in ("mnist5k", "mnist"))
+    if few and many:
+        more = max(many["peaks"]) - max(few["peaks"])
+        graphs = many["graphs"] - few["graphs"]
+        told.append(
+            f"With {many['samples'] / few['samples']:.0f} times the samples it is {_gib(more)} higher, of "
+            f"which {_gib(graphs)} are kept graphs; they have a limit of 1 GiB."
+        )
+    return told
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.2f}"
 
 
 def floor(*widths: int) -> float:

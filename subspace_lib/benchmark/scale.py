@@ -1,0 +1,99 @@
+"""What a plan for a large network on many devices is reckoned from: measured on this machine, small."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from subspace_lib import data, models
+from subspace_lib.models.transformer import Transformer
+from subspace_lib.objective import Hessian, Objective
+
+# The size of BERT-base (Devlin et al., 2019), on sentences of 128 tokens.
+LARGE = {"width": 768, "heads": 12, "hidden": 3072, "layers": 12}
+VOCABULARY, LENGTH, CLASSES = 30_522, 128, 2
+BLOCK, REPEATS = 11, 5  # vectors in a block, and blocks that are timed, of the shared objective
+RANKS = (1, 2)
+
+
+def scale() -> dict[str, Any]:
+    """The large Transformer's size, work and memory a sentence, and what a second rank brings."""
+    torch.manual_seed(0)
+    model = Transformer(VOCABULARY, LENGTH, CLASSES, **LARGE)
+    return {"large": LARGE | {"length": LENGTH} | sentence(model), "ranks": shared("mnist5k")}
+
+
+def sentence(model: torch.nn.Module) -> dict[str, Any]:
+    """Of one more sentence: multiplications and additions, and bytes of graph; seconds of one alone."""
+    one, two = (_worked(model, count) for count in (1, 2))
+    more = {name: two[name] - one[name] for name in ("gradient_flops", "product_flops", "graph")}
+    seconds = {name: one[name] for name in ("gradient_seconds", "product_seconds")}
+    return {"parameters": one["parameters"], **more, **seconds}
+
+
+def _worked(model: torch.nn.Module, sentences: int) -> dict[str, Any]:
+    """A gradient and a Hessian product, its graph included, on so many sentences."""
+    tokens = torch.randint(1, VOCABULARY, (sentences, LENGTH))
+    labels = torch.arange(sentences) % CLASSES
+    objective = Objective(model, "cross_entropy", tokens, labels, check=False, graph_memory=0)
+    theta = objective.initial()
+    direction = torch.ones_like(theta)[:, None]
+    found: dict[str, Any] = {"parameters": objective.dim}
+    calls: dict[str, Callable[[], object]] = {
+        "gradient": lambda: objective.gradient(theta),
+        "product": lambda: objective.hessian(theta) @ direction,
+    }
+    for name, call in calls.items():
+        begun = time.perf_counter()
+        call()
+        found[f"{name}_seconds"] = time.perf_counter() - begun
+        with FlopCounterMode(display=False) as counter:
+            call()
+        found[f"{name}_flops"] = counter.get_total_flops()
+    found["graph"] = sentences * objective.graph_bytes[Hessian]
+    return found
+
+
+def shared(dataset: str) -> list[dict[str, Any]]:
+    """Hessian products a second of the MLP on all data, by one rank and by two, one thread each."""
+    rows = []
+    for count in RANKS:
+        context = multiprocessing.get_context("spawn")
+        with tempfile.TemporaryDirectory() as folder, context.Pool(count) as processes:
+            ranks = [(rank, count, dataset, folder) for rank in range(count)]
+            seconds = processes.starmap(_rank, ranks, chunksize=1)[0]
+        rows.append({"ranks": count, "block": BLOCK, "products_a_second": BLOCK / seconds})
+    return rows
+
+
+def _rank(rank: int, count: int, dataset: str, folder: str) -> float:
+    """Seconds of a block of products, as one of so many ranks; they meet in a folder."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=count
+    )
+    loaded = data.load(dataset)
+    network = models.build("mlp", loaded.shape, loaded.classes, seed=0)
+    objective = Objective(network, "mse", loaded.train_inputs, loaded.train_labels, chunk=1000)
+    theta = objective.initial()
+    columns = torch.randn(objective.dim, BLOCK, generator=torch.Generator().manual_seed(0))
+    objective.hessian(theta) @ columns  # warm
+    times = [_timed(objective, theta, columns) for _ in range(REPEATS)]
+    dist.destroy_process_group()
+    return statistics.median(times)
+
+
+def _timed(objective: Objective, theta: Tensor, columns: Tensor) -> float:
+    dist.barrier()
+    begun = time.perf_counter()
+    objective.hessian(theta) @ columns
+    return time.perf_counter() - begun
