@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, described_first, numbers
+from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, described_first, numbers, present
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import (
@@ -24,7 +25,7 @@ from subspace_lib.experiment import (
     Seed,
     Steps,
 )
-from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 
 LETTERS = ("b", "c")  # of the panels of the paper's figure 1, after its (a), which is chapter 02
@@ -159,17 +160,11 @@ def architectures_study(
         Corrupted: with ``compute=False``, when a stored file is incomplete or altered.
     """
     p = parameters.resolved()
-    found: dict[str, dict[str, SwitchStudy]] = {"panels": {}, "doubled": {}}
-    lacking: MissingRun | None = None
-    for part, studies in (("panels", p.panels()), ("doubled", p.doubled())):
-        for letter, panel in studies.items():
-            try:
-                found[part][letter] = switch_study(panel, store, compute=compute)
-            except MissingRun as error:
-                lacking = lacking or error
-    if not found["panels"] and lacking is not None:
+    load = partial(switch_study, store=store, compute=compute)
+    panels, lacking = present(p.panels(), load)
+    if not panels and lacking is not None:
         raise lacking
-    return ArchitecturesStudy(p, **found)
+    return ArchitecturesStudy(p, panels, present(p.doubled(), load)[0])
 
 
 def tasks(parameters: ArchitecturesParameters) -> Stages:

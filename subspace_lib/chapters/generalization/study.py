@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,15 @@ from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
-from subspace_lib.chapters.kit.study import SHARED, SMALL, Plan, by_seed, described_first, numbers
+from subspace_lib.chapters.kit.study import (
+    SHARED,
+    SMALL,
+    Plan,
+    by_seed,
+    described_first,
+    numbers,
+    present,
+)
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
 from subspace_lib.experiment import (
@@ -25,7 +34,7 @@ from subspace_lib.experiment import (
     Seed,
     Steps,
 )
-from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 
 SMOOTH = 5  # rows that a curve is averaged over before a level is looked up in it
@@ -145,13 +154,9 @@ def generalization_study(
     """
     p = parameters.resolved()
     beside = p.groups()  # first: a bad value is an error before anything runs
-    own = switch_study(p, store, compute=compute)
-    groups = {"SGD": own}
-    for name, group in beside.items():
-        try:
-            groups[name] = switch_study(group, store, compute=compute)
-        except MissingRun:
-            continue
+    load = partial(switch_study, store=store, compute=compute)
+    own = load(p)
+    groups = {"SGD": own} | present(beside, load)[0]
     return GeneralizationStudy(p, own.trajectories, own.switch_steps, own.triggered, groups)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -207,6 +207,8 @@ def compute(experiment: RunDescription) -> Trajectory:
 
 Source = Callable[[RunDescription], Trajectory]
 Key = TypeVar("Key")
+Part = TypeVar("Part")
+Study = TypeVar("Study")
 
 
 class Absent(dict[Any, Trajectory]):
@@ -228,6 +230,19 @@ def optional(load: Callable[[], dict[Key, Trajectory]]) -> dict[Key, Trajectory]
         return load()
     except MissingRun as error:
         return Absent(error)
+
+
+def present(
+    parts: Mapping[Key, Part], load: Callable[[Part], Study]
+) -> tuple[dict[Key, Study], MissingRun | None]:
+    """The studies of the parts of which every run is there, by name, and what the first other one lacks."""
+    found, lacking = {}, None
+    for name, part in parts.items():
+        try:
+            found[name] = load(part)
+        except MissingRun as error:
+            lacking = lacking or error
+    return found, lacking
 
 
 def there(part: dict[Key, Trajectory]) -> dict[Key, Trajectory]:
@@ -265,9 +280,6 @@ class Plan:
         if not self.looked:
             self.certain.append(experiment)
         return Planned(experiment, pd.DataFrame(), "planned", None, {}, self)
-
-
-Study = TypeVar("Study")
 
 
 def described_first(study: Callable[..., Study]) -> Callable[..., Study]:

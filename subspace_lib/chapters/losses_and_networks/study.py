@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, described_first, numbers, source
+from subspace_lib.chapters.kit.study import (
+    Plan,
+    Seeded,
+    by_seed,
+    described_first,
+    numbers,
+    present,
+    source,
+)
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import (
@@ -184,13 +193,8 @@ def losses_study(
         MissingRun: with ``compute=False``, where no case is whole.
         Corrupted: with ``compute=False``, when a stored file is incomplete or altered.
     """
-    p, cases = parameters.resolved(), {}
-    lacking: MissingRun | None = None
-    for name, case in p.cases().items():
-        try:
-            cases[name] = switch_study(case, store, compute=compute)
-        except MissingRun as error:
-            lacking = lacking or error
+    p = parameters.resolved()
+    cases, lacking = present(p.cases(), partial(switch_study, store=store, compute=compute))
     if not cases and lacking is not None:
         raise lacking
     try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, described_first, numbers
+from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, described_first, numbers, present
 from subspace_lib.chapters.kit.switch.panel import entries
 from subspace_lib.chapters.kit.switch.study import switch_study
 from subspace_lib.chapters.threshold.cuts import Case, CutParameters, cut_study
@@ -31,7 +32,7 @@ from subspace_lib.experiment import (
     Seed,
     Steps,
 )
-from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 
 BY_CASE = (
@@ -194,23 +195,15 @@ def threshold_study(
         MissingRun: with ``compute=False``, where no case is whole and no space has its runs.
         Corrupted: with ``compute=False``, when a stored file is incomplete or altered.
     """
-    p, cases = parameters.resolved(), {}
-    spaces: SpaceStudy | None = None
-    lacking: MissingRun | None = None
-    for name, case in p.cases().items():
-        try:
-            cases[name] = cut_study(case, store, compute=compute)
-        except MissingRun as error:
-            lacking = lacking or error
-    for part in p.spaces():
-        try:
-            found = space_study(part, store, compute=compute)
-        except MissingRun as error:
-            lacking = lacking or error
-            continue
-        spaces = found if spaces is None else replace(spaces, runs=found.runs | spaces.runs)
-    if not cases and spaces is None and lacking is not None:
+    p = parameters.resolved()
+    cases, lacking = present(p.cases(), partial(cut_study, store=store, compute=compute))
+    parts = dict(enumerate(p.spaces()))
+    found, _ = present(parts, partial(space_study, store=store, compute=compute))
+    if not cases and not found and lacking is not None:
         raise lacking
+    spaces: SpaceStudy | None = None
+    for part in found.values():
+        spaces = part if spaces is None else replace(spaces, runs=part.runs | spaces.runs)
     return ThresholdStudy(p, cases, spaces)
 
 
