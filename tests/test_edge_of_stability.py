@@ -1,5 +1,8 @@
 """Chapter 05: C6, F5 and F7 by each of their parts, what a bounce is worth, a study from end to end."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,7 +86,7 @@ def study(gd_fields=(), dom=0.79, bulk=0.5, risen=60.0, status="complete", **way
         runs["bulk", seed] = branch("bulk", bulk, risen=risen, seed=seed)
     approaches = {each: way(*each, **ways) for each in P.approaches()}
     switch = SwitchStudy(P, runs, dict.fromkeys(P.seeds, SWITCH), {})
-    return EdgeStudy(switch, {}, approaches)
+    return EdgeStudy(switch, {}, {}, approaches)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +138,27 @@ def test_f5_is_about_bulk_gd_alone():
 
 
 @pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((8.0, 16.0, 16.4), "does not come up to 1 within 15,000 steps: it is 0.82 at most"),
+        ((8.0, 21.0, 20.4), "at step 5,000. .* the edge of stability has come back"),
+        ((8.0, 21.0, 30.0), "goes on past the edge"),
+        ((8.0, 21.0, 15.0), "has fallen below the edge again"),
+    ],
+)
+def test_whether_the_edge_comes_back_is_read_off_the_long_run(values, told):
+    steps = np.arange(0, P.onward_steps + 1, 50)
+    after = levels(steps, (0, values[0]), (5000, values[1]), (14_000, values[2]))
+    table = {"step": steps, "train_loss": 1 / (1 + steps), "eigenvalue_11": after}
+    fields = {"projection": "bulk", "switch_step": SWITCH, "steps": P.onward_steps}
+    found = replace(study(), onward={11: run(table, **fields)})
+    assert re.search(told, answers.onward(found).data)
+    f5 = judge(found)[1]
+    assert f5.parts[2].measured == pytest.approx(values[2] / 20)
+    assert (f5.parts[2].verdict, f5.verdict) == ("descriptive", "holds")
+
+
+@pytest.mark.parametrize(
     ("changed", "expected"),
     [({}, "holds"), ({"below": 0.6}, "does not hold"), ({"at_edge": 0.8}, "does not hold")],
 )
@@ -175,6 +199,7 @@ def whole(tmp_path_factory):
         steps=60,
         switch_step=12,
         window=4,
+        onward_steps=80,
         target_angle=0.5,
         record_every=15,
         spectrum_every=None,
@@ -205,7 +230,7 @@ def test_every_step_that_a_criterion_averages_over_has_a_row(whole):
 
 def test_its_figures_and_tables_are_drawn(whole):
     found, _, _ = whole
-    drawn = [draw(found) for draw in (figures.cycles, figures.pair, figures.beyond)]
+    drawn = [f(found) for f in (figures.cycles, figures.pair, figures.beyond, figures.onward)]
     for picture in [*drawn, figures.approaches(found), figures.sharpness(found.switch)]:
         for axes in picture.figure.axes:
             assert axes.get_ylabel()
@@ -213,7 +238,7 @@ def test_its_figures_and_tables_are_drawn(whole):
                 np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in axes.lines
             )
     assert "cross-entropy" in tables.approaches(found).data
-    assert len(found.runs()) == 6
+    assert len(found.runs()) == 7
 
 
 def test_c6_does_not_wait_for_the_way_to_the_edge_nor_for_what_one_seed_shows(whole):
@@ -227,4 +252,4 @@ def test_c6_does_not_wait_for_the_way_to_the_edge_nor_for_what_one_seed_shows(wh
     assert "not stored yet" not in answers.pair(lacking).data
     with pytest.raises(MissingRun, match=r"is not in .*make results"):
         _ = lacking.approaches["cross_entropy", 0.11, 3]
-    assert len(lacking.runs()) == 5
+    assert len(lacking.runs()) == 6

@@ -98,6 +98,36 @@ def beyond(study: EdgeStudy) -> Markdown:
 
 
 @says.known
+def onward(study: EdgeStudy) -> Markdown:
+    """Whether λ_{k+1} comes to the edge in the long run, and whether it stays there."""
+    p = study.parameters
+    (run,) = study.onward.values()
+    name, rows = says.eigenvalue(p.k + 1), run.table
+    relative = p.learning_rate / 2 * rows[f"eigenvalue_{p.k + 1:02d}"].ffill()
+    there = rows.loc[relative >= 1, "step"]
+    if there.empty:
+        return says.answer(
+            f"{name}η/2 does not come up to 1 within {p.onward_steps:,} steps: it is "
+            f"{says.share(float(relative.max()))} at most."
+        )
+    late = p.learning_rate / 2 * tail(run, f"eigenvalue_{p.k + 1:02d}")
+    ends = says.compared(
+        late,
+        1,
+        "So it does not stay there: it goes on past the edge.",
+        "So it has fallen below the edge again.",
+        f"So the edge of stability has come back, now for {name}.",
+    )
+    first, last = (float(rows["train_loss"].iloc[i]) for i in (0, -1))
+    falls = says.whether(last < first, "falls", "does not fall")
+    return says.answer(
+        f"{name}η/2 first comes up to 1 at step {int(there.iloc[0]):,}. Over the last "
+        f"{criteria.TAIL:.0%} of the {p.onward_steps:,} steps it is {says.share(late)}. {ends}",
+        f"The loss {falls} over this run, from {says.number(first)} to {says.number(last)}.",
+    )
+
+
+@says.known
 def cycles(study: EdgeStudy) -> Markdown:
     """Whether the sign alternates, and whether the sharpness falls while the bounce is large."""
     rows = study.window.table

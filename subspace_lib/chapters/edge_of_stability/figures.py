@@ -91,6 +91,27 @@ def beyond(study: EdgeStudy) -> Picture:
 
 
 @styled
+def onward(study: EdgeStudy) -> Picture:
+    """λ₁, λ_k and λ_{k+1} of a long run of Bulk-GD relative to 2/η, and its loss."""
+    figure, (top, bottom) = panels(2, height=5.5)
+    p = study.parameters
+    (run,) = study.onward.values()
+    rows = run.table.set_index("step")
+    names = {1: "λ$_1$", p.k: f"λ$_{{{p.k}}}$", p.k + 1: f"λ$_{{{p.k + 1}}}$"}
+    for i, colour, dashes in styles(names):
+        values = p.learning_rate / 2 * rows[f"eigenvalue_{i:02d}"].ffill()
+        top.plot(rows.index, values, color=colour, ls=dashes, label=names[i])
+    top.axhline(1, color=INK, lw=0.8, ls=":")
+    top.set(ylabel="λ$_i$ η/2 of Bulk-GD", yscale="log")
+    log_ticks(top, "y")
+    above(top)
+    bottom.plot(rows.index, rows["train_loss"], color=CYCLE[2])
+    bottom.set(xlabel="step", ylabel="training loss L(θ)", yscale="log")
+    log_ticks(bottom, "y")
+    return Picture(figure, "Eigenvalues of a long run of Bulk-GD relative to 2/η, and its loss")
+
+
+@styled
 def approaches(study: EdgeStudy) -> Picture:
     """λ₁ η/2 and alignment of GD on its way to the edge, over time η · step."""
     figure, (top, bottom) = panels(2, height=5.8)

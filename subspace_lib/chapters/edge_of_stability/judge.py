@@ -7,6 +7,7 @@ import contextlib
 from subspace_lib.chapters.edge_of_stability.approach import approach
 from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
 from subspace_lib.chapters.kit.edge import edge_parts
+from subspace_lib.chapters.kit.study import there
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
 from subspace_lib.results.store import MissingRun
@@ -89,9 +90,13 @@ def _beyond(study: EdgeStudy) -> list[Part]:
         [p.learning_rate / 2 * tail(run, f"eigenvalue_{i:02d}") for run in bulk]
         for i in (1, p.k + 1)
     )
+    following = f"eigenvalue_{p.k + 1:02d}"
+    onward = [p.learning_rate / 2 * tail(run, following) for run in there(study.onward).values()]
+    where = f"λₖ₊₁η/2 of Bulk-GD after {p.onward_steps:,} steps, first seed"
     return [
         part("λ₁η/2 of Bulk-GD at the end", first, criteria.BEYOND_EDGE),
         part("λₖ₊₁η/2 of Bulk-GD at the end, the first outside of the subspace", next_one, None),
+        *([part(where, onward, None)] if onward else []),
     ]
 
 

@@ -36,7 +36,8 @@ Way = tuple[str, float, int]  # loss, η and seed of a run that comes to the edg
 class EdgeParameters(EdgeSwitchParameters):
     """Parameters of the study of GD at the edge of stability.
 
-    ``window`` is the length of the part that is recorded at every step, after the switch. The
+    ``window`` is the length of the part that is recorded at every step, after the switch; in a run of
+    ``onward_steps`` Bulk-GD of the first seed goes on. The
     ``approach_`` are of plain runs that begin well below the edge, one for each place of the lists: of each
     loss the largest η for all ``approach_seeds``, the others for the first of them; each has about
     ``approach_rows`` rows.
@@ -50,6 +51,7 @@ class EdgeParameters(EdgeSwitchParameters):
         "steps": 500,
         "switch_step": 250,
         "window": 30,
+        "onward_steps": 700,
         "approach_losses": ("mse",),
         "approach_rates": (0.16,),
         "approach_steps": (420,),
@@ -65,6 +67,7 @@ class EdgeParameters(EdgeSwitchParameters):
 
     seeds: tuple[Seed, ...] = Field((11, 12, 13, 14, 15), min_length=1)
     window: int = Field(100, ge=2, le=1_000_000)
+    onward_steps: Steps = Field(15_000, description="of a long run of Bulk-GD")
     approach_losses: tuple[LossName, ...] = ("mse", "mse", "cross_entropy", "cross_entropy")
     approach_rates: tuple[Rate, ...] = (0.05, 0.02, 0.33, 0.1)
     approach_steps: tuple[Steps, ...] = (4000, 12_000, 3000, 4000)
@@ -119,11 +122,13 @@ class EdgeStudy:
     Attributes:
         switch: GD, Dom-GD and Bulk-GD, all seeds.
         close: "window" and "pair" of the first seed.
+        onward: Bulk-GD of the first seed for longer, by that seed.
         approaches: plain GD on its way to the edge, by loss, η and seed.
     """
 
     switch: SwitchStudy
     close: dict[str, Trajectory]
+    onward: dict[int, Trajectory]
     approaches: dict[Way, Trajectory]
 
     @property
@@ -144,7 +149,7 @@ class EdgeStudy:
 
     def runs(self) -> list[Trajectory]:
         """All of them, in the order of the page."""
-        return stored(self.switch.trajectories, self.close, self.approaches)
+        return stored(self.switch.trajectories, self.close, self.onward, self.approaches)
 
 
 @described_first
@@ -163,10 +168,14 @@ def edge_study(
     rows = {"record_every": 1, "record_spans": (), "fresh_spans": ()}
     window = p.experiment(seed, switch_step=start, steps=start + p.window, refresh_every=1, **rows)
     end = min(p.steps, start + TOGETHER)
+    sparse = _sparse(p.onward_steps, p.approach_rows)
+    further = {"projection": "bulk", "switch_step": start, "steps": p.onward_steps}
+    onward = p.experiment(seed, **further | sparse)
     pair = Pair.parse(**p.fields(seed, projection="bulk", switch_step=start, steps=end))
     return EdgeStudy(
         switch,
         optional(lambda: {"window": get(window), "pair": get(pair)}),
+        optional(lambda: {seed: get(onward)}),
         optional(lambda: {way: get(experiment) for way, experiment in approaches.items()}),
     )
 
