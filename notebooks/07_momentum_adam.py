@@ -17,7 +17,7 @@
 # # 07 · Heavy ball and Adam
 
 # %% tags=["parameters"]
-dataset = "mnist5k"  # mnist5k, fashion_mnist5k, cifar10_5k, or digits, which needs no download
+dataset = "mnist5k"  # mnist5k, mnist, fashion_mnist5k, cifar10_5k, or digits, without a download
 preprocessing = "unit"  # pixels in 0 … 1; or standardized, by channel; or per_pixel, for cifar10_5k
 model = "mlp"  # mlp or cnn
 loss = "mse"  # mse or cross_entropy
