@@ -119,13 +119,17 @@ def test_the_books_runs_are_those_of_the_folder_and_those_that_pages_name(tmp_pa
 # ---- status -------------------------------------------------------------------------------------------
 
 
-def test_a_runs_state_is_said_as_far_as_it_is_known():
+def test_a_runs_state_is_said_as_far_as_it_is_known(monkeypatch):
     run = made("none", [1.0, 0.5])
     assert status.state(run) == status.UNKNOWN
     run.run.provenance["modules"] = modules.modules_hash("training")
     assert status.state(run) == status.CURRENT
     run.run.provenance["modules"] = "0" * 16
     assert status.state(run) == status.CHANGED
+    same = {"SGD": {"loss, last": 1.0}}
+    record = {"training": {modules.modules_hash("training"): same, "0" * 16: same}}
+    monkeypatch.setattr(status, "touchstones", lambda folder: record)
+    assert status.state(run) == status.SAME
     assert (
         status.state(ShownRun(KEY, None, {"numerics": NUMERICS - 1}, run.run, ())) == status.OLDER
     )

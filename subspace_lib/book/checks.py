@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from subspace_lib.book.status import CHANGED, state
 from subspace_lib.chapters.kit.page import NOT_YET, QUICK
 from subspace_lib.results.store import COMMITTED, Store
 
-STRICT = "SUBSPACE_STRICT"  # = 1: a run whose code has changed since is an objection too
 LEAVE = (NOT_YET.strip("* ").partition("*")[0], QUICK.strip("* ").partition("*")[0])
 
 
@@ -28,9 +26,8 @@ def check(app: Sphinx, env: object) -> None:
     for page, path in sorted(notebooks(app).items()):
         for objection in objections(path, (*Store().roots, COMMITTED)):
             log.warning(objection, location=page)
-    if os.environ.get(STRICT) == "1":
-        for sentence in changed(app):
-            log.warning(sentence)
+    for sentence in changed(app):
+        log.warning(sentence)
 
 
 def changed(app: Sphinx) -> Iterator[str]:
@@ -39,8 +36,8 @@ def changed(app: Sphinx) -> Iterator[str]:
     if old:
         yield (
             f"{len(old)} runs that pages show were computed by modules that have changed since, {old[0]} "
-            "for one; compute them anew (make results), or show that they are the same (python -m "
-            "subspace_lib.results.repeat KEY) and build without SUBSPACE_STRICT."
+            "for one; show that numbers have not (python -m subspace_lib.results.touchstone), or compute "
+            "the runs anew (make results)."
         )
 
 

@@ -18,12 +18,17 @@ from subspace_lib.chapters import front
 from subspace_lib.chapters.kit.progress import duration
 from subspace_lib.experiment import NUMERICS
 from subspace_lib.results.modules import modules_hash
+from subspace_lib.results.store import COMMITTED
+from subspace_lib.results.touchstone import recorded as touchstones, same_code
 
 RUNS_START = '<details class="runs-of"'
-CURRENT, CHANGED, OLDER, UNKNOWN = "current", "code changed", "older numerics", "not recorded"
+CURRENT, SAME, CHANGED = "current", "same numbers", "code changed"
+OLDER, UNKNOWN = "older numerics", "not recorded"
 MEANS = {
     CURRENT: "the modules that compute such runs are those of today",
-    CHANGED: "some of these modules have changed since, in ways that are taken for no change of numbers",
+    SAME: "some of these modules have changed since; small runs of the same kind (touchstones) have the "
+    "numbers that they had with the former code",
+    CHANGED: "some of these modules have changed since, and whether a number has is not known",
     OLDER: f"computed before a change of numbers (today's are numerics {NUMERICS}); kept as evidence under "
     "its own key",
     UNKNOWN: "the run is older than this record; its commit says what computed it",
@@ -36,10 +41,13 @@ def state(run: ShownRun) -> str:
     """Whether the code that computes such runs has changed since, as far as that was recorded."""
     if run.description["numerics"] != NUMERICS:
         return OLDER
-    recorded = run.run.provenance.get("modules")
-    if recorded is None:
-        return UNKNOWN
-    return CURRENT if recorded == modules_hash(run.description["kind"]) else CHANGED
+    kind, made = run.description["kind"], run.run.provenance
+    former = made.get("modules")
+    if former == modules_hash(kind):
+        return CURRENT
+    if same_code(kind, former or made.get("commit", ""), touchstones(COMMITTED)):
+        return SAME
+    return UNKNOWN if former is None else CHANGED
 
 
 class Runs(Made):

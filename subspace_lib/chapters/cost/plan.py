@@ -104,7 +104,7 @@ def lines(found: dict[str, Any]) -> list[Line]:
         Line(
             f"a step of {BATCH} sentences",
             f"counted: {large['gradient_flops'] / 1e9:,.0f} GFLOP a sentence; {DEVICES} GPUs at "
-            f"{SHARE:.0%} of {PEAK / 1e12:.0f} TFLOP/s each",
+            f"an assumed {SHARE:.0%} of {PEAK / 1e12:.0f} TFLOP/s each",
             seconds(p.step),
         ),
         Line(
@@ -135,8 +135,8 @@ def answers(found: dict[str, Any]) -> list[str]:
         f"Between machines the sum of a product takes {moved:.1%} of the time of computing it: "
         + says.whether(moved < 0.1, "the network is not what limits.", "the network limits."),
         f"A refresh takes as long as {p.steps:,.0f} steps of SGD. So it must be rare, or see fewer "
-        "sentences: its cost is proportional to them. `correction` and `subset` take samples, and chapter "
-        "08 measures how few of them still give the subspace.",
+        "sentences: its cost is proportional to them. Chapter 08 measures, for the MLP, how few samples "
+        "still give the subspace.",
     ]
     ranks = {row["ranks"]: row["products_a_second"] for row in found["scale"]["measured"]["ranks"]}
     if len(ranks) > 1:

@@ -47,20 +47,22 @@ def spectrum(study: CurvatureStudy) -> Markdown:
     below = -EDGE * float(ours.nodes.max())
     negative = [_with_error(dim * (d.moment(0) - d.share_above(below))) for d in (ours, other)]
     told = [
-        f"Of the Hessian's {dim:,} eigenvalues {negative[0]} are counted below "
-        f"−{says.percent(EDGE)} of λ₁, and {negative[1]} of the Gauss–Newton matrix's, which has none."
+        f"At step {anchor:,}, first seed: of the Hessian's {dim:,} eigenvalues {negative[0]} are counted "
+        f"below −{says.percent(EDGE)} of λ₁, and {negative[1]} of the Gauss–Newton matrix's, which with a "
+        "convex loss has none."
     ]
     if math.isfinite(cut):
         above = _with_error(dim * ours.share_above(cut))
         between = f"between {says.eigenvalue(k)} and {says.eigenvalue(k + 1)}"
-        told.append(f"Above the cut {between}, where the solver has {k}, it counts {above}.")
+        told.append(f"Above the cut {between} the density counts {above}; the solver found {k}.")
     told.append("Errors: standard errors over probes.")
     if study.parameters.pyhessian and anchor == study.parameters.anchors[-1]:
         theirs = study.density(anchor, "PyHessian")
         top = [says.number(float(found.nodes.max())) for found in (theirs, ours)]
         trace = [_with_error(dim * found.moment(1)) for found in (theirs, ours)]
         told.append(
-            f"PyHessian's largest node is {top[0]}, ours {top[1]}; its trace {trace[0]}, ours {trace[1]}."
+            f"The largest Ritz value is {top[0]} by PyHessian, {top[1]} by ours; the trace {trace[0]} and "
+            f"{trace[1]}."
         )
     return says.answer(*told)
 

@@ -110,20 +110,25 @@ def onward(study: EdgeStudy) -> Markdown:
             f"{name}η/2 does not come up to 1 within {p.onward_steps:,} steps: it is "
             f"{says.share(float(relative.max()))} at most."
         )
+    come = f"{name}η/2 first comes up to 1 at step {int(there.iloc[0]):,}."
+    if not run.complete:
+        return says.answer(f"{come} The run ended as {run.status}.")
     late = p.learning_rate / 2 * tail(run, f"eigenvalue_{p.k + 1:02d}")
+    since = relative[rows["step"] >= there.iloc[0]]
     ends = says.compared(
         late,
         1,
-        "So it does not stay there: it goes on past the edge.",
-        "So it has fallen below the edge again.",
-        f"So the edge of stability has come back, now for {name}.",
+        "So it does not stay at the edge: it goes on past it.",
+        "So at the end it is below the edge again.",
+        f"So at the end {name} is at the edge.",
     )
     first, last = (float(rows["train_loss"].iloc[i]) for i in (0, -1))
     falls = says.whether(last < first, "falls", "does not fall")
     return says.answer(
-        f"{name}η/2 first comes up to 1 at step {int(there.iloc[0]):,}. Over the last "
-        f"{criteria.TAIL:.0%} of the {p.onward_steps:,} steps it is {says.share(late)}. {ends}",
-        f"The loss {falls} over this run, from {says.number(first)} to {says.number(last)}.",
+        f"{come} From there on it lies between {says.share(float(since.min()))} and "
+        f"{says.share(float(since.max()))}; over the last {criteria.TAIL:.0%} of the {p.onward_steps:,} "
+        f"steps it is {says.share(late)}. {ends}",
+        f"The training loss {falls} over this run, from {says.number(first)} to {says.number(last)}.",
     )
 
 
@@ -152,8 +157,8 @@ def cycles(study: EdgeStudy) -> Markdown:
         told.append(
             says.whether(
                 often > seldom,
-                "So a large bounce does lower the sharpness.",
-                "So these steps do not show a bounce that lowers the sharpness.",
+                "So the sharpness falls more often where the bounce is large.",
+                "So the sharpness does not fall more often where the bounce is large.",
             )
         )
     return says.answer(*told)
@@ -175,11 +180,11 @@ def pair(study: EdgeStudy) -> Markdown:
     if gd > bulk:
         removed = (gd - averaged) / (gd - bulk)
         told.append(
-            f"Averaging removes {says.percent(removed)} of what GD's loss is above Bulk-GD's."
+            f"Averaging removes {says.percent(removed)} of the difference between GD's loss and Bulk-GD's."
         )
     apart, way = float(end["distance_average"]), float(end["travelled"])
     told.append(
-        f"At the end the mean of GD and Bulk-GD are {says.number(apart)} apart, "
+        f"At the end the mean of GD's last iterates lies {says.number(apart)} from Bulk-GD, "
         f"{says.percent(apart / way)} of the {says.number(way)} that Bulk-GD has travelled: "
         + says.whether(
             apart <= CLOSE * way,
@@ -209,9 +214,9 @@ def approaches(study: EdgeStudy) -> Markdown:
         if any(came):
             aligned = [each.aligned is not None for each in found if each.arrival is not None]
             text += (
-                f"; λ₁ reaches 2/η in {says.counted(came, 'run')}, and within "
-                f"{criteria.F7_WITHIN:,} steps the alignment is {criteria.F7_AT_EDGE} in "
-                f"{says.counted(aligned, 'run')} of these"
+                f"; λ₁ reaches 2/η in {says.counted(came, 'run')}; within {criteria.F7_WITHIN:,} steps of "
+                f"that the alignment comes to {criteria.F7_AT_EDGE} in {sum(aligned)} of these "
+                f"{len(aligned)}"
             )
         else:
             furthest = max(each.furthest for each in found)

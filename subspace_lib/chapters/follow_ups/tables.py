@@ -35,8 +35,20 @@ def critical(run: Trajectory) -> pd.Series:
     zero at η_c = 2 ⟨Pg, g_B⟩/g_BᵀPHP g_B. Rows of one batch each, at their refreshes; NaN where the batch's
     gradient goes the other way, or the curvature is not positive.
     """
-    rows = run.table[run.table["descent_dominant"].notna()]
-    slope = rows["dominant_rate"] * (rows["alignment"] * rows["gradient_norm"]) ** 2
+    rows, slope = _slopes(run)
     bend = slope - rows["descent_dominant"]
     ratio = (slope / bend).where((slope > 0) & (bend > 0), np.nan)
     return pd.Series(ratio.to_numpy(), index=rows["step"].to_numpy())
+
+
+def dominant_steps(run: Trajectory) -> pd.DataFrame:
+    """By step: whether the Dom step of one batch lowers the loss; whether none could, ⟨Pg, g_B⟩ ≤ 0."""
+    rows, slope = _slopes(run)
+    found = {"lowers": rows["descent_dominant"] > 0, "against": slope <= 0}
+    return pd.DataFrame(found).set_index(rows["step"])
+
+
+def _slopes(run: Trajectory) -> tuple[pd.DataFrame, pd.Series]:
+    """The rows that know the second-order terms, and η ⟨Pg, g_B⟩ of each."""
+    rows = run.table[run.table["descent_dominant"].notna()]
+    return rows, rows["dominant_rate"] * (rows["alignment"] * rows["gradient_norm"]) ** 2

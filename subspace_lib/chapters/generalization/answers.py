@@ -55,12 +55,13 @@ def over_loss(study: GeneralizationStudy) -> Markdown:
     same = all(abs(says.mean(found) - 1) <= says.LEVEL for found in (ratio, dominant))
     return says.answer(
         f"At equal training loss the test loss of {bulk} is {says.mean_of(ratio)} times that of {plain}; "
-        f"that of {dom}, where it stands, is {says.mean_of(dominant)} times what {plain} had there.",
+        f"that of {dom}, at its end, is {says.mean_of(dominant)} times what {plain} had there.",
         says.whether(
             same,
-            "The three lie on one line: how far a method has come says how well it does on test data, "
-            "whichever part of the update it has kept.",
-            "They do not lie on one line: what is left out of the update does change what is learned.",
+            f"At the losses compared the test losses agree within {says.LEVEL:.0%}. {dom} is compared at "
+            f"{says.mean_of(_kept(study), says.share)} of its loss at the switch: the nearer that is to 1, "
+            "the less its agreement says.",
+            f"At equal training loss the test losses differ by more than {says.LEVEL:.0%}.",
         ),
         *[_group(name, group) for name, group in list(study.groups.items())[1:]],
         *[
@@ -81,6 +82,11 @@ def dominant_at_its_level(study: SwitchStudy) -> list[float]:
     ]
 
 
+def _kept(study: SwitchStudy) -> list[float]:
+    """Training loss of Dom-X at its end over that at the switch."""
+    return [reached(run) / float(run.table["train_loss"].iloc[0]) for run in study.of("dominant")]
+
+
 def _group(name: str, group: SwitchStudy) -> str:
     bulk, plain, ratio = group.name("bulk"), group.name("none"), at_equal_loss(group)
     return (
@@ -94,7 +100,7 @@ def _points(gap: float, other: str) -> str:
     if not math.isfinite(gap):
         return says.UNKNOWN
     if abs(gap) < 0.0005:
-        return f"that of {other} within a tenth of a point"
+        return f"within 0.05 percentage points of that of {other}"
     return f"{abs(100 * gap):.1f} points {says.whether(gap > 0, 'above', 'below')} that of {other}"
 
 
@@ -119,6 +125,6 @@ def over_sharpness(study: GeneralizationStudy) -> Markdown:
         f"Over X and Bulk-X λ₁ at the end goes from {says.number(sharp.min())} to "
         f"{says.number(sharp.max())}; test accuracy {word} it (rank correlation "
         f"{says.share(order)}, {len(runs)} runs).",
-        "These runs differ in learning rate, batch and rule as well, so this is no effect of sharpness "
-        "by itself.",
+        "These runs differ in learning rate, batch size and rule as well. So they do not show whether "
+        "sharpness by itself has an effect.",
     )

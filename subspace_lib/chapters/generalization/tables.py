@@ -74,7 +74,7 @@ def ends(study: GeneralizationStudy) -> Markdown:
         rows,
         note="At the end: means over the last 2% of the steps and over seeds, with the range; λ₁ as the "
         "last refresh saw it. The training loss of the last columns is the highest at which an X or a "
-        "Bulk-X on the same network and data ends. Dom-X, which stops before, does not come there.",
+        "Bulk-X on the same network and data ends. *not known*: that run's training loss is never there.",
     )
 
 

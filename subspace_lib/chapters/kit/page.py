@@ -185,12 +185,14 @@ def told(parameters: Any, *sentences: str) -> Markdown:
 def answer(chapter: Chapter, study: Any) -> Markdown:
     """The chapter's answer in a sentence a claim: its verdict, and what it was judged by."""
     names = {claim.id: claim.says for claim in chapter.claims if claim.kind == CLAIM}
-    told = []
+    told, quick = [], _quick(getattr(study, "parameters", None))
     for v in chapter.judge(study) if chapter.judge is not None else []:
         if v.claim in names:
             shown = "; ".join(f"{p.says} {_measured(p)}, needed {p.criterion}" for p in v.parts)
-            told.append(f"**{v.claim}, {v.verdict}.** {names[v.claim]}: {shown}. {v.note}".strip())
-    return Markdown(_quick(getattr(study, "parameters", None)) + "\n\n".join(told))
+            # A quick run judges nothing; a claim is about the network that it was made for.
+            word = f"{v.claim}, quick" if quick else f"{v.claim}, {v.verdict}"
+            told.append(f"**{word}.** {names[v.claim]}: {shown}. {v.note}".strip())
+    return Markdown(quick + "\n\n".join(told))
 
 
 def _measured(part: Part) -> str:

@@ -47,12 +47,19 @@ def causes(study: LossesStudy) -> Markdown:
     found = tables.terms(study.causes[AS_IT_IS])
     slope, bend = found["slope"].mean(), found["bend"].mean()
     noise = says.mean([1 - min(1.0, found["signal"].mean() / bend)]) if bend > 0 else math.nan
-    larger = says.whether(bend > -slope, "exceeds", "does not exceed")
+    whole = 1e6 * (found["slope"] + found["bend"])
+    error = float(whole.std() / math.sqrt(len(whole))) if len(whole) > 1 else math.nan
+    clear = says.whether(
+        abs(whole.mean()) > 2 * error,
+        "The sum differs from zero by more than twice its standard error.",
+        "The sum does not differ from zero by more than twice its standard error.",
+    )
     return says.answer(
         f"Loss at the end over that at the switch: {'; '.join(words)}.",
         f"As it is, the loss {says.compared(base, 1, 'rises', 'falls', 'stays level')}.",
-        f"By the expansion the dominant update wins {says.number(-1e6 * slope)} millionths a step by its "
-        f"slope and loses {says.number(1e6 * bend)} by its bend, which {larger} it; at least "
-        f"{says.percent(noise)} of the bend is the minibatch noise's.",
+        f"By the expansion, in millionths a step, the first-order term is {says.number(1e6 * slope)}, the "
+        f"second-order term {says.number(1e6 * bend)} and their sum {says.number(float(whole.mean()))} ± "
+        f"{says.number(error, 2)}. {clear if math.isfinite(error) else ''} At least {says.percent(noise)} "
+        "of the second-order term is the minibatch noise's.",
         table=tables.expansion(study),
     )

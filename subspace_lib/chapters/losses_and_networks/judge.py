@@ -13,8 +13,8 @@ CLAIMS = (
     Claim(
         "Q1",
         "With cross-entropy Dom-SGD's loss rises, and Bulk-SGD learns as SGD does",
-        f"with cross-entropy, three seeds: progress(Dom-SGD) {criteria.Q1_DOM}, and "
-        f"{criteria.Q1_RISES} where its loss rises; progress(Bulk-SGD) {criteria.Q1_BULK}; other "
+        f"with cross-entropy, three seeds: progress(Dom-SGD) {criteria.Q1_DOM} (it does not learn) and "
+        f"{criteria.Q1_RISES} (its loss rises); progress(Bulk-SGD) {criteria.Q1_BULK}; other "
         "cases are shown, not judged",
         name="other losses and networks",
         plain=(

@@ -48,8 +48,8 @@ def _learns(case: Case) -> str:
     if not learning:
         most = max(known, key=lambda k: known[k])
         return (
-            f"at no k from {min(known)} to {max(known)} does Dom-SGD make more than {STILL:g} of "
-            f"SGD's progress; the most is {says.share(known[most])}, at k = {most}."
+            f"at none of k = {', '.join(map(str, known))} does Dom-SGD make more than {STILL:g} of SGD's "
+            f"progress; the most is {says.share(known[most])}, at k = {most}."
         )
     k, spectrum = min(learning), case.spectrum(case.parameters.seeds[0])
     more = says.listed(f"k = {n} ({says.share(value)})" for n, value in learning.items())
@@ -65,16 +65,21 @@ def _bulk(case: Case) -> str:
     good = [k for k, value in found.items() if value >= GOOD]
     short = {k: value for k, value in found.items() if value < GOOD}
     if not short:
-        return f"Bulk-SGD makes at least {GOOD:g} of it at each k." if good else ""
+        return (
+            f"Bulk-SGD makes at least {GOOD:g} of SGD's progress at each of them." if good else ""
+        )
     less = says.listed(f"k = {k} ({says.share(value)})" for k, value in short.items())
-    return f"Bulk-SGD makes less than {GOOD:g} of it at {less}."
+    return f"Bulk-SGD makes less than {GOOD:g} of SGD's progress at {less}."
 
 
 def _spectrum(study: ThresholdStudy, case: Case) -> str:
     rules = case.rules(study.parameters.fractions)
-    where = says.listed(f"{rule} cuts at {places[0]}" for rule, places in rules.items())
+    where = says.listed(f"{rule} chooses k = {places[0]}" for rule, places in rules.items())
     gap = ratio(case.spectrum(case.parameters.seeds[0]), rules[GAP][0])
-    return f"By the spectrum at the switch, first seed, {where}, a ratio of {says.number(gap)}."
+    return (
+        f"From the spectrum at the switch, first seed, {where} (the gap's ratio: {says.number(gap)}). A "
+        "gap is looked for between the smallest and the largest k that were run."
+    )
 
 
 def spaces(study: ThresholdStudy) -> Markdown:
@@ -93,34 +98,54 @@ def spaces(study: ThresholdStudy) -> Markdown:
         )
         told.append(
             f"In a random space Dom-SGD makes {dom} and Bulk-SGD {bulk} of SGD's progress, with {inside} "
-            "of the gradient inside: progress alone does not tell a subspace that holds the gradient from "
-            "one that holds nothing."
+            "of the gradient inside."
         )
+        if as_good_as_s_k(found, RANDOM):
+            told.append("So progress alone does not tell it from Sₖ; the share inside does.")
     return says.answer(*told, table=tables.spaces(study))
 
 
 def as_in_s_k(study: SpaceStudy, name: str) -> bool:
     """Whether means over seeds are within the bounds of Q5's criteria, judged or not."""
+    return as_good_as_s_k(study, name) and _inside(study, name) >= criteria.Q5_INSIDE.at_least
+
+
+def as_good_as_s_k(study: SpaceStudy, name: str) -> bool:
+    """The same of the two bounds on progress alone."""
     dom, bulk = (says.mean(study.progress(name, side)) for side in ("dominant", "bulk"))
-    inside = says.mean(study.inside(name, "dominant"))
-    return (
-        dom <= criteria.Q5_DOM.at_most
-        and bulk >= criteria.Q5_BULK.at_least
-        and inside >= criteria.Q5_INSIDE.at_least
-    )
+    return dom <= criteria.Q5_DOM.at_most and bulk >= criteria.Q5_BULK.at_least
+
+
+def _inside(study: SpaceStudy, name: str) -> float:
+    return says.mean(study.inside(name, "dominant"))
 
 
 def _exact(study: SpaceStudy) -> str:
+    """Which spaces are within all three bounds, and why the others are not; S_k itself first."""
     names = [name for name in study.names() if name != FOLLOWED]
     good = [name for name in names if as_in_s_k(study, name)]
-    bad = [name for name in names if name not in good]
-    if not good:
-        return f"in none of the {len(names)} spaces is it as it should be in Sₖ."
-    rest = f"; not so {says.listed(bad)}" if bad else ""
-    return (
-        "Dom-SGD stands still, Bulk-SGD learns and the gradient lies inside with "
-        f"{says.listed(good)}{rest}."
+    bad = [f"{name} ({_short(study, name)})" for name in names if name not in good]
+    told = (
+        "Q5 bounds the progress of Dom-SGD and of Bulk-SGD, and the share of the gradient inside."
     )
+    if FOLLOWED in study.names() and not as_in_s_k(study, FOLLOWED):
+        told += (
+            f" By them Sₖ itself fails ({_short(study, FOLLOWED)}), so they do not rank the others."
+        )
+    told += f" All three are met by: {'; '.join(good) if good else 'none'}."
+    return told + (f" Not by: {'; '.join(bad)}." if bad else "")
+
+
+def _short(study: SpaceStudy, name: str) -> str:
+    """Which of the three numbers misses its bound."""
+    dom, bulk = (says.mean(study.progress(name, side)) for side in ("dominant", "bulk"))
+    inside = _inside(study, name)
+    missed = {
+        f"Dom {says.share(dom)}": not dom <= criteria.Q5_DOM.at_most,
+        f"Bulk {says.share(bulk)}": not bulk >= criteria.Q5_BULK.at_least,
+        f"inside {says.share(inside)}": not inside >= criteria.Q5_INSIDE.at_least,
+    }
+    return ", ".join(text for text, is_missed in missed.items() if is_missed)
 
 
 def _angles(study: SpaceStudy) -> str:
@@ -135,9 +160,9 @@ def _angles(study: SpaceStudy) -> str:
     if not good or not bad:
         return ""
     far, near = max(good, key=lambda n: good[n]), min(bad, key=lambda n: bad[n])
-    word = says.whether(good[far] < bad[near], "tells them apart", "alone does not tell them apart")
+    word = says.whether(good[far] < bad[near], "separates them", "alone does not separate them")
     return (
-        f"The angle {word}: the farthest space in which all is so has a mean sine of "
-        f"{says.number(good[far], 2)} ({far}), the nearest in which it is not "
-        f"{says.number(bad[near], 2)} ({near})."
+        f"The largest mean sine among the spaces that meet the bounds is {says.number(good[far], 2)} "
+        f"({far}); the smallest among the others is {says.number(bad[near], 2)} ({near}). So the angle "
+        f"{word}."
     )

@@ -49,7 +49,7 @@ def edge_losses(study: SwitchStudy) -> Markdown:
             f"dies out, and {says.mean_of(later, says.share)} after that."
         )
     told += [
-        "What the bounce loses is no learning.",
+        "The first is the energy of the bounce; it is not counted as learning.",
         _as_good(study, bulk),
         _meaning(study, says.mean(later), says.mean(bulk)),
     ]
@@ -170,17 +170,22 @@ def spectra(study: SwitchStudy) -> Markdown:
             f"At the last full spectrum {says.eigenvalue(k)}/{says.eigenvalue(k + 1)} is "
             f"{says.each(gaps)} (seed {seed})."
         )
-    above = []
     for side in PROJECTIONS:
         rows = study.of(side)[0].table
         found = rows.loc[rows["step"] >= study.switch_steps[seed], "eigenvalue_01"].dropna()
         if len(found):
             first, last = float(found.iloc[0]), float(found.iloc[-1])
             moved.append(f"that of {study.name(side)} {says.moves(first, last)}")
-            above += [study.name(side)] if float(found.max()) >= edge else []
     if moved:
-        told.append(f"After the switch the sharpness moves: {says.listed(moved)}.")
-    over = f"{says.listed(above)} went past it" if above else "no run comes to it"
+        told.append(
+            f"After the switch the sharpness of seed {seed}, as refreshes see it, moves: "
+            f"{says.listed(moved)}."
+        )
+    above = []
+    for side in PROJECTIONS:
+        peaks = [float(run.table["eigenvalue_01"].max()) >= edge for run in study.of(side)]
+        above += [f"{study.name(side)} in {says.counted(peaks, 'run')}"] if any(peaks) else []
+    over = f"λ₁ comes up to it in {says.listed(above)}" if above else "no run comes to it"
     return says.answer(*told, f"2/η is {says.number(edge)}; {over}.")
 
 
