@@ -35,8 +35,8 @@ class Plan:
     Attributes:
         vector: bytes of one vector (D,); tracker: of all that a refresh holds at its peak.
         graph: bytes of the graph of a chunk; total: of everything on a device.
-        product: seconds of a Hessian product on all sentences; step: of a minibatch's gradient.
-        refresh: products of one, the smallest that certifies.
+        product: seconds of a Hessian product on all sentences; step: of a minibatch's gradient; refresh:
+            of k + 1 products on the same graphs, the smallest that certifies.
         traffic: bytes that a device sends for a product; all receive as much.
     """
 
@@ -48,7 +48,7 @@ class Plan:
     total: float
     product: float
     step: float
-    refresh: int
+    refresh: float
     traffic: float
 
     @property
@@ -59,7 +59,7 @@ class Plan:
     @property
     def steps(self) -> float:
         """Steps of SGD in the time of one refresh."""
-        return self.refresh * self.product / self.step
+        return self.refresh / self.step
 
 
 def plan(found: dict[str, Any]) -> Plan:
@@ -77,7 +77,9 @@ def plan(found: dict[str, Any]) -> Plan:
         total=(STATE + vectors) * vector + graph,
         product=SENTENCES * large["product_flops"] / rate,
         step=BATCH * large["gradient_flops"] / rate,
-        refresh=memory["k"] + 1,
+        refresh=SENTENCES
+        * (large["graph_flops"] + (memory["k"] + 1) * large["product_flops"])
+        / rate,
         traffic=2 * (DEVICES - 1) / DEVICES * vector,
     )
 
@@ -85,7 +87,8 @@ def plan(found: dict[str, Any]) -> Plan:
 def lines(found: dict[str, Any]) -> list[Line]:
     """The rows of the page's table."""
     p, large = plan(found), found["scale"]["measured"]["large"]
-    work = large["product_flops"] / large["gradient_flops"]
+    work, graph = (large[f"{n}_flops"] / large["gradient_flops"] for n in ("product", "graph"))
+    columns = found["memory"]["measured"]["k"] + 1
     return [
         Line("parameters D", "measured", f"{p.parameters:,}"),
         Line("one vector", "4 bytes a parameter", gigabytes(p.vector)),
@@ -109,10 +112,10 @@ def lines(found: dict[str, Any]) -> list[Line]:
         ),
         Line(
             f"a Hessian product on {SENTENCES:,} sentences",
-            f"counted: {work:.1f} gradients, its graph included",
+            f"counted: {work:.1f} gradients; its graph {graph:.1f} more, once for a block",
             seconds(p.product),
         ),
-        Line("a refresh", f"k + 1 = {p.refresh} products", seconds(p.refresh * p.product)),
+        Line("a refresh", f"k + 1 = {columns} products, and the graphs", seconds(p.refresh)),
         Line(
             "sent by each GPU for a product",
             f"ring: 2 · {DEVICES - 1}/{DEVICES} of a vector",
