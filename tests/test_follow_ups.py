@@ -1,6 +1,10 @@
 """Chapter 13 from parameters to page, and its kinds of run: one small study on digits."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -139,3 +143,42 @@ def test_its_page_shows_and_says_what_is_there(found):
     assert [v.claim for v in chapter(NAME).judge(again)] == ["Q9"]
     assert "not stored yet" in answers.weights(again).data
     assert "weighted updates | **missing**" in " ".join(tables.protocol(again).data.split())
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        (
+            (50.0, 100.0, 60.0),
+            "has 0.80 of the difference between GD and SGD. So .* the most of it",
+        ),
+        ((50.0, 100.0, 90.0), "a part of it at most"),
+        ((50.0, 100.0, 10.0), "goes further than SGD"),
+        ((50.0, 100.0, 120.0), "Averaged GD goes the other way"),
+        ((100.0, 50.0, 75.0), "Minibatch noise raises it here"),
+        ((100.0, 101.0, 100.0), r"Minibatch noise does not change it here\.$"),
+        ((50.0, float("nan"), 60.0), r"nothing can be said of the noise\.$"),
+    ],
+)
+def test_the_noise_is_told_as_it_came_out(found, ends, told):
+    study, _ = found
+    made = {
+        key: replace(run, table=run.table.assign(eigenvalue_01=ends[METHODS.index(key[0])]))
+        for key, run in study.noise.items()
+    }
+    assert re.search(told, answers.noise(replace(study, noise=made)).data)
+
+
+def test_a_dominant_step_lowers_the_loss_where_its_eta_is_below_the_critical_one(found):
+    study, _ = found
+    for run in study.plain.values():
+        steps, critical = tables.dominant_steps(run), tables.critical(run)
+        assert len(steps) == len(critical) > 0
+        known = critical.notna()
+        # η_c over η above 1 and a positive slope: the step lowers the loss
+        assert (steps["lowers"][known] == (critical[known] > 1)).all()
+        assert not steps["lowers"][steps["against"]].any()
+    told = answers.early(study).data
+    whole = pd.concat([tables.dominant_steps(run) for run in study.plain.values()])
+    late = whole[whole.index >= 20]
+    assert f"lowers the loss in {int(late['lowers'].sum())} of {len(late)} rows" in told
