@@ -83,7 +83,7 @@ figures.beyond(study)
 answers.beyond(study)
 
 # %% [markdown]
-# Does the edge come back where $\lambda_{k+1}$ reaches $2/\eta$? Bulk-GD of the first seed goes on for `onward_steps`.
+# Does the edge come back where $\lambda_{k+1}$ reaches $2/\eta$? Bulk-GD of the first seed goes on until it can be seen.
 
 # %% mystnb={"figure": {"caption": "A long run of Bulk-GD, one seed. Top: the largest, the k-th and the next eigenvalue over 2/\u03b7 (log scale); dotted: the edge. Bottom: training loss (log scale).", "name": "fig-onward"}}
 figures.onward(study)

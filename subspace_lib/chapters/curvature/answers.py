@@ -112,3 +112,17 @@ def layers(study: CurvatureStudy) -> Markdown:
         f"most: {says.percent(last[dense])} of the mass, {says.number(last[dense] / size[dense], 2)} times "
         "its share of the parameters."
     )
+
+
+def classes(study: CurvatureStudy) -> Markdown:
+    """How much of the space of H, and of that of G, what the classes span holds at the end."""
+    spans = {
+        title: f"{says.mean_of(study.at_end(quantity, 'H'), says.share)} of H's space and "
+        f"{says.mean_of(study.at_end(quantity, 'G'), says.share)} of G's"
+        for title, quantity in tables.SPANS.items()
+    }
+    told = "; ".join(f"{title}: {value}" for title, value in spans.items())
+    return says.answer(
+        f"At step {study.parameters.anchors[-1]:,} (mean squared cosines): {told}.",
+        table=tables.classes(study),
+    )

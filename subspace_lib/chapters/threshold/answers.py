@@ -100,7 +100,7 @@ def spaces(study: ThresholdStudy) -> Markdown:
             f"In a random space Dom-SGD makes {dom} and Bulk-SGD {bulk} of SGD's progress, with {inside} "
             "of the gradient inside."
         )
-        if as_good_as_s_k(found, RANDOM):
+        if as_good_as_s_k(found, RANDOM) and not as_in_s_k(found, RANDOM):
             told.append("So progress alone does not tell it from Sₖ; the share inside does.")
     return says.answer(*told, table=tables.spaces(study))
 
