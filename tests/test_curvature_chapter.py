@@ -9,7 +9,7 @@ import torch
 
 from subspace_lib import data, models
 from subspace_lib.chapters import chapter
-from subspace_lib.chapters.curvature import answers, figures, tables
+from subspace_lib.chapters.curvature import answers, figures
 from subspace_lib.chapters.curvature.study import CurvatureParameters, CurvatureStudy, tasks
 from subspace_lib.experiment import Experiment
 from subspace_lib.linalg.eigensolver import sin_largest_angle, top_eigenpairs
@@ -242,8 +242,8 @@ def test_its_page_shows_every_figure_and_says_what_is_missing(study, tmp_path):
     assert len(bars) == 4 * 3  # 4 tensors at 2 anchors, and their sizes
     assert sum(bar.get_height() for bar in bars) == pytest.approx(3, abs=1e-4)
     assert "**Q7, " in answers.opening(study).data
-    assert "PyHessian's largest node" in answers.spectrum(study).data
-    for told in (answers.evolution, answers.spaces, answers.layers, tables.classes):
+    assert "The largest Ritz value is" in answers.spectrum(study).data
+    for told in (answers.evolution, answers.spaces, answers.layers, answers.classes):
         assert "not known" not in told(study).data
     with pytest.raises(MissingRun):
         chapter(NAME).study(PARAMETERS, Store(tmp_path), compute=False)

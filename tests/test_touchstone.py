@@ -46,7 +46,7 @@ def test_code_agrees_where_all_common_numbers_do():
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("kind", ["pair", "weighted", "rates", "valley"])
+@pytest.mark.parametrize("kind", ["pair", "weighted", "valley"])
 def test_todays_code_has_the_recorded_numbers_and_another_has_not(kind, monkeypatch):
     torch.set_num_threads(1)
     known = recorded(COMMITTED)[kind][modules_hash(kind)]

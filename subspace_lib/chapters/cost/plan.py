@@ -90,7 +90,7 @@ def lines(found: dict[str, Any]) -> list[Line]:
     work, graph = (large[f"{n}_flops"] / large["gradient_flops"] for n in ("product", "graph"))
     columns = found["memory"]["measured"]["k"] + 1
     return [
-        Line("parameters D", "measured", f"{p.parameters:,}"),
+        Line("parameters D", "measured", f"{p.parameters / 1e6:,.1f} million"),
         Line("one vector", "4 bytes a parameter", gigabytes(p.vector)),
         Line(
             "the tracker at its peak",
