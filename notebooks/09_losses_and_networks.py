@@ -41,7 +41,7 @@ from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.losses_and_networks import CHAPTER, answers, figures, tables
 
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
-page.answer(CHAPTER, study)
+answers.opening(study)
 
 # %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps, a panel a case; mean over seeds with their range. Dots: the switches.", "name": "fig-cases"}}
 figures.losses(study)

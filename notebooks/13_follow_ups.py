@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # 13 · What papers that followed say
+# # 13 · Follow-up papers
 
 # %% tags=["parameters"]
 dataset = "mnist5k"

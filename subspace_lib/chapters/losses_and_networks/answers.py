@@ -6,28 +6,40 @@ import math
 
 from IPython.display import Markdown
 
-from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.losses_and_networks import tables
+from subspace_lib.chapters.losses_and_networks.judge import CROSS_ENTROPY
 from subspace_lib.chapters.losses_and_networks.study import LossesStudy
 from subspace_lib.trajectory import progress
 
 AS_IT_IS = "Dom-SGD as it is"
 
 
+def opening(study: LossesStudy) -> Markdown:
+    """The first case with cross-entropy, which is the one that is judged; else the first."""
+    cases = {name: c for name, c in study.cases.items() if c.parameters.loss == CROSS_ENTROPY}
+    name, case = next(iter((cases or study.cases).items()))
+    return page.told(study.parameters, _case(name, case))
+
+
+def _case(name: str, case: SwitchStudy) -> str:
+    """What becomes of the loss under Dom-SGD, and how much Bulk-SGD learns."""
+    ratios = [tables.risen(run) for run in case.of("dominant")]
+    ratio = says.mean(ratios)
+    word = "diverges"
+    if math.isfinite(ratio):
+        word = says.compared(ratio, 1, "rises", "falls", "stays level")
+    bulk = [progress(*pair) for pair in zip(case.of("none"), case.of("bulk"), strict=True)]
+    return (
+        f"{name}: Dom-SGD's loss {word} ({says.mean_of(ratios, says.share)} of that at the switch), "
+        f"Bulk-SGD makes {says.mean_of(bulk, says.share)} of SGD's progress."
+    )
+
+
 def losses(study: LossesStudy) -> Markdown:
     """Whether Dom-SGD's loss rises and Bulk-SGD learns, case by case; the table below."""
-    told = []
-    for name, case in study.cases.items():
-        ratios = [tables.risen(run) for run in case.of("dominant")]
-        ratio = says.mean(ratios)
-        word = "diverges"
-        if math.isfinite(ratio):
-            word = says.compared(ratio, 1, "rises", "falls", "stays level")
-        bulk = [progress(*pair) for pair in zip(case.of("none"), case.of("bulk"), strict=True)]
-        told.append(
-            f"{name}: Dom-SGD's loss {word} ({says.mean_of(ratios, says.share)} of that at the switch), "
-            f"Bulk-SGD makes {says.mean_of(bulk, says.share)} of SGD's progress."
-        )
+    told = [_case(name, case) for name, case in study.cases.items()]
     told += [
         f"*{name}: not stored yet.*" for name in study.parameters.cases() if name not in study.cases
     ]
