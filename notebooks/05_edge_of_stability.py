@@ -52,13 +52,11 @@ answers.losses(study)
 # %% [markdown]
 # **Claim** ({cite:t}`song2025`, section 5.1 [rev]). Full-batch gradient descent sharpens until $\lambda_1$ hovers at
 # $2/\eta$, the {term}`edge of stability` {cite:p}`cohen2021`. There is no noise here, yet the gradient lies almost wholly
-# in the dominant subspace. The iterate bounces across the valley, and {term}`self-stabilization` {cite:p}`damian2023` keeps
-# the bounce bounded. Again learning happens elsewhere: Dom-GD fails, Bulk-GD does as well as GD or better (C6). Dom-GD is
-# judged from after its bounce, whose energy is part of the loss at the edge: Dom-GD lets it die out.
+# in the dominant subspace: the iterate bounces across the valley, and {term}`self-stabilization` {cite:p}`damian2023` keeps
+# the bounce bounded. Dom-GD fails, Bulk-GD does as well as GD or better (C6). Dom-GD is judged from after its bounce.
 #
 # **Protocol.** GD from the initialisation, with an $\eta$ for which $2/\eta$ lies below the sharpness that it would reach.
-# At `switch_step` go on with GD, Dom-GD and Bulk-GD, $P_k$ always that of the current point. Sharpness and alignment are
-# judged at every one of the 100 steps before the switch. $\eta$, switch and length are ours.
+# At `switch_step` go on with GD, Dom-GD and Bulk-GD, $P_k$ that of the current point. $\eta$, switch and length are ours.
 
 # %%
 tables.protocol(study)
@@ -72,18 +70,15 @@ answers.sharpness(study.switch)
 # %% [markdown]
 # ## How sharp does Bulk-GD get? (F5)
 #
-# Bulk-GD never moves along the dominant directions, so no instability there can stop the sharpness from growing. The first
-# direction along which it does move is that of $\lambda_{k+1}$. It becomes unstable only once $\lambda_{k+1}$ passes
-# $2/\eta$.
+# Bulk-GD never moves along the dominant directions, so no instability there can stop the sharpness from growing. Along the
+# next direction, that of $\lambda_{k+1}$, it becomes unstable only once $\lambda_{k+1}$ passes $2/\eta$. Does the edge
+# come back there? Bulk-GD of the first seed goes on for `onward_steps`.
 
 # %% mystnb={"figure": {"caption": "Eigenvalues of Bulk-GD over 2/\u03b7: the largest, the k-th and the next; mean and range over seeds. Dotted: the edge.", "name": "fig-beyond"}}
 figures.beyond(study)
 
 # %%
 answers.beyond(study)
-
-# %% [markdown]
-# Does the edge come back where $\lambda_{k+1}$ reaches $2/\eta$? Bulk-GD of the first seed goes on until it can be seen.
 
 # %% mystnb={"figure": {"caption": "A long run of Bulk-GD, one seed. Top: the largest, the k-th and the next eigenvalue over 2/\u03b7 (log scale); dotted: the edge. Bottom: training loss (log scale).", "name": "fig-onward"}}
 figures.onward(study)
@@ -94,9 +89,8 @@ answers.onward(study)
 # %% [markdown]
 # ## Self-stabilization, step by step
 #
-# Above the edge each step overshoots by more than it corrects. The gradient along the top eigenvector changes its sign at
-# every step, and grows. A large bounce lowers the sharpness, through the third derivative of the loss. Below the edge the
-# bounce shrinks, the sharpness rises, and it begins again.
+# Above the edge each step overshoots by more than it corrects, and the gradient along the top eigenvector grows. A large
+# bounce lowers the sharpness, through the third derivative of the loss. Below the edge it shrinks, and the sharpness rises.
 
 # %% mystnb={"figure": {"caption": "GD after the switch, every step, first seed. Top: gradient along the top eigenvector, whose sign is kept from step to step. Middle: the two largest eigenvalues over 2/\u03b7. Bottom: training loss.", "name": "fig-cycles"}}
 figures.cycles(study)
@@ -107,9 +101,8 @@ answers.cycles(study)
 # %% [markdown]
 # ## Is Bulk-GD the path down the middle of the valley?
 #
-# If GD bounces between the walls while it drifts along the floor, the mean of its last iterates lies near the floor.
-# Bulk-GD should follow it. But self-stabilization pushes that mean aside, to where the sharpness stays near $2/\eta$
-# {cite:p}`cohen2024`, and nothing pushes Bulk-GD.
+# If GD bounces between the walls, the mean of its last iterates lies near the floor, and Bulk-GD should follow it. But
+# self-stabilization pushes that mean to where the sharpness stays near $2/\eta$ {cite:p}`cohen2024`.
 
 # %% mystnb={"figure": {"caption": "GD, the mean of its last iterates, and Bulk-GD, from the switch on, first seed. Top: training loss. Bottom: distances.", "name": "fig-pair"}}
 figures.pair(study)
@@ -120,9 +113,8 @@ answers.pair(study)
 # %% [markdown]
 # ## When does the alignment come? (F7)
 #
-# GD with a small $\eta$ begins far below the edge. The paper follows it with cross-entropy (its appendix D.1 [rev]); we do
-# so with the mean squared error too. With cross-entropy the sharpness falls again once the samples are fitted, so with a
-# small $\eta$ GD may never come to the edge.
+# GD with a small $\eta$ begins far below the edge. The paper follows it with cross-entropy (its appendix D.1 [rev]), we with
+# the mean squared error too. With cross-entropy the sharpness falls again once the samples are fitted.
 
 # %% mystnb={"figure": {"caption": "GD on its way to the edge over the time \u03b7 \u00b7 step (log scale), one seed. Top: sharpness over 2/\u03b7; dotted: the edge. Bottom: alignment of the gradient.", "name": "fig-approaches"}}
 figures.approaches(study)

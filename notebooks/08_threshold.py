@@ -72,8 +72,9 @@ tables.protocol(study)
 # %% [markdown]
 # ## Verdict
 #
-# Judged is the first case alone: Dom-SGD with half, once and twice as many dimensions as classes, Bulk-SGD with up to as
-# many; and of the other spaces those of a stale basis and of half of the data, beside a random one.
+# Q2 is judged on the first case: Dom-SGD with half, once and twice as many dimensions as classes, Bulk-SGD with up to as
+# many. Q5 is judged on two spaces: $S_k$ kept for 100 steps, and that of the Hessian of 2,500 samples. A random space must
+# fail.
 
 # %%
 page.verdict(CHAPTER, study)
@@ -84,8 +85,8 @@ page.verdict(CHAPTER, study)
 # From the same switch, Dom-SGD and Bulk-SGD project on a space that is found in another way: the dominant subspace, kept for
 # a while; the leading eigenvectors of the Hessian on some of the samples or on the minibatch of the step, of the Gauss–Newton
 # matrix ({doc}`../glossary`), of the covariance of sample or minibatch gradients ({cite:t}`dome2025`), of Adam's
-# preconditioned Hessian; the axes of Adam's largest second moments; and a random space, which neither holds the gradient
-# nor takes anything away. At rows the true subspace is solved for and compared.
+# preconditioned Hessian; the axes of Adam's largest second moments; and, for comparison, a random space of the same
+# dimension. At each recorded row $S_k$ is solved for and compared with the space in use.
 
 # %% mystnb={"figure": {"caption": "Progress of Dom-SGD and Bulk-SGD in every space against its angle to the dominant subspace: root mean squared sine of all principal angles. Means over seeds with their range; dashed: the dominant subspace itself, followed.", "name": "fig-spaces"}}
 figures.spaces(study)
@@ -95,7 +96,7 @@ answers.spaces(study)
 
 # %% [markdown]
 # What this does not show: one network on one data set is asked, at one η, and a space that is found anew every few steps is
-# stale in between. With larger steps the subspace turns faster, and an old basis is worth less.
+# stale in between. At another η the subspace may turn at another speed.
 #
 # ## What differs from the paper
 #

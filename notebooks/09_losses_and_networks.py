@@ -51,11 +51,11 @@ answers.losses(study)
 
 # %% [markdown]
 # **Question** (Q1). The paper's appendix ({cite:t}`song2025`, figures 14 and 17) shows the loss of Dom-SGD *rise* with
-# cross-entropy and for VGG-11, and no Bulk curves. Does it here, does Bulk-SGD learn as SGD does, and why does the loss rise?
+# cross-entropy and for VGG-11 [cap], and no Bulk curves. Does it here, if so why, and does Bulk-SGD learn as SGD does?
 #
-# **Protocol.** That of {doc}`02_dom_vs_bulk`, a case after the other. VGG-11 has neither normalisation nor dropout.
+# **Protocol.** That of {doc}`02_dom_vs_bulk`, one case after the other. VGG-11 has neither normalisation nor dropout.
 # ResNet-8 has batch normalisation in its evaluation form: its statistics are means of one pass over the training data at
-# initialisation, and stay. Both have a quarter of the paper's width and 1,000 images: none of this is the paper's size.
+# initialisation, and stay. Both have a quarter of the paper's width and 1,000 images: so neither has the paper's size.
 
 # %%
 tables.protocol(study)
@@ -69,12 +69,12 @@ tables.protocol(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## Why the loss rises
+# ## What the expansion says of Dom-SGD's loss
 #
-# For the dominant part of a minibatch update $u$ the expansion has two terms, the slope $g^\top P u$ and the bend
-# $\tfrac12 (Pu)^\top H (Pu)$. The bend is that of the mean gradient and of the minibatch noise; no more than
-# $\tfrac12 \eta^2 \lambda_1 \|P g\|^2$ is the mean gradient's. Where the two terms cancel the loss stands still; it rises
-# where the bend grows, because the curvature does. From the switch of the first case on, one thing is changed at a time.
+# For the dominant part of a minibatch update $u$ the expansion has a first-order term $g^\top P u$ and a second-order term
+# $\tfrac12 (Pu)^\top H (Pu)$. The second is that of the mean gradient and of the minibatch noise; no more than
+# $\tfrac12 \eta^2 \lambda_1 \|P g\|^2$ is the mean gradient's. To second order the loss stands still where the two terms
+# cancel, and rises where the second is larger. From the switch of the first case on, one thing is changed at a time.
 
 # %% mystnb={"figure": {"caption": "Dom-SGD from the switch of the first case on, with one change each: loss over that at the switch (top; dotted: no change) and sharpness (bottom), over \u03b7 times the steps since the switch. One seed.", "name": "fig-causes"}}
 figures.causes(study)
@@ -83,14 +83,14 @@ figures.causes(study)
 answers.causes(study)
 
 # %% [markdown]
-# What this does not show: what makes the curvature grow. One seed and one case are shown, and a change of the batch changes
-# both the noise and what the rule sees of the edge of stability.
+# What this does not show: why the curvature changes. One seed and one case are shown, and a larger batch changes the noise,
+# and also how close training is to the edge of stability.
 #
 # ## What differs from the paper
 #
 # - *By its code, very probably:* networks, initialisation, data. *Ours:* learning rates of VGG-11 and ResNet-8, width, number
 #   of images, steps; batch normalisation in its evaluation form, where the paper's code takes each batch's own statistics
-#   (`resnet8_chunk`, which is another loss for each way to cut up the data).
+#   (`resnet8_chunk`, whose loss depends on how the data are cut into batches).
 #
 # ## Rerun
 #

@@ -55,13 +55,13 @@ figures.over_steps(study)
 answers.over_steps(study)
 
 # %% [markdown]
-# **Question** (Q4; three of the paper's reviewers asked it). Bulk-SGD lowers the training loss as SGD does. It leaves out the
-# part of the update that holds most of the minibatch noise. Noise is said to help generalization. Does what Bulk-SGD leaves
-# out matter for data that it has not seen?
+# **Question** (Q4; three of the paper's reviewers asked it). Bulk-SGD lowers the training loss as SGD does
+# ({doc}`02_dom_vs_bulk`). It leaves out the dominant part of the update, and with it the minibatch noise there. Does what it
+# leaves out matter for data that it has not seen?
 #
-# **Protocol.** The switch of {doc}`02_dom_vs_bulk`, on seeds that no earlier chapter uses: how seeds 11 to 15 do on test data was
-# known when the criterion was written. Two comparisons. At equal steps: who is further? At equal training loss: does
-# one path lead to better test loss than the other? The second takes speed out. Beside it, from the runs of
+# **Protocol.** The switch of {doc}`02_dom_vs_bulk`, on seeds that no earlier chapter uses, because the test results of seeds 11
+# to 15 were known when the criterion was written. Two comparisons. At equal steps: which method is ahead? At equal training
+# loss: does one path lead to a better test loss? The second takes speed out. Shown beside these, not judged, from the runs of
 # {doc}`05_edge_of_stability`, {doc}`06_sam` and {doc}`02b_architectures`: full-batch GD at its edge of stability, SAM, and two other networks.
 
 # %%
@@ -76,7 +76,7 @@ page.verdict(CHAPTER, study)
 # %% [markdown]
 # ## At equal training loss
 
-# %% mystnb={"figure": {"caption": "Test accuracy (top) and test loss (bottom) against the training loss, from the first switch on, a line a seed. A method whose line lies above another's learns something else; one on the same line is only faster or slower.", "name": "fig-test-loss"}}
+# %% mystnb={"figure": {"caption": "Test accuracy (top) and test loss (bottom) against the training loss, from the first switch on, a line a seed. At one training loss, another height is another test result. On one line, methods differ only in speed.", "name": "fig-test-loss"}}
 figures.over_loss(study)
 
 # %%
@@ -85,7 +85,7 @@ answers.over_loss(study)
 # %% [markdown]
 # ## Sharpness
 #
-# A flat minimum is often said to generalize better. The runs end with very different sharpness $\lambda_1$.
+# How sharp are the ends of the runs, and does test accuracy go with that?
 
 # %% mystnb={"figure": {"caption": "Test accuracy against the sharpness at the end, a mark a run. Shape: the rule X. Colour: X, Dom-X or Bulk-X.", "name": "fig-test-sharpness"}}
 figures.over_sharpness(study)

@@ -36,7 +36,7 @@ profile = "paper"  # or quick: a small version of everything, without download
 dry_run = False  # True: say what would be computed, and stop
 
 # %%
-from subspace_lib.chapters.curvature import CHAPTER, answers, figures, tables
+from subspace_lib.chapters.curvature import CHAPTER, answers, figures
 from subspace_lib.chapters.kit import page
 
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
@@ -64,7 +64,7 @@ answers.spectrum(study)
 # spaces of the $k$ largest eigenvalues of $H$ and of $G$, up to a certified angle, and for that of the $k$ eigenvalues of
 # $F$ that are largest in absolute value: $F$ is indefinite. The {term}`spectral density` comes from stochastic Lanczos
 # quadrature {cite:p}`ghorbani2019`: `lanczos_steps` steps from each of some random `probes`, with full reorthogonalization.
-# Each probe is an estimate; their spread is its error.
+# The error given is the standard error over probes.
 
 # %%
 page.in_force(study.parameters, study.runs.values())
@@ -112,14 +112,14 @@ answers.layers(study)
 # mean losses of the $C$ classes.
 
 # %%
-tables.classes(study)
+answers.classes(study)
 
 # %% [markdown]
 # ## What differs from the paper
 #
 # All of this is ours: the paper is not known to take the Hessian apart. Network, data and training are those of
-# {doc}`01_dominant_subspace`. The top space of $F$ depends on $k$ by our choice to count both signs; its eigenvalues have no
-# gap there, so that its angles are those of one basis among many. PyHessian calls a function that PyTorch no longer has; it
+# {doc}`01_dominant_subspace`. The space of $F$ has its $k$ eigenvalues of largest absolute value, of either sign; where two of
+# these are near each other at $k$, it is one space among many. PyHessian calls a function that PyTorch no longer has; it
 # gets one of that name while it runs, and nothing else of it is changed.
 #
 # ## Rerun, and where the numbers are from

@@ -88,11 +88,12 @@ answers.weights(study)
 # %% [markdown]
 # ## What noise does to the sharpness (Q8)
 #
-# Along a dominant eigenvector $v_i$ the iterate comes to rest with variance $C_i = \eta\sigma_i^2 / (\lambda_i (2 -
-# \eta\lambda_i))$ around the floor of the valley, where $\sigma_i^2$ is the minibatch noise along $v_i$. So in the mean the
-# slow motion descends $L + \frac12 \sum_i C_i \lambda_i$: towards smaller eigenvalues. *Averaged GD* has no minibatches. It
-# takes the mean of the full-batch gradient at $\theta \pm \sum_i x_i v_i$ with $x_i \sim \mathcal N(0, C_i)$, whose mean is the
-# gradient of just that. If it ends with SGD's sharpness, that is what the noise does.
+# Along a dominant eigenvector $v_i$ the iterate fluctuates around the floor of the valley. Its stationary variance is $C_i =
+# \eta\sigma_i^2 / (\lambda_i (2 - \eta\lambda_i))$, where $\sigma_i^2$ is the minibatch noise along $v_i$ and $\eta\lambda_i < 2$.
+# Averaged over this, the slow motion descends $L + \frac12 \sum_i C_i \lambda_i$, whose second term favours small eigenvalues.
+# *Averaged GD* has no minibatches. It takes the mean of the full-batch gradient at $\theta \pm \sum_i x_i v_i$ with $x_i \sim
+# \mathcal N(0, C_i)$. To second order, with $C_i$ and $v_i$ held fixed, its mean is the gradient of that sum. If averaged GD ends
+# with SGD's sharpness, noise in the dominant directions is enough to explain the difference between GD and SGD.
 
 # %% mystnb={"figure": {"caption": "Sharpness since the switch under SGD, GD and averaged GD; mean over seeds with their range.", "name": "fig-noise-sharpness"}}
 figures.noise(study)

@@ -19,7 +19,7 @@ from subspace_lib.results.store import Store
 
 BAD = {
     "unknown": ({"lerning_rate": 0.1}, "learning_rate"),
-    "dataset": ({"dataset": "mnist"}, " or ".join(f"'{name}'" for name in DATASETS[-2:])),
+    "dataset": ({"dataset": "mnist60k"}, " or ".join(f"'{name}'" for name in DATASETS[-2:])),
     "model": ({"model": "resnet999"}, " or ".join(f"'{name}'" for name in MODELS[-2:])),
     "loss": ({"loss": "hinge"}, "'mse' or 'cross_entropy'"),
     "k": ({"k": 0}, "greater than or equal to 1"),

@@ -112,7 +112,8 @@ def _sparse(steps: int, count: int) -> dict[str, Any]:
     """About so many rows, an odd number of steps apart, and at every fifth of them λ₁ measured anew."""
     every = max(3, steps // count | 1)
     fresh = spans(FRESH * every, (0, steps))
-    return {"record_every": every, "record_spans": (), "fresh_spans": fresh}
+    rows: dict[str, Any] = {"record_every": every, "record_spans": (), "fresh_spans": fresh}
+    return rows | {"spectrum_every": None}
 
 
 @dataclass(frozen=True)
