@@ -28,7 +28,6 @@ switch_step = 600
 approach_losses = ["mse", "mse", "cross_entropy", "cross_entropy"]  # of GD on its way to the edge,
 approach_rates = [0.05, 0.02, 0.33, 0.1]  # its η, and
 approach_steps = [4000, 12_000, 3000, 4000]  # its steps
-approach_seeds = [12, 11, 13]  # of the largest η of each loss; the first of them for the others
 seeds = [11, 12, 13, 14, 15]  # of initialisation
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 device = "cpu"  # or cuda
