@@ -29,7 +29,6 @@ approach_losses = ["mse", "mse", "cross_entropy", "cross_entropy"]  # of GD on i
 approach_rates = [0.05, 0.02, 0.33, 0.1]  # its η, and
 approach_steps = [4000, 12_000, 3000, 4000]  # its steps
 seeds = [11, 12, 13, 14, 15]  # of initialisation
-refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 device = "cpu"  # or cuda
 scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
 profile = "paper"  # or quick: a small version of everything, to try it
