@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from io import BytesIO
+from operator import sub
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -29,6 +30,7 @@ pytestmark = [
 ]
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 LOCAL = ("127.0.0.1", "")  # hosts that may be asked
+NEAR = 40  # of 255, in each channel: a blurred colour is still seen as that one
 
 
 @pytest.fixture(scope="module")
@@ -336,8 +338,10 @@ def test_the_explorers_lines_are_seen_in_both_themes(explorer):
         explorer.wait_for_timeout(100)
         shot = explorer.locator(".explorer-plot").screenshot()
         image = Image.open(BytesIO(shot)).convert("RGB")
-        seen = {colour: count for count, colour in image.getcolors(image.width * image.height)}
-        assert seen[(213, 94, 0)] > 100 and seen[(0, 114, 178)] > 100  # Dom-SGD, SGD
+        found = image.getcolors(image.width * image.height)
+        for line in ((213, 94, 0), (0, 114, 178)):  # Dom-SGD, SGD; thin lines are blurred
+            near = [n for n, c in found if max(map(abs, map(sub, c, line))) <= NEAR]
+            assert sum(near) > 200, (theme, line)
 
 
 def test_the_valley_of_the_book_runs_by_mouse_and_keyboard(desk):
