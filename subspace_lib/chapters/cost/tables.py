@@ -219,9 +219,7 @@ def memory(found: dict[str, Any]) -> Markdown:
 def footprint(found: dict[str, Any]) -> Markdown:
     """Peak memory of whole runs, quarter by quarter, and what of it are graphs that are kept."""
     if "footprint" not in found:
-        return Markdown(
-            "Not measured: `python -m subspace_lib.benchmark --part footprint` (half an hour)."
-        )
+        return Markdown("Not measured: `python -m subspace_lib.benchmark --part footprint`.")
     rows = [row for row in found["footprint"]["measured"] if "failed" not in row]
     lines = [
         {

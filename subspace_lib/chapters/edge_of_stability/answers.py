@@ -107,7 +107,7 @@ def onward(study: EdgeStudy) -> Markdown:
     there = rows.loc[relative >= 1, "step"]
     if there.empty:
         return says.answer(
-            f"{name}η/2 does not come up to 1 within {p.onward_steps:,} steps: it is "
+            f"{name}η/2 does not come up to 1 within {int(rows['step'].iloc[-1]):,} steps: it is "
             f"{says.share(float(relative.max()))} at most."
         )
     come = f"{name}η/2 first comes up to 1 at step {int(there.iloc[0]):,}."

@@ -38,7 +38,7 @@ def weights(study: FollowUpStudy) -> Markdown:
     return says.answer(
         f"After {p.weighted_steps:,} steps the largest gain is {says.number(gains[best])} times that of "
         f"SGD, with α = {best[0]:g} and β = {best[1]:g}.",
-        f"With α = 1 and β = 2 the gain is {says.mean_of(twice)} times that of SGD.",
+        f"With α = {FASTER[0]:g} and β = {FASTER[1]:g} it is {says.mean_of(twice)} times that of SGD.",
         f"{len(lost)} of the {len(gains)} runs diverged, with "
         f"{says.listed(f'({a:g}, {b:g})' for a, b in lost)}."
         if lost
