@@ -541,6 +541,30 @@ def test_ambient_state_does_not_matter(ambient):
         torch.testing.assert_close(one, other, rtol=2e-4, atol=1e-6)
 
 
+def test_products_are_float32_on_a_gpu_too_and_settings_stay_the_users():
+    cudnn, cublas = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    seen = set()
+
+    class Asks(nn.Module):
+        def forward(self, x):
+            seen.add((cudnn.fp32_precision, cublas.fp32_precision))
+            return x
+
+    objective = Objective(mlp(Asks()), CE, X, Y, chunk=15)
+    seen.clear()
+    before = cudnn.fp32_precision, cublas.fp32_precision
+    cublas.fp32_precision = "tf32"
+    try:
+        theta = objective.initial()
+        objective.gradient(theta)
+        objective.evaluate(theta)
+        objective.hessian(theta) @ theta[:, None]
+        assert (cudnn.fp32_precision, cublas.fp32_precision) == (before[0], "tf32")
+    finally:
+        cublas.fp32_precision = before[1]
+    assert seen == {("ieee", "ieee")}
+
+
 # 8. without forward mode
 
 
