@@ -21,9 +21,9 @@ datasets = ["cifar10_5k", "sst2_1k"]  # one entry a panel, at most two; images o
 models = ["cnn", "transformer"]  # or mlp, resnet8, vgg11_quarter, …: what takes the data
 dimensions = [10, 2]  # k, of the dominant subspace
 learning_rates = [0.001, 0.001]  # η
+step_counts = [20_000, 10_000]  # in all, the common part included; the paper has 20,000
 loss = "mse"  # mse or cross_entropy
 batch_size = 50  # samples
-steps = 10_000  # in all, the common part included; the paper has 20,000
 switch_alignment = 0.95  # None: switch at switch_step
 switch_step = 5000  # also where to switch when the alignment has not got there
 seeds = [11, 12, 13]  # of initialisation and batch order
@@ -112,13 +112,13 @@ tables.doubled(study)
 #
 # - *By its code, very probably:* networks, initialisation, pixels, tokens, ½, batches without replacement. *By the
 #   replication:* $k$, η, batch size, threshold and moving average. *Ours:* the steps between which the switch may come, and
-#   `steps`, of which the paper has 20,000.
+#   `step_counts` where they are less than the paper's 20,000.
 # - *The subspace* is refreshed when its measured turn asks for it, not at every step; `refresh_every = 1` is the paper's way.
 #
 # ## Rerun
 #
 # `papermill notebooks/02b_architectures.ipynb mine.ipynb -p datasets cifar10_1k -p models resnet8_quarter -p dimensions 10
-# -p learning_rates 0.01 -p steps 2000 -p switch_step 1000 -p seeds 0`, and likewise for any parameter of the first code
+# -p learning_rates 0.01 -p step_counts 2000 -p switch_step 1000 -p seeds 0`, and likewise for any parameter of the first code
 # cell; `-p profile quick` needs no download.
 
 # %%

@@ -34,7 +34,7 @@ network_datasets = ["cifar10_5k", "sst2_1k"]  # other networks, one entry each; 
 network_models = ["cnn", "transformer"]
 network_dimensions = [10, 2]  # k
 network_learning_rates = [0.001, 0.001]
-network_steps = 10_000
+network_step_counts = [20_000, 10_000]
 target_angle = 0.05  # sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
 scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
@@ -102,7 +102,7 @@ answers.over_sharpness(study)
 # ## Rerun
 #
 # `papermill notebooks/10_generalization.ipynb mine.ipynb -p dataset fashion_mnist5k -p steps 5000 -p network_datasets "[]"
-# -p network_models "[]" -p network_dimensions "[]" -p network_learning_rates "[]" -p sam_seeds "[]"`, and likewise for any
+# -p network_models "[]" -p network_dimensions "[]" -p network_learning_rates "[]" -p network_step_counts "[]" -p sam_seeds "[]"`, and likewise for any
 # parameter of the first code cell; `-p profile quick` needs no download.
 
 # %%

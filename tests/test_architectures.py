@@ -17,7 +17,7 @@ pytestmark = pytest.mark.whole  # a chapter from parameters to page
 NAME = "02b_architectures"
 SMALL = ArchitecturesParameters.QUICK | {
     "dimensions": (3, 2),
-    "steps": 12,
+    "step_counts": (12, 12),
     "switch_step": 6,
     "seeds": (12,),
     "doubled_seed": 12,
@@ -47,9 +47,8 @@ def test_the_panels_are_the_papers():
     plain = panels["b"].run(11, "none")
     watched = (plain.watch_alignment, plain.watch_from, plain.switch_from, plain.switch_by)
     assert watched == (0.95, 900, 1000, 5000)
-    assert {(e.steps, e.refresh_every, e.target_angle) for e in runs.values()} == {
-        (10_000, "adaptive", 0.05)
-    }
+    assert {letter: e.steps for letter, e in runs.items()} == {"b": 20_000, "c": 10_000}
+    assert {(e.refresh_every, e.target_angle) for e in runs.values()} == {("adaptive", 0.05)}
     assert all(panel.seeds == (11, 12, 13) for panel in panels.values())
 
 
@@ -75,7 +74,7 @@ def test_lists_of_different_lengths_are_refused_in_a_sentence():
     ):
         ArchitecturesParameters.parse(datasets="cifar10_5k").panels()
     one = ArchitecturesParameters.parse(
-        datasets="mnist5k", models="mlp", dimensions=10, learning_rates=0.01
+        datasets="mnist5k", models="mlp", dimensions=10, learning_rates=0.01, step_counts=9000
     )
     assert list(one.panels()) == ["b"] and one.panels()["b"].dataset == "mnist5k"
 

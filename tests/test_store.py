@@ -20,9 +20,10 @@ from subspace_lib import runs
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_study
 from subspace_lib.experiment import NOT_DESCRIBED, Experiment
 from subspace_lib.parameters import InvalidParameter
-from subspace_lib.results import store as store_module
+from subspace_lib.results import provenance as provenance_module, store as store_module
 from subspace_lib.results.checkpoint import read_tensors, write_checkpoint, write_tensors
 from subspace_lib.results.files import Corrupted
+from subspace_lib.results.provenance import processors
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.training import Run
 
@@ -294,6 +295,24 @@ def test_a_checkpoint_of_another_version_is_named_and_not_used(tmp_path):
     write_checkpoint(results.checkpoints / f"{experiment.key}.safetensors", run)
     with pytest.warns(UserWarning, match=r"is of another version.*from the beginning"):
         assert results.run(experiment).status == "complete"
+
+
+def test_the_provenance_names_the_machines_of_former_parts(tmp_path, monkeypatch):
+    experiment = Experiment(**TINY)
+    first, second = Store(tmp_path / "first"), Store(tmp_path / "second")
+    run = Run(experiment)
+    run.advance()
+    for store in (first, second):
+        store.checkpoints.mkdir(parents=True)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(provenance_module, "processor", lambda: "another processor")
+        write_checkpoint(first.checkpoint(experiment), run)
+    write_checkpoint(second.checkpoint(experiment), run)
+    moved, stayed = (store.run(experiment).provenance for store in (first, second))
+    here = stayed["machine"]["processor"]
+    assert moved["machine"]["before"] == ["another processor"]
+    assert processors(moved) == f"another processor, then {here}"
+    assert processors(stayed) == here
 
 
 def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path):

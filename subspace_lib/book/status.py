@@ -18,6 +18,7 @@ from subspace_lib.chapters import front
 from subspace_lib.chapters.kit.progress import duration
 from subspace_lib.experiment import NUMERICS
 from subspace_lib.results.modules import modules_hash
+from subspace_lib.results.provenance import processors
 from subspace_lib.results.store import COMMITTED
 from subspace_lib.results.touchstone import recorded as touchstones, same_code
 
@@ -93,7 +94,7 @@ class Runs(Made):
             escape(run.run.experiment.method),
             escape(f"{run.parameters}{ended}"),
             duration(made["wall_seconds"]),
-            escape(f"{made['machine']['processor']}"),
+            escape(processors(made)),
             _commit(made["commit"], self.config.book_repository),
             made["date"][:10],
             f'<span class="state">{state(run)}</span>',

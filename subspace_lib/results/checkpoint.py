@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import safetensors
@@ -10,14 +11,24 @@ import safetensors.torch
 
 from subspace_lib.experiment import RunDescription
 from subspace_lib.results.files import Corrupted, replace
+from subspace_lib.results.provenance import all_machines
 from subspace_lib.runs.protocol import RunInProgress, State, as_tensor, as_text
 
 IDENTITY = "key"  # of the run, beside its tensors
+MACHINES = "machines"  # that have computed it so far
 
 
 def write_checkpoint(path: Path, run: RunInProgress) -> None:
     """Write the state of a run that goes on, and whose it is, in one atomic step."""
-    write_tensors(path, run.state() | {IDENTITY: as_tensor(run.experiment.key)})
+    own = {IDENTITY: run.experiment.key, MACHINES: json.dumps(all_machines(run))}
+    write_tensors(path, run.state() | {name: as_tensor(text) for name, text in own.items()})
+
+
+def resume(run: RunInProgress, state: State) -> None:
+    """Let the run go on from the state that ``decode_checkpoint`` gives."""
+    run.load_state(state)
+    if MACHINES in state:  # older checkpoints do not say
+        run.machines = json.loads(as_text(state[MACHINES]))
 
 
 def decode_checkpoint(content: bytes, name: str, experiment: RunDescription) -> State:

@@ -64,7 +64,7 @@ class Estimator:
         rates = [
             run.provenance["wall_seconds"] / steps_of(run.experiment)
             for run in self.stored
-            if run.experiment.kind == e.kind
+            if run.experiment.kind == e.kind and run.provenance["machine"]["device"] == e.device
         ]
         return statistics.median(rates) * steps_of(e) if rates else math.nan
 

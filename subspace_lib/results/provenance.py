@@ -25,7 +25,8 @@ SEAL = "seal"  # the SHA-256 of all else that is in the record
 
 def provenance(run: RunInProgress) -> dict[str, Any]:
     """Commit, hash of the modules, versions, machine, threads, wall time and date of a run."""
-    on_gpu = run.experiment.device == "cuda"
+    here = machine(run)
+    before = [name for name in run.machines if name != here]
     return {
         "commit": commit(),
         "modules": modules_hash(run.experiment.kind),
@@ -36,7 +37,8 @@ def provenance(run: RunInProgress) -> dict[str, Any]:
         },
         "machine": {
             "device": run.experiment.device,
-            "processor": torch.cuda.get_device_name() if on_gpu else processor(),
+            "processor": here,
+            **({"before": before} if before else {}),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "ranks": Ranks().count,
@@ -45,6 +47,21 @@ def provenance(run: RunInProgress) -> dict[str, Any]:
         "wall_seconds": round(run.seconds, 1),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def machine(run: RunInProgress) -> str:
+    """The name of what the run is computed on now."""
+    return torch.cuda.get_device_name() if run.experiment.device == "cuda" else processor()
+
+
+def all_machines(run: RunInProgress) -> list[str]:
+    """Names of what it has been computed on so far, each once."""
+    return list(dict.fromkeys([*run.machines, machine(run)]))
+
+
+def processors(record: dict[str, Any]) -> str:
+    """What a run was computed on, by its provenance, one after the other if it has moved."""
+    return ", then ".join([*record["machine"].get("before", ()), record["machine"]["processor"]])
 
 
 def seal(record: dict[str, Any]) -> dict[str, Any]:

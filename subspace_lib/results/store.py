@@ -26,7 +26,7 @@ from subspace_lib.errors import Told
 from subspace_lib.experiment import RunDescription, address
 from subspace_lib.parameters import quoted
 from subspace_lib.results import memory
-from subspace_lib.results.checkpoint import decode_checkpoint, write_checkpoint
+from subspace_lib.results.checkpoint import decode_checkpoint, resume, write_checkpoint
 from subspace_lib.results.files import Corrupted, StoreError, content, digest, replace, sweep, told
 from subspace_lib.results.lock import locked
 from subspace_lib.results.modules import modules_hash
@@ -234,7 +234,7 @@ def resumed(experiment: RunDescription, checkpoint: bytes) -> RunInProgress:
         return run
     name = f"{experiment.key}.safetensors"
     try:
-        run.load_state(decode_checkpoint(checkpoint, name, experiment))
+        resume(run, decode_checkpoint(checkpoint, name, experiment))
         return run
     except (Corrupted, KeyError) as error:  # KeyError: it lacks what this version wants
         reason = error if isinstance(error, Corrupted) else f"{name} is of another version."

@@ -23,6 +23,7 @@ class RunInProgress(ABC):
         status: "running", "complete" or "diverged at step n".
         trigger_step: first step at which the watched alignment exceeded its threshold, or None.
         seconds: wall time so far, those before an interruption included.
+        machines: processors that computed the parts before interruptions, each once.
     """
 
     def __init__(self, experiment: Any):
@@ -31,6 +32,7 @@ class RunInProgress(ABC):
         self.status = RUNNING
         self.trigger_step: int | None = None
         self.seconds = 0.0
+        self.machines: list[str] = []
 
     def train(self, pause: Callable[[Self], object] = lambda run: None) -> None:
         """To the end, or until it diverges; ``pause`` is called after every step."""

@@ -29,11 +29,10 @@ from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 
 LETTERS = ("b", "c")  # of the panels of the paper's figure 1, after its (a), which is chapter 02
-BY_PANEL = ("datasets", "models", "dimensions", "learning_rates")
+BY_PANEL = ("datasets", "models", "dimensions", "learning_rates", "step_counts")
 SHARED = (
     "loss",
     "batch_size",
-    "steps",
     "switch_alignment",
     "switch_step",
     "watch_from",
@@ -49,8 +48,8 @@ SHARED = (
 class ArchitecturesParameters(Seeded):
     """Parameters of chapter 02b.
 
-    ``datasets``, ``models``, ``dimensions`` (k) and ``learning_rates`` have one entry a panel; the others
-    are shared. ``doubled_seed`` is that of the runs at twice the learning rates.
+    ``datasets``, ``models``, ``dimensions`` (k), ``learning_rates`` and ``step_counts`` have one entry a
+    panel; the others are shared. ``doubled_seed`` is that of the runs at twice the learning rates.
     """
 
     QUICK: ClassVar[dict[str, Any]] = {
@@ -58,7 +57,7 @@ class ArchitecturesParameters(Seeded):
         "models": ("cnn_small", "transformer_small"),
         "dimensions": (10, 2),
         "learning_rates": (0.15, 0.05),
-        "steps": 120,
+        "step_counts": (120, 120),
         "switch_alignment": None,
         "switch_step": 70,
         "seeds": (0, 1, 2),
@@ -72,9 +71,9 @@ class ArchitecturesParameters(Seeded):
     models: tuple[ModelName, ...] = ("cnn", "transformer")
     dimensions: tuple[Dimension, ...] = Field((10, 2), description="k")
     learning_rates: tuple[Rate, ...] = Field((0.001, 0.001), description="η")
+    step_counts: tuple[Steps, ...] = (20_000, 10_000)
     loss: LossName = "mse"
     batch_size: int = Field(50, ge=1, le=1_000_000)
-    steps: Steps = 10_000
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
     switch_step: int = Field(5000, ge=1, le=1_000_000)
     watch_from: int = Field(900, ge=0, le=1_000_000)
@@ -92,15 +91,19 @@ class ArchitecturesParameters(Seeded):
     def _from_text(cls, values: Any) -> Any:
         return numbers(values)
 
+    @property
+    def steps(self) -> int:
+        """Those of the longest panel."""
+        return max(self.step_counts)
+
     def panels(self) -> dict[str, PanelParameters]:
         """The parameters of each panel's switch study, by its letter."""
         found = {}
         shared = {name: getattr(self, name) for name in (*SHARED, "spectrum_every")}
         each = entries(self, BY_PANEL, "panel")
-        for letter, (dataset, model, k, rate) in zip(LETTERS, each, strict=False):
-            found[letter] = PanelParameters.parse(
-                **shared, dataset=dataset, model=model, k=k, learning_rate=rate
-            )
+        for letter, (dataset, model, k, rate, steps) in zip(LETTERS, each, strict=False):
+            own = {"dataset": dataset, "model": model, "k": k, "learning_rate": rate}
+            found[letter] = PanelParameters.parse(**shared, **own, steps=steps)
         return found
 
     def doubled(self) -> dict[str, PanelParameters]:

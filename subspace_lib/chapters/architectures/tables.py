@@ -11,6 +11,7 @@ from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.kit.switch.panel import eigenvalue_gap, label, over_sgd
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import Row, span, table
+from subspace_lib.results.provenance import processors
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import progress, tail, tail_loss
 
@@ -77,6 +78,7 @@ def cost(study: ArchitecturesStudy) -> Markdown:
                     "products": f"{sum(row['products'] for row in last) / len(runs):.0f}",
                     "work over plain SGD's": f"{over_sgd(panel, side):.0f} ×",
                     "minutes": f"{sum(row['seconds'] for row in last) / len(runs) / 60:.0f}",
+                    "on": "; ".join(dict.fromkeys(processors(run.provenance) for run in runs)),
                 }
             )
     note = "Of the measured steps: all of SGD's, those after the switch of the others; work in gradients."

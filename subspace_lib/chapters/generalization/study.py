@@ -38,7 +38,10 @@ from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 
 SMOOTH = 5  # rows that a curve is averaged over before a level is looked up in it
-BY_NETWORK = ("network_datasets", "network_models", "network_dimensions", "network_learning_rates")
+BY_NETWORK = (
+    *("network_datasets", "network_models", "network_dimensions", "network_learning_rates"),
+    "network_step_counts",
+)
 # SAM jitters more than SGD; these are the rows and the angle of the chapter on SAM, whose runs are used.
 SAM = {"optimizer": "sam", "target_angle": 0.1, "record_every": 270, "spectrum_every": 810}
 
@@ -63,6 +66,7 @@ class GeneralizationParameters(SwitchParameters):
         "network_models": (),
         "network_dimensions": (),
         "network_learning_rates": (),
+        "network_step_counts": (),
     }
 
     seeds: tuple[Seed, ...] = Field((16, 17, 18, 19, 20), min_length=1)
@@ -78,7 +82,7 @@ class GeneralizationParameters(SwitchParameters):
     network_models: tuple[ModelName, ...] = ("cnn", "transformer")
     network_dimensions: tuple[Dimension, ...] = Field((10, 2), description="k")
     network_learning_rates: tuple[Rate, ...] = Field((0.001, 0.001), description="η")
-    network_steps: Steps = 10_000
+    network_step_counts: tuple[Steps, ...] = (20_000, 10_000)
     network_switch_step: int = Field(5000, ge=1, le=1_000_000)
     network_seeds: tuple[Seed, ...] = (11, 12, 13)
 
@@ -105,9 +109,9 @@ class GeneralizationParameters(SwitchParameters):
         if self.sam_seeds:
             sam = {"seeds": self.sam_seeds, "rho": self.sam_rho, "switch_step": self.switch_step}
             found["SAM"] = SwitchParameters.parse(**shared | watched | SAM | sam)
-        for dataset, model, k, rate in entries(self, BY_NETWORK, "network"):
+        for dataset, model, k, rate, steps in entries(self, BY_NETWORK, "network"):
             own = {"dataset": dataset, "model": model, "k": k, "learning_rate": rate}
-            own |= {"steps": self.network_steps, "switch_step": self.network_switch_step}
+            own |= {"steps": steps, "switch_step": self.network_switch_step}
             own |= {"seeds": self.network_seeds, "spectrum_every": 4950, "record_every": 90}
             rest = {n: v for n, v in shared.items() if n != "preprocessing"} | watched
             found[f"SGD, {model} on {dataset}"] = PanelParameters.parse(**rest | own)

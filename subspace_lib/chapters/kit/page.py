@@ -20,6 +20,7 @@ from subspace_lib.evidence.verdicts import CLAIM, DESCRIPTIVE, Claim, Part, Verd
 from subspace_lib.parameters import Description
 from subspace_lib.results import memory
 from subspace_lib.results.estimate import Estimator, steps_of
+from subspace_lib.results.provenance import processors
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import Trajectory
 
@@ -246,7 +247,7 @@ def provenance(trajectories: Iterable[Trajectory]) -> Markdown:
                 "run": f"`{trajectory.experiment.key}`",
                 "commit": f"`{commit[:10]}{commit[40:]}`",
                 "torch": p["versions"]["torch"],
-                "machine": f"{p['machine']['processor']}, {_threads(p['machine']['threads'])}",
+                "machine": f"{processors(p)}, {_threads(p['machine']['threads'])}",
                 "minutes": f"{p['wall_seconds'] / 60:.1f}",
                 "date": p["date"][:10],
             }
