@@ -55,19 +55,19 @@ def machine() -> dict[str, Any]:
 
 
 PRICED = {f"price-{name}": name for name in price.PRICES}
+FOLLOWED = {f"footprint-{name}": name for name in footprint.RUNS}
 CALLS: dict[str, Callable[[], object]] = {
     "products": growth.products,
     "adaptive": adaptive.adaptive,
     "growth": growth.growth,
     "memory": growth.memory,
-    "footprint": footprint.footprint,
     "scale": scale.scale,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the parts that are named, or all; the others stay as they are."""
-    parts = [*PRICED, *CASES, *CALLS]
+    parts = [*PRICED, *CASES, *CALLS, *FOLLOWED]
     parser = argparse.ArgumentParser(prog="python -m subspace_lib.benchmark", description=__doc__)
     parser.add_argument("--part", nargs="*", choices=parts, default=parts)
     own = price.PRICES["cnn"].steps
@@ -84,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found.setdefault("cases", {})[part] = measured
         elif part in PRICED:
             found.setdefault("price", {})[PRICED[part]] = measured
+        elif part in FOLLOWED:
+            found.setdefault("footprint", {})[FOLLOWED[part]] = measured
         else:
             found[part] = measured
         file.parent.mkdir(exist_ok=True)
@@ -99,6 +101,8 @@ def measure(part: str, cnn_steps: int) -> dict[str, Any]:
         if part == "price-cnn":
             setting = dataclasses.replace(setting, steps=cnn_steps)
         found = price.price(setting)
+    elif part in FOLLOWED:
+        found = footprint.footprint(FOLLOWED[part])
     else:
         found = {"measured": CALLS[part]()}
     print(json.dumps(found, indent=1))

@@ -10,6 +10,7 @@ from typing import Any
 from IPython.display import Markdown
 
 from subspace_lib.benchmark.aims import aims, cheapest
+from subspace_lib.benchmark.footprint import RUNS as FOLLOWED
 from subspace_lib.benchmark.growth import REFRESHES
 from subspace_lib.chapters.cost.figures import MARKERS, shares, way
 from subspace_lib.chapters.cost.study import prices
@@ -218,9 +219,12 @@ def memory(found: dict[str, Any]) -> Markdown:
 
 def footprint(found: dict[str, Any]) -> Markdown:
     """Peak memory of whole runs, quarter by quarter, and what of it are graphs that are kept."""
-    if "footprint" not in found:
-        return Markdown("Not measured: `python -m subspace_lib.benchmark --part footprint`.")
-    rows = [row for row in found["footprint"]["measured"] if "failed" not in row]
+    runs = {n: r for n, r in found.get("footprint", {}).items() if "failed" not in r}
+    rows, lacking = list(runs.values()), [n for n in FOLLOWED if n not in runs]
+    parts = " ".join(f"footprint-{name}" for name in lacking)
+    missing = [f"Not measured: `python -m subspace_lib.benchmark --part {parts}`."] if parts else []
+    if not rows:
+        return Markdown(*missing)
     lines = [
         {
             "run": f"{row['model']} on {row['dataset']}",
@@ -233,15 +237,15 @@ def footprint(found: dict[str, Any]) -> Markdown:
         }
         for row in rows
     ]
-    return says.answer(*_flat(rows), table=table(lines))
+    return says.answer(*_flat(rows), *missing, table=table(lines))
 
 
 def _flat(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Whether memory grows with steps, and with samples."""
-    # The first and the third quarter begin with a spectrum.
+    # The first and the third quarter begin with a spectrum, where there are any.
     growth = max(row["peaks"][i + 2] / row["peaks"][i] for row in rows for i in (0, 1))
     told = [
-        f"In GiB, of {rows[0]['steps']:,} steps of Bulk-SGD with refreshes and spectra, as the operating "
+        f"In GiB, of {rows[0]['steps']:,} steps of Bulk-SGD with refreshes and rows, as the operating "
         f"system counts. From one quarter to the next but one the peak rises by at most {growth - 1:.0%}."
     ]
     few, many = (next((r for r in rows if r["dataset"] == d), None) for d in ("mnist5k", "mnist"))
@@ -290,7 +294,10 @@ def where_from(found: dict[str, Any]) -> Markdown:
     parts = {
         **{f"price, {name}": part for name, part in found.get("price", {}).items()},
         **found.get("cases", {}),
-        **{n: found[n] for n in ("products", "adaptive", "growth", "memory") if n in found},
+        **{
+            n: found[n] for n in ("products", "adaptive", "growth", "memory", "scale") if n in found
+        },
+        **{f"footprint, {name}": part for name, part in found.get("footprint", {}).items()},
     }
     rows = []
     for name, part in parts.items():
