@@ -98,6 +98,7 @@ def test_its_verdicts_are_the_progress_of_each_panel(found):
         assert v.parts[0].values == pytest.approx((expected,), nan_ok=True)
         assert (v.dataset, v.model) == (panel.parameters.dataset, panel.parameters.model)
         assert v.parts[0].date == "2026-11-25" and len(v.results) == 2
+        assert v.note.startswith(f"Judged here on {panel.parameters.model} on ")
     own = {letter: study.panels[letter].of("none")[0].experiment.dataset for letter in "bc"}
     assert own == {"b": "digits_300", "c": "sentences"}
 

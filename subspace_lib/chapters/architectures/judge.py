@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from subspace_lib.chapters.architectures.study import ArchitecturesStudy
 from subspace_lib.chapters.kit.switch.judge import progress_part
+from subspace_lib.chapters.kit.switch.panel import label
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Claim, Verdict, verdict
 
 NAMES = {"b": "the CNN on CIFAR10-5k", "c": "the Transformer on SST2-1k"}
+OF = {"b": ("cnn", "cifar10_5k"), "c": ("transformer", "sst2_1k")}
 SIDES = {"2": "dominant", "3": "bulk"}  # by the claim's number
 
 
@@ -48,5 +50,9 @@ def judge(study: ArchitecturesStudy) -> list[Verdict]:
         side = SIDES[claim.id[1]]
         runs = [run for pair in zip(panel.of("none"), panel.of(side), strict=True) for run in pair]
         part = progress_part(panel, side)
-        verdicts.append(verdict(claim, [part], panel.parameters, runs, panel.note()))
+        note = [panel.note()]
+        if (panel.parameters.model, panel.parameters.dataset) != OF[claim.id[-1]]:
+            note.insert(0, f"Judged here on {label(panel)}.")
+        told = " ".join(filter(None, note))
+        verdicts.append(verdict(claim, [part], panel.parameters, runs, told))
     return verdicts

@@ -6,6 +6,7 @@ import math
 
 from IPython.display import Markdown
 
+from subspace_lib import data
 from subspace_lib.chapters.architectures.study import ArchitecturesStudy
 from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.kit.switch.panel import eigenvalue_gap, label, over_sgd
@@ -28,6 +29,11 @@ def protocol(study: ArchitecturesStudy) -> Markdown:
                 why = "**by the fallback**: the moving average had not exceeded the threshold"
             told = f"step {panel.switch_steps[seed]}: {why}"
             rows.append({"parameter": f"switch, panel {letter}, seed {seed}", "in force": told})
+    for letter, asked in study.parameters.panels().items():
+        if data.tokens(asked.dataset):
+            length, vocabulary = data.shape(asked.dataset)
+            told = f"{length} positions; a row of the embedding for each of {vocabulary:,} tokens"
+            rows.append({"parameter": f"sentences, panel {letter}", "in force": told})
     for part, whole in (("", study.parameters.panels()), (" at 2η", study.parameters.doubled())):
         having = study.doubled if part else study.panels
         rows += [
