@@ -16,6 +16,7 @@ from jupyter_book.sphinx import build_sphinx
 from subspace_lib import book
 from subspace_lib.chapters import front, history, ledger
 from subspace_lib.chapters.kit.switch.judge import part_of_pairs
+from subspace_lib.chapters.kit.switch.panel import PanelParameters
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.criterion import MARKS, Criterion
@@ -183,6 +184,19 @@ def test_without_results_the_texts_say_so(tmp_path):
     cards = front.ledger(rows, ledger.claims())
     assert cards.count("make results") == len(rows) and "<details" not in cards
     assert "has no runs yet" in front.main_figure(front.main_study(Store(tmp_path)))
+
+
+def test_the_main_figure_has_a_panel_for_each_network_that_has_runs(tmp_path):
+    assert front.other_studies(Store(tmp_path)) == []
+    alone, p = (
+        main_study(),
+        PanelParameters(steps=1000, seeds=(11,), dataset="cifar10_5k", model="cnn"),
+    )
+    other = SwitchStudy(p, alone.trajectories, {11: 500}, {11: True})
+    one, both = front.main_figure(alone), front.main_figure(alone, [other])
+    assert "Training loss of the MLP on MNIST-5k (1 seed): one line for each seed" in one
+    assert "the MLP on MNIST-5k (1 seed) and the CNN on CIFAR10-5k (1 seed): one" in both
+    assert both.count("training loss L(θ)") == 2 * one.count("training loss L(θ)")
 
 
 def test_every_claim_of_the_book_has_its_words_and_every_criterion_its_source():

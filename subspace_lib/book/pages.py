@@ -83,7 +83,7 @@ class MainFigure(Made):
 
     def html(self) -> str:
         """The picture, drawn from the results."""
-        return front.main_figure(front.main_study())
+        return front.main_figure(front.main_study(), front.other_studies())
 
 
 class Plan(Made):

@@ -9,7 +9,7 @@ from html import escape
 from itertools import groupby
 
 from subspace_lib.chapters import chapter, registered
-from subspace_lib.chapters.kit.switch.figures import losses
+from subspace_lib.chapters.kit.switch.figures import losses_of
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import interval_text
 from subspace_lib.chapters.ledger import of_kind, profile
@@ -36,7 +36,7 @@ from subspace_lib.results.store import MissingRun, Store
 Link = Callable[[str], str | None]  # a chapter's name to the address of its page, if it has one
 Setting = tuple[str, str, str]  # model, data set, preprocessing
 
-MAIN = "02_dom_vs_bulk"
+MAIN, OTHERS = "02_dom_vs_bulk", "02b_architectures"
 NO_RESULTS = "<code>make results</code> computes what is missing."
 HEADLINES = 2  # parts of a reproduced claim whose numbers stand on its card
 
@@ -272,20 +272,41 @@ def main_study(store: Store | None = None) -> SwitchStudy | None:
         return None
 
 
-def main_figure(study: SwitchStudy | None) -> str:
+def other_studies(store: Store | None = None) -> list[SwitchStudy]:
+    """Those of the other networks, as far as their runs are there."""
+    found = chapter(OTHERS)
+    try:
+        study = found.study(found.at(profile()), store or Store(), compute=False)
+    except (MissingRun, Corrupted):
+        return []
+    return list(study.panels.values())
+
+
+def main_figure(study: SwitchStudy | None, others: Sequence[SwitchStudy] = ()) -> str:
     """The main picture, in the page's own ink, with what to see in it."""
     if study is None:
         return f'<p class="main-figure">The main picture has no runs yet; {NO_RESULTS}</p>'
-    p, (x, dom, bulk) = study.parameters, map(study.name, ("none", "dominant", "bulk"))
-    net, data = (NAMES.get(name, name) for name in (p.model, p.dataset))
+    x, dom, bulk = map(study.name, ("none", "dominant", "bulk"))
+    studies = {_network(one): one for one in (study, *others)}
+    nets = [f"the {name} ({_seeds(one)})" for name, one in studies.items()]
     caption = (
-        f"Training loss of the {net} on {data}: one line for each of {len(p.seeds)} seeds, the first bold. "
+        f"Training loss of {_list(nets)}: one line for each seed, the first bold. "
         f"Dots mark the switch, where {x}, {dom} and {bulk} start from the same point. From there on {dom} "
         f"applies only the part of each update that lies in the dominant subspace, {bulk} only the rest."
     )
-    picture = losses(study).svg()
+    picture = losses_of(studies).svg()
     below = f"<figcaption>{escape(caption)}</figcaption>"
     return f'<figure class="main-figure">{picture}{below}</figure>'
+
+
+def _network(study: SwitchStudy) -> str:
+    p = study.parameters
+    return f"{NAMES.get(p.model, p.model)} on {NAMES.get(p.dataset, p.dataset)}"
+
+
+def _seeds(study: SwitchStudy) -> str:
+    count = len(study.parameters.seeds)
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def comparison(here: Sequence[Verdict], stored: Sequence[Verdict]) -> str:

@@ -21,7 +21,7 @@ def _dom(letter: str) -> Claim:
         f"progress(Dom-SGD) {criteria.DOM_PROGRESS}",
         name=f"Dom-SGD, {where}",
         plain=f"The same for {where}: the dominant part of each update alone does not lower the loss.",
-        seen=f"on {where.removeprefix('the ')} Dom-SGD made {{n}} of SGD's progress",
+        seen=f"with {where} Dom-SGD made {{n}} of SGD's progress",
     )
 
 
@@ -33,7 +33,7 @@ def _bulk(letter: str) -> Claim:
         f"progress(Bulk-SGD) {criteria.BULK_PROGRESS}",
         name=f"Bulk-SGD, {where}",
         plain=f"The same for {where}: without the dominant part of each update it learns as with it.",
-        seen=f"on {where.removeprefix('the ')} Bulk-SGD made {{n}} of SGD's progress",
+        seen=f"with {where} Bulk-SGD made {{n}} of SGD's progress",
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from subspace_lib.chapters.kit.style import (
     COLOURS,
     INK,
     LINES,
+    WIDTH,
     Picture,
     below,
     log_ticks,
@@ -36,6 +39,22 @@ def losses(study: SwitchStudy) -> Picture:
     axes.set_xlabel("step")
     below(figure, axes)
     return Picture(figure, f"Training loss over steps, {setting(study)}")
+
+
+@styled
+def losses_of(studies: Mapping[str, SwitchStudy]) -> Picture:
+    """``losses`` of several studies by their titles: the first as wide as the page, the others below it."""
+    names = list(studies)
+    count = max(1, len(names) - 1)
+    figure = Figure(figsize=(WIDTH, 3.9 + 2.6 * (len(names) > 1)), layout="constrained")
+    rows: list[Any] = [names[:1] * count, names[1:]][: len(names)]
+    parts = figure.subplot_mosaic(rows, height_ratios=(3, 2)[: len(rows)])
+    for name, axes in parts.items():
+        loss_panel(axes, studies[name])
+        axes.locator_params(axis="x", nbins=5 if name == names[0] or count == 1 else 3)
+        axes.set(title=name, xlabel="step")
+    below(figure, *parts.values())
+    return Picture(figure, "Training loss over steps, " + "; ".join(map(setting, studies.values())))
 
 
 def loss_panel(axes: Axes, study: SwitchStudy) -> None:
