@@ -6,7 +6,7 @@
 # make lab        JupyterLab on the chapters' notebooks (installs it first)
 # make browser    the book, then its tests in a real browser (playwright install chromium brings one)
 # make release    the book and the results as one file in dist/, with checksums and a manifest
-# make results    all long runs whose results are missing; goes on with what was interrupted
+# make results    all long runs whose results are missing; goes on with what was interrupted; DEVICE=cuda on a GPU
 # make notebooks  executes the chapters in place, from the results, and draws the README's picture
 # make test-slow  checks on real data that take minutes (MNIST-5k in $SUBSPACE_DATA or downloaded); all examples
 # make sweep RUNS="seed=0,1,2 k=5,10"   all combinations, several at a time; SCHEDULER=tcp://host:8786 for a Dask cluster
@@ -70,7 +70,7 @@ sweep: $(READY)
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m subspace_lib.results.grid $(RUNS) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)')
 
 results: $(READY)
-	$(BIN)/python -m subspace_lib.chapters
+	$(BIN)/python -m subspace_lib.chapters $(if $(DEVICE),--device '$(DEVICE)')
 
 notebooks: $(READY)
 	$(BIN)/jupytext --quiet --sync notebooks/*.py

@@ -90,6 +90,13 @@ Period = Annotated[int, Field(ge=1, le=10)]
 Device = Literal["cpu", "cuda"]
 
 
+def missing_device(device: str) -> str:
+    """Why nothing can be computed there, or nothing."""
+    if device != "cuda" or torch.cuda.is_available():
+        return ""
+    return "device = 'cuda' needs a CUDA GPU, and PyTorch sees none; use 'cpu'"
+
+
 def address(description: dict[str, Any]) -> str:
     """The first ten digits of the SHA-256 of a description, as JSON with sorted keys."""
     text = json.dumps(description, sort_keys=True)
@@ -127,8 +134,8 @@ class RunDescription(Description):
     @field_validator("device")
     @classmethod
     def _device_present(cls, value: str) -> str:
-        if value == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device = 'cuda' needs a CUDA GPU, and PyTorch sees none; use 'cpu'")
+        if lacking := missing_device(value):
+            raise ValueError(lacking)
         return value
 
 

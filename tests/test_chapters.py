@@ -7,10 +7,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from subspace_lib import chapters
 from subspace_lib.chapters import __main__ as results, chapter, ledger, registered
+from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.parameters import InvalidParameter
+from subspace_lib.results import repeat
 
 MADE_UP = {
     "__init__.py": """
@@ -99,6 +102,29 @@ def test_the_books_chapters_are_registered_in_their_order():
     assert chapter("02_dom_vs_bulk").name == "02_dom_vs_bulk"
     ids = [claim.id for c in registered().values() for claim in c.claims]
     assert set(ids) >= {f"C{i}" for i in range(1, 9)} and len(ids) == len(set(ids))
+
+
+def test_the_books_runs_can_be_computed_on_another_device(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    books = [chapter(name) for name in ("02_dom_vs_bulk", "02b_architectures", "04_valley")]
+    for device in ("cpu", "cuda"):
+        found = {getattr(p, "device", "none") for s in results.stages(books, device) for _, p in s}
+        assert found == {device, "none"}
+    task, parameters = results.stages(books[:1], "cuda")[0][0]
+    plans = [Plan(), Plan()]
+    for plan, p in zip(plans, (parameters, results.on("cpu", parameters)), strict=True):
+        task(p.model_copy(update={"learning_rate": 0.123}), compute=plan)
+    cuda, cpu = (plan.missing for plan in plans)
+    assert [e.key for e in cuda] == [e.key for e in cpu]
+    assert {e.device for e in cuda} == {"cuda"} and {e.device for e in cpu} == {"cpu"}
+
+
+def test_a_device_that_is_not_there_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for main, name in ((results.main, "02_dom_vs_bulk"), (repeat.main, "any-key")):
+        with pytest.raises(SystemExit):
+            main([name, "--device", "cuda"])
+        assert "needs a CUDA GPU, and PyTorch sees none; use 'cpu'" in capsys.readouterr().err
 
 
 def test_two_claims_of_one_name_are_an_error(monkeypatch):

@@ -1,4 +1,4 @@
-"""Checks on MNIST-5k that take minutes: ``make test-slow``."""
+"""Checks on real data that take minutes: ``make test-slow``."""
 
 import random
 import time
@@ -6,8 +6,10 @@ import time
 import numpy as np
 import pytest
 import torch
+from pyhessian import hessian as pyhessian
+from torch import nn
 
-from subspace_lib import data
+from subspace_lib import data, models
 from subspace_lib.experiment import Experiment
 from subspace_lib.linalg.eigensolver import sin_largest_angle, top_eigenpairs
 from subspace_lib.objective import Objective
@@ -94,3 +96,22 @@ def test_adaptive_refresh_gives_the_curves_of_refresh_at_every_step(projection):
         after = next(bound for at, bound in adaptive.bounds if at > step)
         print(f"step {step}: true {angle:.4f}, certified {after:.4f}")
         assert angle <= max(after, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dataset"), [("cnn", "cifar10_1k"), ("transformer", "sst2_1k")])
+def test_pyhessian_agrees_on_the_papers_networks_within_one_percent(name, dataset):
+    found = data.load(dataset)
+    model = models.build(name, found.shape, found.classes, seed=0)
+    inputs, labels = found.train_inputs, found.train_labels
+    chunk = models.CHUNKS[name]
+    objective = Objective(model, "cross_entropy", inputs, labels, chunk=chunk, check=False)
+    start = torch.randn(objective.dim, 5, generator=torch.Generator().manual_seed(1))
+    ours = top_eigenpairs(objective.hessian(objective.initial()), 2, start, tolerance=1e-3)
+    # By its own defaults, with batches as a user's loader has them.
+    batches = list(zip(inputs.split(chunk), labels.split(chunk), strict=True))
+    theirs, _ = pyhessian(model, nn.CrossEntropyLoss(), dataloader=batches, cuda=False).eigenvalues(
+        top_n=2
+    )
+    print(f"\n{name}: ours {ours.values[:2].tolist()}, PyHessian's {theirs}")
+    assert ours.converged and ours.values[:2].tolist() == pytest.approx(theirs, rel=0.01)

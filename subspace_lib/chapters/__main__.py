@@ -9,19 +9,28 @@ import argparse
 import itertools
 import os
 from collections.abc import Sequence
+from typing import get_args
 
 from subspace_lib.chapters import chapter, registered
 from subspace_lib.chapters.kit.chapter import Chapter, Stages
-from subspace_lib.parameters import InvalidParameter
+from subspace_lib.experiment import Device, missing_device
+from subspace_lib.parameters import Description, InvalidParameter
 from subspace_lib.results.store import COMMITTED
 from subspace_lib.results.workers import pool
 
 
-def stages(chapters: Sequence[Chapter]) -> Stages:
+def stages(chapters: Sequence[Chapter], device: str = "cpu") -> Stages:
     """The tasks of all chapters: the first stages of all, then the second, and so on."""
-    own = [chapter.tasks(chapter.parameters) for chapter in chapters]
+    own = [chapter.tasks(on(device, chapter.parameters)) for chapter in chapters]
     together = itertools.zip_longest(*own, fillvalue=())
     return [list(itertools.chain.from_iterable(stage)) for stage in together]
+
+
+def on(device: str, parameters: Description) -> Description:
+    """The parameters, with what they describe computed there where they have a say in that."""
+    if "device" not in type(parameters).model_fields:
+        return parameters
+    return parameters.model_copy(update={"device": device})
 
 
 def listing(chapters: Sequence[Chapter]) -> str:
@@ -43,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count(), help="processes, of one share of the cores each"
     )
+    parser.add_argument("--device", choices=get_args(Device), default="cpu")
     options = parser.parse_args(arguments)
+    if lacking := missing_device(options.device):
+        parser.error(lacking)
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs} must be at least 1 process.")
     try:
@@ -55,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     os.environ.setdefault("SUBSPACE_RESULTS", str(COMMITTED))  # also of the processes that compute
     with pool(options.jobs) as workers:
-        tasks = [task for stage in stages(wanted) for task in stage]
+        tasks = [task for stage in stages(wanted, options.device) for task in stage]
         for done in [workers.submit(study, parameters) for study, parameters in tasks]:
             done.result()
 

@@ -12,11 +12,12 @@ import argparse
 import math
 import shutil
 from collections.abc import Sequence
+from typing import get_args
 
 import pandas as pd
 import torch
 
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import Device, Experiment, missing_device
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.files import Corrupted
 from subspace_lib.results.provenance import commit
@@ -86,17 +87,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m subspace_lib.results.repeat", description=main.__doc__
     )
     parser.add_argument("keys", nargs="+", metavar="KEY", help="a folder under results")
+    parser.add_argument("--device", choices=get_args(Device), default="cpu")
     torch.set_num_threads(1)  # as the stored runs
+    options = parser.parse_args(arguments)
+    if lacking := missing_device(options.device):
+        parser.error(lacking)
     store, now = Store(), commit()
     again = store.checkpoints / "again" / now
     if now.endswith("+changes"):
         shutil.rmtree(again, ignore_errors=True)
     try:
-        found = {key: stored(store, key) for key in parser.parse_args(arguments).keys}
+        found = {key: stored(store, key) for key in options.keys}
     except (MissingRun, Corrupted, InvalidParameter) as error:
         parser.error(str(error))
     for key, before in found.items():
-        after = Store(again).run(before.experiment)
+        after = Store(again).run(before.experiment.model_copy(update={"device": options.device}))
         print(
             f"stored at commit {before.provenance['commit']}, again at {after.provenance['commit']}"
         )

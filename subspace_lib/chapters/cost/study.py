@@ -16,7 +16,14 @@ from subspace_lib.benchmark.problem import CASES, PIXELS, Case
 from subspace_lib.chapters import chapter
 from subspace_lib.chapters.kit.study import DryRun, Plan, Profiled
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
-from subspace_lib.experiment import DatasetName, Device, ModelName, Preprocessing, Rate
+from subspace_lib.experiment import (
+    DatasetName,
+    Device,
+    ModelName,
+    Preprocessing,
+    Rate,
+    missing_device,
+)
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import COMMITTED, MissingRun, Store, default_roots
 
@@ -48,10 +55,8 @@ class CostParameters(Profiled):
     def case(self) -> Case:
         """The problem to solve: one of the stored cases where the parameters are its own."""
         p = self.resolved()
-        if p.device == "cuda" and not torch.cuda.is_available():
-            raise InvalidParameter(
-                "device = 'cuda' needs a CUDA GPU, and PyTorch sees none; use 'cpu'."
-            )
+        if lacking := missing_device(p.device):
+            raise InvalidParameter(f"{lacking}.")
         setting = (p.dataset, p.model, p.learning_rate, p.after, p.points)
         yours = Case("yours", *setting, device=p.device, preprocessing=p.preprocessing)
         standard = p.points == CostParameters.model_fields["points"].default
