@@ -55,3 +55,9 @@ def test_todays_code_has_the_recorded_numbers_and_another_has_not(kind, monkeypa
     other = fields | {"learning_rate": 1.01 * fields.get("learning_rate", 1e-5)}
     monkeypatch.setitem(touchstone.RUNS, kind, {name: other})
     assert not agree(measured(kind), known)
+
+
+def test_only_code_that_has_computed_stored_runs_is_kept():
+    record, made = recorded(COMMITTED), touchstone._computed(COMMITTED)
+    for kind, of_kind in record.items():
+        assert of_kind.keys() <= made | {modules_hash(kind)}

@@ -230,11 +230,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 subprocess.run([*git, "remove", "--force", str(checkout)], check=True)
     if not given.of:
         _keep(record, _of(HOUSE, given.kind), None)
+    wanted = _computed(COMMITTED)
+    for kind, of_kind in record.items():  # nobody asks for code that has computed nothing
+        kept = {name: found for name, found in of_kind.items() if name in wanted | {_hash(kind)}}
+        record[kind] = kept
     replace(COMMITTED / FILE, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
     for kind in given.kind:
         now = record.get(kind, {}).get(_hash(kind) or "", {})
         same = [name for name, then in record.get(kind, {}).items() if agree(now, then)]
         print(f"{kind}: today's code has the numbers of {len(same)} of {len(record.get(kind, {}))}")
+
+
+def _computed(folder: Path) -> set[str]:
+    """Hashes of the modules, or the commits, that have computed the runs in a folder of results."""
+    made = [json.loads(path.read_text()) for path in folder.glob("*/provenance.json")]
+    return {record.get("modules") or record["commit"] for record in made}
 
 
 def _keep(record: dict[str, Record], found: Mapping[str, Any], commit: str | None) -> None:
