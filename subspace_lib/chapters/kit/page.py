@@ -153,7 +153,7 @@ def in_force(
             "in force": _show(value) + (" (filled in by quick)" if name in filled else ""),
         }
         for name, value in parameters.model_dump().items()
-        if name not in ("dry_run", "scheduler")
+        if name not in ("dry_run", "scheduler", "device")  # provenance has where they were computed
     ]
     rows += [
         {
