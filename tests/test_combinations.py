@@ -43,7 +43,7 @@ FEW = {
     "steps": 12,
     "switch_step": 6,
     "switch_steps": 3,
-    "step_counts": 6,
+    "step_counts": 7,
     "repeats": 1,
     "learning_rates": 0.01,
     "cause_steps": 4,
