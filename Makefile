@@ -11,7 +11,7 @@
 # make test-slow  checks on real data that take minutes (MNIST-5k in $SUBSPACE_DATA or downloaded); all examples
 # make sweep RUNS="seed=0,1,2 k=5,10"   all combinations, several at a time; SCHEDULER=tcp://host:8786 for a Dask cluster
 # make soak       500 SIGKILLs at random moments over quick runs, each table compared (under 30 minutes)
-# make benchmark  the price over plain SGD, our solver beside others: results/benchmark.json (about an hour on one core)
+# make benchmark  the price over plain SGD, our solver beside others: results/benchmark.json (hours on one core)
 # make lint       ruff and mypy
 
 PYTHON ?= python3

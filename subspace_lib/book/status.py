@@ -23,6 +23,7 @@ from subspace_lib.results.store import COMMITTED
 from subspace_lib.results.touchstone import recorded as touchstones, same_code
 
 RUNS_START = '<details class="runs-of"'
+PLACES = {"cpu": "one thread", "cuda": "a GPU"}  # by a run's device
 CURRENT, SAME, CHANGED = "current", "same numbers", "code changed"
 OLDER, UNKNOWN = "older numerics", "not recorded"
 MEANS = {
@@ -81,8 +82,10 @@ class Runs(Made):
         rows = (self._row(run) for run in group)
         many = f"{len(group)} runs" if len(group) > 1 else "1 run"
         took = duration(sum(run.run.provenance["wall_seconds"] for run in group))
+        devices = {run.run.provenance["machine"]["device"] for run in group}
+        on = " or ".join(PLACES[device] for device in sorted(devices))
         return (
-            f"{RUNS_START}><summary>{escape(name)}: {many}, {took} on one thread each</summary>"
+            f"{RUNS_START}><summary>{escape(name)}: {many}, {took} on {on} each</summary>"
             f"{table(heads, rows, 'runs')}</details>"
         )
 

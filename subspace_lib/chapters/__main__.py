@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count(), help="processes, of one share of the cores each"
     )
-    parser.add_argument("--device", choices=get_args(Device), default="cpu")
+    parser.add_argument(
+        "--device", choices=get_args(Device), default="cpu", help="cuda: all processes share a GPU"
+    )
     options = parser.parse_args(arguments)
     if lacking := missing_device(options.device):
         parser.error(lacking)

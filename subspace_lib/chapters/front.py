@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
+from typing import Any
 
 from subspace_lib.chapters import chapter, registered
 from subspace_lib.chapters.kit.switch.figures import losses_of
@@ -265,21 +266,22 @@ def badge(verdict: str) -> str:
 
 def main_study(store: Store | None = None) -> SwitchStudy | None:
     """The study of the main picture, or None where a run of it is missing or damaged."""
-    found = chapter(MAIN)
-    try:
-        return found.study(found.at(profile()), store or Store(), compute=False)
-    except (MissingRun, Corrupted):
-        return None
+    return _study(MAIN, store)
 
 
 def other_studies(store: Store | None = None) -> list[SwitchStudy]:
     """Those of the other networks, as far as their runs are there."""
-    found = chapter(OTHERS)
+    study = _study(OTHERS, store)
+    return [] if study is None else list(study.panels.values())
+
+
+def _study(name: str, store: Store | None) -> Any:
+    """A chapter's study as it is stored; None where it is not, or is damaged."""
+    found = chapter(name)
     try:
-        study = found.study(found.at(profile()), store or Store(), compute=False)
+        return found.study(found.at(profile()), store or Store(), compute=False)
     except (MissingRun, Corrupted):
-        return []
-    return list(study.panels.values())
+        return None
 
 
 def main_figure(study: SwitchStudy | None, others: Sequence[SwitchStudy] = ()) -> str:
