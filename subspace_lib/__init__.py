@@ -1,7 +1,7 @@
 """The dominant subspace of the loss Hessian, followed along training and certified.
 
 ``Objective``, ``DominantSubspace`` and ``top_eigenpairs`` are for your own question; ``Experiment``,
-``Run`` and ``Store`` are what the book's results are made with, and are loaded when they are first used.
+``Run`` and ``Store`` are what the book's results are made with. Each is loaded when it is first used.
 Source of the definitions: arXiv 2405.16002.
 """
 
@@ -10,14 +10,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from subspace_lib.linalg.eigensolver import top_eigenpairs
-from subspace_lib.objective import Objective
-from subspace_lib.subspace import DominantSubspace
-
 if TYPE_CHECKING:
     from subspace_lib.experiment import Experiment
+    from subspace_lib.linalg.eigensolver import top_eigenpairs
+    from subspace_lib.objective import Objective
     from subspace_lib.results.store import Store
     from subspace_lib.runs.training import Run
+    from subspace_lib.subspace import DominantSubspace
     from subspace_lib.trajectory import Trajectory
 
 __all__ = [
@@ -29,12 +28,15 @@ __all__ = [
     "Trajectory",
     "top_eigenpairs",
 ]
-# They need pandas and pydantic, which nobody waits for who wants a subspace only.
+# Nobody waits for pandas who wants a subspace only, and the book is built without PyTorch.
 LATER = {
+    "DominantSubspace": "subspace_lib.subspace",
     "Experiment": "subspace_lib.experiment",
+    "Objective": "subspace_lib.objective",
     "Run": "subspace_lib.runs.training",
     "Store": "subspace_lib.results.store",
     "Trajectory": "subspace_lib.trajectory",
+    "top_eigenpairs": "subspace_lib.linalg.eigensolver",
 }
 
 

@@ -1,6 +1,7 @@
 """The pages beside the chapters: explorer, status, the paper's figures, reruns, downloads, checks."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -447,6 +448,31 @@ def test_the_book_is_imported_without_what_only_computing_or_testing_needs():
     )
     code = f"import sys; sys.modules.update(dict.fromkeys({only})); import subspace_lib.book"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.whole
+def test_the_book_judges_the_same_without_pytorch():
+    code = """
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "torch" else find(name, *more)
+from subspace_lib.book import judged
+import torch
+assert not hasattr(torch, "__version__")
+print([str(verdict) for verdict in judged()])
+"""
+    environment = {**os.environ, "SUBSPACE_RESULTS": str(REPOSITORY / "results")}
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", text],
+            check=True,
+            env=environment,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for text in (code, code.replace('"torch"', '""').replace("not hasattr", "hasattr"))
+    ]
+    assert found[0] == found[1] and "reproduced" in found[0]
 
 
 def test_of_the_icons_those_that_are_named_are_left():

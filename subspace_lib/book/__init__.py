@@ -7,6 +7,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.domains.python._object import PyObject
 
+from subspace_lib.book import absent  # noqa: F401  first: the others import PyTorch  # isort: skip
 from subspace_lib.book import checks, citation, download, icons, pages, paper, rerun, site, status
 from subspace_lib.book.made import forget, judged
 from subspace_lib.book.pages import valley_html

@@ -8,7 +8,7 @@ import platform
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from html import escape
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +167,15 @@ class Versions(Made):
     def html(self) -> str:
         """A table of packages and versions."""
         rows = [["Python", platform.python_version()]]
-        rows += [[name, version(name)] for name in VERSIONS]
+        rows += [[name, _installed(name)] for name in VERSIONS]
         return table(("package", "version"), rows, "versions")
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"  # the book does without PyTorch
 
 
 def write_data(found: Iterable[ShownRun], folder: Path) -> None:
