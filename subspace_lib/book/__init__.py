@@ -15,6 +15,7 @@ from subspace_lib.book.pages import valley_html
 __all__ = ["forget", "judged", "setup", "valley_html"]
 
 DIRECTIVES = {
+    "advice": pages.Advice,
     "answer": pages.Answer,
     "cite-book": citation.CiteBook,
     "comparison": pages.Comparison,

@@ -8,7 +8,8 @@ from typing import ClassVar
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from subspace_lib.book.made import Made, judged, table
+from subspace_lib.book import advice
+from subspace_lib.book.made import Made, evidence, judged, table
 from subspace_lib.chapters import front, history, ledger
 from subspace_lib.chapters.cost import plan
 from subspace_lib.chapters.cost.study import stored
@@ -31,6 +32,16 @@ class Answer(Made):
     def html(self) -> str:
         """Sentences made from the verdicts."""
         return front.answer(judged(), ledger.claims(), front.settings(judged()))
+
+
+class Advice(Made):
+    """``{advice} refreshes``: what to use when; the argument is one of ``advice.TOPICS``."""
+
+    required_arguments = 1
+
+    def html(self) -> str:
+        """Sentences made from the results."""
+        return advice.TOPICS[self.arguments[0]](evidence())
 
 
 class Ledger(Made):

@@ -266,16 +266,16 @@ def badge(verdict: str) -> str:
 
 def main_study(store: Store | None = None) -> SwitchStudy | None:
     """The study of the main picture, or None where a run of it is missing or damaged."""
-    return _study(MAIN, store)
+    return stored_study(MAIN, store)
 
 
 def other_studies(store: Store | None = None) -> list[SwitchStudy]:
     """Those of the other networks, as far as their runs are there."""
-    study = _study(OTHERS, store)
+    study = stored_study(OTHERS, store)
     return [] if study is None else list(study.panels.values())
 
 
-def _study(name: str, store: Store | None) -> Any:
+def stored_study(name: str, store: Store | None) -> Any:
     """A chapter's study as it is stored; None where it is not, or is damaged."""
     found = chapter(name)
     try:

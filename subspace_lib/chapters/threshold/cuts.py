@@ -17,7 +17,7 @@ from subspace_lib.experiment import Dimension, Experiment, Steps
 from subspace_lib.results.store import Store
 from subspace_lib.runs.amplification import Amplification
 from subspace_lib.subspace.projection import PROJECTIONS
-from subspace_lib.trajectory import Trajectory, progress, until
+from subspace_lib.trajectory import Trajectory, progress, tail, until
 
 GAP = "the largest gap"
 
@@ -79,6 +79,10 @@ class Case:
     def progress(self, k: int, side: str) -> list[float]:
         """Progress, by seed."""
         return [progress(*pair) for pair in self.pairs(k, side)]
+
+    def alignment(self, k: int) -> list[float]:
+        """Late share of SGD's full-batch gradient in S_k, by seed."""
+        return [tail(run, "alignment") for run in self.at(k).of("none")]
 
     def spectrum(self, seed: int) -> list[float]:
         """The leading eigenvalues at the switch, descending."""

@@ -49,7 +49,6 @@ def cuts(study: ThresholdStudy) -> Markdown:
 
 def _cut(name: str, case: Case, k: int, fractions: Sequence[float]) -> Row:
     spectra = [case.spectrum(seed) for seed in case.parameters.seeds]
-    inside = [tail(run, "alignment") for run in case.at(k).of("none")]
     chosen = [
         f"{rule} (at {span(places, 'd')})"
         for rule, places in case.rules(fractions).items()
@@ -60,7 +59,7 @@ def _cut(name: str, case: Case, k: int, fractions: Sequence[float]) -> Row:
         "k": k,
         "progress(Dom)": says.mean_of(case.progress(k, "dominant"), says.share),
         "progress(Bulk)": says.mean_of(case.progress(k, "bulk"), says.share),
-        "alignment, late": says.mean_of(inside, says.share),
+        "alignment, late": says.mean_of(case.alignment(k), says.share),
         "λₖ/λ₁": says.mean_of((s[k - 1] / s[0] for s in spectra if len(s) >= k), says.share),
         "λₖ/λₖ₊₁": says.mean_of((ratio(s, k) for s in spectra), says.share),
         "chosen by": "; ".join(chosen),

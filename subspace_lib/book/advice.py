@@ -1,0 +1,283 @@
+"""What to use when: recommendations, each made from the results that it rests on; as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from itertools import groupby
+from typing import Any
+
+from subspace_lib.chapters.cost.study import prices
+from subspace_lib.chapters.front import NAMES
+from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.threshold.answers import as_in_s_k
+from subspace_lib.chapters.threshold.cuts import GAP, Case, ratio
+from subspace_lib.chapters.threshold.spaces import SpaceStudy, hessian_of, kept
+from subspace_lib.chapters.threshold.study import ThresholdStudy
+from subspace_lib.evidence.criteria import BULK_PROGRESS, DOM_PROGRESS
+from subspace_lib.evidence.verdicts import Part, Verdict
+from subspace_lib.experiment import Experiment
+from subspace_lib.results.store import MissingRun
+from subspace_lib.trajectory import Trajectory
+
+NETWORKS = (
+    ("C2", "C3"),
+    ("C2b", "C3b"),
+    ("C2c", "C3c"),
+)  # Dom-SGD's claim and Bulk-SGD's, by network
+TEST, WEIGHTS = "Q4", "Q6"
+NOT_YET = "Not measured yet: the runs of chapter {} are missing."
+MOST = 0.9  # of the gradient inside: "most of it"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the recommendations are made from.
+
+    Attributes:
+        judged: the verdicts by claim; found: the benchmark, {} where there is none.
+        threshold: chapter 08's study; None where it has no runs.
+        runs: Dom- and Bulk- runs of judged claims.
+    """
+
+    judged: Mapping[str, Verdict]
+    found: Mapping[str, Any]
+    threshold: ThresholdStudy | None
+    runs: Sequence[Trajectory] = field(default=())
+
+
+def saving(e: Evidence) -> str:
+    """Whether restricted updates save anything: progress of both branches, and what they cost."""
+    told, doms, bulks = [], [], []
+    for claims in NETWORKS:
+        dom, bulk = (_first(e.judged.get(claim)) for claim in claims)
+        if dom is None or bulk is None:
+            continue
+        v = e.judged[claims[0]]
+        doms.append(dom.measured or 0.0)
+        bulks.append(bulk.measured or 0.0)
+        told.append(
+            f"On the {_name(v.model)} Dom-SGD made {says.share(doms[-1])} of SGD's progress and Bulk-SGD "
+            f"{says.share(bulks[-1])} ({', '.join(claims)})."
+        )
+    if not told:
+        return NOT_YET.format("02")
+    if max(doms) <= DOM_PROGRESS.at_most:
+        told.insert(0, "<strong>Do not train in the subspace alone.</strong>")
+    if min(bulks) >= BULK_PROGRESS.at_least:
+        told.append(
+            "Leaving the subspace out does no harm, and saves nothing: the subspace has to be known first."
+        )
+    told += [
+        _seen(e, TEST, "On test data, {says}: {n} ({id})."),
+        _seen(e, WEIGHTS, "{says}: {n} ({id})."),
+    ]
+    return _paragraph(*told)
+
+
+def dimensions(e: Evidence) -> str:
+    """How large k, case by case: where Dom-SGD learns, how much of the gradient is inside."""
+    if e.threshold is None or not e.threshold.cases:
+        return NOT_YET.format("08")
+    return "".join(
+        _paragraph(
+            f"<em>{escape(_case(name))}</em>:", *_dimensions(case, e.threshold.parameters.fractions)
+        )
+        for name, case in e.threshold.cases.items()
+    )
+
+
+def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
+    classes, cuts = case.parameters.k, case.parameters.cuts
+    inside = {k: says.mean(case.alignment(k)) for k in cuts}
+    much = [k for k in cuts if inside[k] >= MOST]
+    told = [
+        f"with k = {min(much)}, {says.share(inside[min(much)])} of SGD's late gradient is inside; smaller "
+        "k that were run hold less."
+        if much
+        else f"no k up to {max(cuts)} holds {MOST:g} of SGD's late gradient."
+    ]
+    learns = [k for k in cuts if says.mean(case.progress(k, "dominant")) > DOM_PROGRESS.at_most]
+    told.append(
+        f"Dom-SGD begins to learn at k = {min(learns)} (classes: {classes})."
+        if learns
+        else f"Dom-SGD does not learn at any k that was run, up to {max(cuts)} (classes: {classes})."
+    )
+    spectrum = case.spectrum(case.parameters.seeds[0])
+    cut = case.rules(fractions)[GAP][0]
+    told.append(
+        f"The largest gap of the spectrum is behind {says.eigenvalue(cut)}, a ratio of "
+        f"{says.number(ratio(spectrum, cut), 2)}"
+        + says.whether(
+            cut == classes,
+            ".",
+            f"; behind {says.eigenvalue(classes)} it is {says.number(ratio(spectrum, classes), 2)}.",
+        )
+    )
+    return told
+
+
+def refreshes(e: Evidence) -> str:
+    """For how long an old basis does, and how often the tracker took a new one."""
+    told = NOT_YET.format("08") if e.threshold is None or e.threshold.spaces is None else ""
+    if not told:
+        assert e.threshold is not None and e.threshold.spaces is not None
+        steps = e.threshold.parameters.kept
+        told = _enough(
+            e.threshold.spaces, {kept(n): f"{n:,} steps" for n in steps}, "kept for", max
+        )
+    return _paragraph(told) + _followed(e.runs)
+
+
+def samples(e: Evidence) -> str:
+    """How few samples give a space in which all is as in S_k."""
+    if e.threshold is None or e.threshold.spaces is None:
+        return NOT_YET.format("08")
+    counts = e.threshold.parameters.subsets
+    return _paragraph(
+        _enough(e.threshold.spaces, {hessian_of(n): f"{n:,} samples" for n in counts}, "of", min)
+    )
+
+
+def _enough(
+    study: SpaceStudy, names: Mapping[str, str], word: str, best: Callable[[Iterable[int]], int]
+) -> str:
+    """The most forgiving of the spaces, in their order, that meets what Q5 asks; and those that do not."""
+    there = [name for name in names if name in study.names()]
+    if not there:
+        return NOT_YET.format("08")
+    good = [i for i, name in enumerate(there) if as_in_s_k(study, name)]
+    bad = [names[name] for i, name in enumerate(there) if i not in good]
+    told = (
+        f"A basis {word} {names[there[best(good)]]} still met all that Q5 asks."
+        if good
+        else "No basis that was tried met all that Q5 asks."
+    )
+    return told + (f" Not so {word} {says.listed(bad)}." if good and bad else "")
+
+
+def _followed(runs: Sequence[Trajectory]) -> str:
+    """A table of how often the tracker refreshed by itself, with what that cost and how exact it was."""
+    ordered = sorted((run for run in runs if len(run.table) > 1), key=_label)
+    rows = [(*label, *_cost(list(same))) for label, same in groupby(ordered, key=_label)]
+    if not rows:
+        return ""
+    heads = ("network", "method", "steps a refresh", "gradients a step", "angle", "largest")
+    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td data-label="{h}">{c}</td>' for h, c in zip(heads, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    note = (
+        "From the switch on, in the runs that claims are judged by. Angle: sine of the largest principal "
+        "angle of the basis in use, as far as known; its median over rows, and the largest."
+    )
+    return (
+        f'<table class="stacked advice"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f"<p>{note}</p>"
+    )
+
+
+def _label(run: Trajectory) -> tuple[str, str]:
+    e = run.experiment
+    batch = "all samples" if e.batch_size == e.samples else f"batch {e.batch_size:,}"
+    method = f"{says.rule(e.method)}, {batch}, η {e.learning_rate:g}"
+    return f"{_name(e.model)} on {_name(e.dataset)}", method
+
+
+def _cost(runs: Sequence[Trajectory]) -> tuple[str, ...]:
+    """Of runs alike: steps a refresh, gradients over all data a step, median and largest angle."""
+    spans = [run.table.iloc[[0, -1]] for run in runs]
+    steps, often, work = (
+        [float(span[name].iloc[1] - span[name].iloc[0]) for span in spans]
+        for name in ("step", "refreshes", "gradient_equivalents")
+    )
+    angles = [run.table["angle"].dropna() for run in runs]
+    middle = says.mean([float(a.median()) for a in angles if len(a)])
+    largest = max((float(a.max()) for a in angles if len(a)), default=float("nan"))
+    return (
+        says.number(sum(steps) / max(1.0, sum(often)), 2),
+        says.number(sum(work) / sum(steps), 2),
+        says.number(middle, 2),
+        says.number(largest, 2),
+    )
+
+
+def price(e: Evidence) -> str:
+    """Seconds over those of plain SGD, without recording, and the cold start, by network."""
+    try:
+        parts = prices(dict(e.found)).values()
+    except MissingRun:
+        return NOT_YET.format("12")
+    told = []
+    for part in parts:
+        bare = [row for row in part["rows"] if not row["rows"]]
+        free = {_way(row): row["ratio"] for row in bare if row["budget"] is None}
+        given = {row["budget"]: row["ratio"] for row in bare if row["budget"] is not None}
+        start = part["cold_start"]
+        lines = [
+            f"<em>{_name(part['model'])} on {_name(part['dataset'])}</em>: "
+            + says.listed(f"{says.number(value, 2)} × for {name}" for name, value in free.items())
+            + f", after a cold start of {says.number(start['gradient_equivalents'], 2)} gradients."
+        ]
+        if given:
+            lines.append(
+                "With a budget: "
+                + says.listed(f"{says.number(v, 2)} × of {b:g} × allowed" for b, v in given.items())
+                + "."
+            )
+        told.append(_paragraph(*lines))
+    return "".join(told)
+
+
+def _way(row: Mapping[str, Any]) -> str:
+    return f"{row['method']}, followed" if row["projection"] == "none" else str(row["method"])
+
+
+def branches(runs: Iterable[Trajectory]) -> list[Trajectory]:
+    """Those that project, and follow the subspace in the tracker's own way."""
+    return [
+        run
+        for run in runs
+        if isinstance(e := run.experiment, Experiment)
+        and e.kind == Experiment.kind
+        and e.projection != "none"
+        and "angle" in run.table
+    ]
+
+
+def _first(verdict: Verdict | None) -> Part | None:
+    parts = verdict.parts if verdict is not None else ()
+    return parts[0] if parts and parts[0].measured is not None else None
+
+
+def _seen(e: Evidence, claim: str, text: str) -> str:
+    part = _first(e.judged.get(claim))
+    if part is None or part.measured is None:
+        return ""
+    return text.format(says=escape(part.says), n=says.number(part.measured), id=claim)
+
+
+def _name(name: str | None) -> str:
+    return NAMES.get(str(name), str(name))
+
+
+def _case(name: str) -> str:
+    """ "mlp on mnist5k" as it is read."""
+    return " ".join(_name(word) for word in name.split(" "))
+
+
+def _paragraph(*sentences: str) -> str:
+    return f"<p>{' '.join(filter(None, sentences))}</p>"
+
+
+TOPICS: dict[str, Callable[[Evidence], str]] = {
+    "saving": saving,
+    "dimensions": dimensions,
+    "refreshes": refreshes,
+    "samples": samples,
+    "price": price,
+}

@@ -1,0 +1,135 @@
+"""What to use when: the recommendations follow the results, also where these turn out otherwise."""
+
+import math
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from subspace_lib.book import advice
+from subspace_lib.book.advice import Evidence
+from subspace_lib.chapters import ledger
+from subspace_lib.chapters.kit.switch.study import SwitchParameters
+from subspace_lib.chapters.threshold.spaces import hessian_of, kept
+from subspace_lib.evidence.verdicts import part, verdict
+from subspace_lib.trajectory import Trajectory
+
+
+def judged(**means):
+    """Verdicts of claims whose first part has such a mean."""
+    claims, p = ledger.claims(), SwitchParameters()
+    return {
+        name: verdict(claims[name], [part("progress", [mean] * 3, None)], p, [])
+        for name, mean in means.items()
+    }
+
+
+def plain(html):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)).strip()
+
+
+@pytest.mark.parametrize("topic", advice.TOPICS)
+def test_without_results_nothing_is_recommended(topic):
+    assert plain(advice.TOPICS[topic](Evidence({}, {}, None))).startswith("Not measured yet")
+
+
+def test_training_in_the_subspace_is_advised_against_only_where_it_fails():
+    found = plain(advice.saving(Evidence(judged(C2=0.01, C3=1.0, Q4=0.25), {}, None)))
+    assert found.startswith("Do not train in the subspace alone. On the MLP Dom-SGD made 0.01")
+    assert "does no harm" in found and "On test data, progress: 0.250 (Q4)." in found
+    found = plain(advice.saving(Evidence(judged(C2=0.7, C3=0.4), {}, None)))
+    assert "Dom-SGD made 0.70 of SGD's progress and Bulk-SGD 0.40" in found
+    assert "Do not" not in found and "does no harm" not in found and "test" not in found
+    both = judged(C2=0.01, C3=1.0, C2b=0.5, C3b=1.0)
+    assert "Do not" not in plain(advice.saving(Evidence(both, {}, None)))
+
+
+def case(dominant, inside, spectrum):
+    """A case of chapter 08 with these numbers by k."""
+    return SimpleNamespace(
+        parameters=SimpleNamespace(k=2, cuts=tuple(dominant), seeds=(11,)),
+        progress=lambda k, side: [dominant[k]],
+        alignment=lambda k: [inside[k]],
+        spectrum=lambda seed: spectrum,
+        rules=lambda fractions: {"the largest gap": [3]},
+    )
+
+
+def dimensions(**numbers):
+    study = SimpleNamespace(
+        cases={"mlp on mnist5k": case(**numbers)}, parameters=SimpleNamespace(fractions=())
+    )
+    return plain(advice.dimensions(Evidence({}, {}, study)))
+
+
+def test_the_number_of_dimensions_follows_alignment_progress_and_spectrum():
+    inside, spectrum = {1: 0.5, 2: 0.95, 4: 0.99}, [9.0, 8.0, 4.0, 1.0, 0.5]
+    text = dimensions(dominant={1: 0.0, 2: 0.0, 4: 0.3}, inside=inside, spectrum=spectrum)
+    assert text.startswith("MLP on MNIST-5k : with k = 2, 0.95 of SGD's late gradient is inside")
+    assert "begins to learn at k = 4 (classes: 2)" in text
+    assert "behind λ₃, a ratio of 4.0; behind λ₂ it is 2.0." in text
+    inside = dict.fromkeys(inside, 0.4)
+    text = dimensions(dominant=dict.fromkeys(inside, 0.0), inside=inside, spectrum=spectrum)
+    assert "no k up to 4 holds 0.9" in text and "does not learn at any k that was run" in text
+
+
+def test_age_and_samples_are_the_most_forgiving_that_met_all_bounds(monkeypatch):
+    names = [kept(1), kept(10), kept(100), hessian_of(50), hessian_of(500)]
+    good = set(names)
+    monkeypatch.setattr(advice, "as_in_s_k", lambda study, name: name in good)
+    study = SimpleNamespace(
+        cases={},
+        spaces=SimpleNamespace(names=lambda: names),
+        parameters=SimpleNamespace(kept=(1, 10, 100), subsets=(50, 500)),
+    )
+    both = lambda: [plain(f(Evidence({}, {}, study))) for f in (advice.refreshes, advice.samples)]  # noqa: E731
+    assert both() == [
+        "A basis kept for 100 steps still met all that Q5 asks.",
+        "A basis of 50 samples still met all that Q5 asks.",
+    ]
+    good -= {kept(100), hessian_of(50)}
+    assert both() == [
+        "A basis kept for 10 steps still met all that Q5 asks. Not so kept for 100 steps.",
+        "A basis of 500 samples still met all that Q5 asks. Not so of 50 samples.",
+    ]
+    good.clear()
+    assert both() == ["No basis that was tried met all that Q5 asks."] * 2
+
+
+def run(seed, projection="dominant", **columns):
+    e = SwitchParameters(steps=1000).experiment(seed, projection=projection, switch_step=500)
+    rows = {"step": [500, 1000], "refreshes": [1, 6], "gradient_equivalents": [60.0, 110.0]}
+    return Trajectory(e, pd.DataFrame(rows | columns), "complete", None, {})
+
+
+def test_the_trackers_own_refreshes_are_counted_by_method():
+    runs = [
+        run(11, angle=[0.01, 0.03]),
+        run(12, angle=[math.nan, 0.01], refreshes=[1, 16]),
+        run(11, "none", angle=[0.5, 0.5]),
+        run(11, "bulk"),  # of an older table, without the column
+    ]
+    chosen = advice.branches([*runs, Trajectory(SimpleNamespace(kind="x"), None, "", None, {})])
+    assert chosen == runs[:2]
+    text = plain(advice.refreshes(Evidence({}, {}, None, chosen)))
+    assert "MLP on MNIST-5k Dom-SGD, batch 50, η 0.01 50 0.10 0.015 0.030" in text
+    ended_at_once = run(13, angle=[0.0, 0.0])
+    ended_at_once = replace(ended_at_once, table=ended_at_once.table.head(1))
+    assert "<table" not in advice.refreshes(Evidence({}, {}, None, [ended_at_once]))
+
+
+def test_the_price_names_ways_and_budgets():
+    row = {"method": "SGD", "rows": False, "budget": None, "projection": "none", "ratio": 2.0}
+    part = {
+        "model": "cnn",
+        "dataset": "cifar10_5k",
+        "cold_start": {"gradient_equivalents": 51.3},
+        "rows": [row, row | {"rows": True, "ratio": 9.0}, row | {"budget": 4.0, "ratio": 3.1}],
+    }
+    text = plain(advice.price(Evidence({}, {"price": {"cnn": part}}, None)))
+    assert text == (
+        "CNN on CIFAR10-5k : 2.0 × for SGD, followed, after a cold start of 51 gradients. With a budget: "
+        "3.1 × of 4 × allowed."
+    )
