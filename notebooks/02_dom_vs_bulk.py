@@ -57,7 +57,7 @@ answers.losses(study)
 # **Protocol.** Train with SGD until the {term}`alignment` of the full-batch gradient with the {term}`dominant subspace`, in
 # a moving average (factor 0.9 per step), exceeds `switch_alignment`. From that point go on three times, with the same
 # minibatches: with SGD, with Dom-SGD ($u \to P_k u$) and with Bulk-SGD ($u \to (I - P_k) u$). $P_k$ is always that of the
-# current point. {term}`Progress` is what the projected run gained after the switch, over what SGD gained.
+# current point. {term}`Progress` is how far the loss of the projected run falls after the switch, divided by how far that of SGD falls.
 
 # %%
 tables.protocol(study)
@@ -67,7 +67,7 @@ tables.protocol(study)
 #
 # If learning followed the gradient, Dom-SGD would learn: it keeps the part in which, as claimed, the gradient lies.
 
-# %% mystnb={"figure": {"caption": "Alignment with the dominant subspace, of the full-batch gradient (top) and of the minibatch gradient (bottom). Rolling mean over ten rows; mean and range over seeds. Dotted: the switches, and the threshold that asks for them.", "name": "fig-alignment"}}
+# %% mystnb={"figure": {"caption": "Alignment with the dominant subspace, of the full-batch gradient (top) and of the minibatch gradient (bottom). Rolling mean over ten rows; mean and range over seeds. Dotted: the switches, and the alignment at which we switch.", "name": "fig-alignment"}}
 figures.alignments(study)
 
 # %%
@@ -121,8 +121,8 @@ own_figures.settings(study)
 own.settings(study)
 
 # %% [markdown]
-# The replication {cite:p}`replication2026` sees the loss of Dom-SGD on MNIST-5k rise. Ours at $2\eta$, with a certified and
-# with a stale basis:
+# The replication {cite:p}`replication2026` sees the loss of Dom-SGD on MNIST-5k rise. Does it with us, at $2\eta$, where a basis
+# is certified, and where it is stale?
 
 # %%
 own.drift(study)

@@ -72,10 +72,10 @@ switch_tables.protocol(study.switch)
 # %% [markdown]
 # ## Is it noise, or noise along the sharp directions? (F1)
 #
-# A reviewer asked. To the gradient of full-batch GD we add Gaussian noise: once with the covariance that SGD's noise has at
+# A reviewer of the paper asked. To the gradient of full-batch GD we add Gaussian noise: once with the covariance that SGD's noise has at
 # the switch, once isotropic, with the same total variance (bottom of the figure above). Of isotropic noise only the share
 # $k/D$ falls into the dominant subspace. Of noise proportional to the Hessian it would be $\sum_{i \le k} \lambda_i /
-# \operatorname{tr} H$. Of SGD's own noise it is what the first column says:
+# \operatorname{tr} H$. Of SGD's own noise it is what the table has under "SGD's noise":
 
 # %%
 tables.noise_shares(study)

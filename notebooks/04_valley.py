@@ -87,8 +87,8 @@ page.in_force(study.parameters, study.runs.values())
 # $$\mathrm{progress(Bulk\text{-}SGD)} = \frac{Y}{Y(1 + a)} = \frac{1}{1 + a} = \frac{1}{1 + \eta c^2/(2 - \eta\kappa)}.$$
 #
 # Bulk-SGD is as good as SGD only while noise holds up little of the loss, $a \ll 1$. The gradient is aligned only where
-# $\kappa a \gg 1$: the {term}`alignment of a typical gradient` is $\sqrt{\kappa a/(1 + \kappa a)}$. The mean of $\chi$, by
-# which the claim is judged, is lower, because $x$ often crosses the floor and the gradient points along it there. While
+# $\kappa a \gg 1$: the {term}`alignment of a typical gradient` is $\sqrt{\kappa a/(1 + \kappa a)}$. The mean of the alignment
+# $\chi$ itself, by which the claim is judged, is lower, because $x$ often crosses the floor and the gradient points along it there. While
 # $\eta\kappa$ is small it is $e^{1/2\kappa a}\,\mathrm{erfc}(1/\sqrt{2\kappa a})$; at $\eta\kappa = 1$ a step forgets $x$.
 
 # %% mystnb={"figure": {"caption": "Against a (log scale). Top: progress of Bulk-SGD from where SGD has settled. Bottom: alignment, of a typical gradient (solid, dots) and the mean of \u03c7 (dashed, squares). Lines: closed forms; points: simulated, all seeds; stars: this chapter's setting; dotted: what the criteria ask for; grey: where both are met.", "name": "fig-window"}}

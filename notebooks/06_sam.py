@@ -62,8 +62,8 @@ answers.losses(study)
 # update; the ascent to $\theta + \rho\, g/\|g\|$ stays whole.
 #
 # **SAM's edge.** On a quadratic with $g$ along an eigenvector of $\lambda$, the displaced gradient is $g\,(1 +
-# \rho\lambda/\|g\|)$. So a step multiplies the coordinate by $1 - \eta\lambda(1 + \rho\lambda/\|g\|)$. It turns around
-# without growing where that is $-1$: at $\lambda = \frac{\|g\|}{2\rho}\left(\sqrt{1 + 8\rho/(\eta\|g\|)} - 1\right)$
+# \rho\lambda/\|g\|)$. So a step multiplies the coordinate by $1 - \eta\lambda(1 + \rho\lambda/\|g\|)$. It changes
+# its sign without growing where this factor is $-1$: at $\lambda = \frac{\|g\|}{2\rho}\left(\sqrt{1 + 8\rho/(\eta\|g\|)} - 1\right)$
 # {cite:p}`long2024`. This edge lies below $2/\eta$, and the smaller the gradient, the lower it lies.
 #
 # **Protocol.** SAM with minibatches, switched and judged as SGD in {doc}`02_dom_vs_bulk`; SAM with the full batch, switched

@@ -77,11 +77,11 @@ tables.protocol(study)
 # %% [markdown]
 # ## Later in training (F2)
 #
-# A reviewer asked for the rates over time. In later windows of `window` steps there are three ways to say a rate. The
+# A reviewer of the paper asked for the rates over time. In later windows of `window` steps there are three ways to say a rate. The
 # *slope*, $-\sum\langle Pu, Pg\rangle / \sum\|Pg\|^2$, is the regression of $u$ on $-g$. The *mean* is that of the steps'
 # ratios, as in Table 1. The *displacement*, $-\langle P\sum u, P\sum g\rangle / \|P\sum g\|^2$, sums first: what only
-# fluctuates cancels. They need not agree. Where a gradient only fluctuates about a minimum, momentum answers it with *less*
-# than $\eta$; what persists of it moves the point at up to $\eta/(1-\beta)$. {doc}`07b_momentum_theory` derives both.
+# fluctuates cancels. They need not agree. Where a gradient only fluctuates about a minimum, the rate of momentum is *below*
+# $\eta$; what persists of it moves the point at up to $\eta/(1-\beta)$. {doc}`07b_momentum_theory` derives both.
 
 # %% mystnb={"figure": {"caption": "Bulk-LR over Dom-LR of every rule (log scale), by slope, mean and displacement; a point a window, one seed. A ratio with a negative rate is left out. Dotted: 1, both parts alike.", "name": "fig-ratios"}}
 figures.ratios(study)

@@ -67,7 +67,7 @@ answers.amplified(study)
 # $-\mathbb{E}[ug]/\mathbb{E}[g^2] = \mathbb{E}[u^2]/(2\lambda\,\mathrm{Var}\,x)$, is $\eta/(1+\beta)$ at every $\lambda$.
 # Where the gradient persists it is $\eta/(1-\beta)$.
 #
-# That is the amplification. Where a direction's gradient is all fluctuation, momentum answers it with *less* than $\eta$;
+# That is the amplification. Where a direction's gradient is all fluctuation, the rate of momentum is *below* $\eta$;
 # the more of it persists, the nearer the rate comes to $\eta/(1-\beta)$. Nesterov's momentum has the same limit for what
 # persists, and its edge at $2(1+\beta)/(\eta(1+2\beta))$.
 #
@@ -79,7 +79,7 @@ answers.amplified(study)
 # The *update*: $x_d$ stays, and the bulk comes to rest off its minimum, where $M_{bd} g_d + M_{bb} g_b = 0$, at $x_b =
 # -H_b^{-1} M_{bb}^{-1} M_{bd} H_d x_d$. The *gradient*: $x_b \to 0$, but the update carries the dominant part along, to
 # $x_d - M_{db} M_{bb}^{-1} x_b$, and nothing takes it back. *Both*: the update is $-\eta (I - P) M (I - P) m$, a step
-# downhill; $x_d$ stays and $x_b \to 0$. Without $M$ all three are the last.
+# downhill; $x_d$ stays and $x_b \to 0$. Without $M$ the three are the same.
 #
 # **Assumptions.** Over a window the loss is quadratic, its eigendirections do not mix, the noise has the covariance of the
 # minibatches at the window's middle whatever $x$ is, and $M$ stands still. No parameter is fitted.
@@ -108,7 +108,7 @@ answers.amplified_adaptive(study)
 
 # %% [markdown]
 # The table has the median relative error over directions. The last column puts the noise that the batches really had into
-# the same quadratic: what is left is what the quadratic misses. The difference between the two is chance.
+# the same quadratic: what is left is what the quadratic misses. What the two predictions differ by is chance.
 #
 # The prediction may break where $\beta$ is near 1, because a swing then outlasts a good part of the window. Near a rule's
 # edge (first column near 1) the cubic terms of the loss matter. In early windows second moments still grow. Muon has no

@@ -81,7 +81,7 @@ answers.accuracy(case)
 tables.ratios(found)
 
 # %% [markdown]
-# Each aim was set before what it is about was written. A solver cannot take fewer products than eigenvectors; a Krylov
+# Each aim was set before the code that it tests was written. A solver cannot take fewer products than eigenvectors; a Krylov
 # space that grows from one vector, as scipy's, takes more than one for each.
 
 # %%

@@ -16,7 +16,7 @@
 # %% [markdown]
 # # Your own network
 #
-# Whatever has a loss has a Hessian. This page follows the {term}`dominant subspace` of a Transformer block while it learns
+# A loss that can be differentiated twice has a Hessian. This page follows the {term}`dominant subspace` of a Transformer block while it learns
 # to read handwritten digits: first in a training loop of one's own, then as an experiment whose runs are kept, then in a
 # chapter of this book. Each block can be typed as it stands, in an empty folder, into a notebook.
 
@@ -120,7 +120,7 @@ pairs = top_eigenpairs(objective.hessian(theta), k=6, start=torch.randn(objectiv
 # %% [markdown]
 # ## Following the subspace in a training loop
 #
-# First the network learns by SGD, a while. From there it goes on three times with the same minibatches: with all of each
+# First the network learns by SGD, for 500 steps. From there it goes on three times with the same minibatches: with all of each
 # update, with its part in the dominant subspace alone, and with the rest alone. PyTorch's optimizer makes the update; we
 # take it from the parameters, and put back what is to be applied.
 #
@@ -183,13 +183,15 @@ figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", nco
 plt.show()
 
 # %% [markdown]
-# How much of the loss each part has taken away:
+# How much the loss has fallen with each part; a negative number is a rise. So few steps of one seed prove nothing:
+# {doc}`02_dom_vs_bulk` asks the same of whole trainings. A `bound` of 1 above says that nothing is certified: the gap behind
+# the k-th eigenvalue is too small beside what a step turns.
 
 # %%
 {part: round(losses[0] - losses[-1], 4) for part, (losses, *_) in found.items()}
 
 # %% [markdown]
-# ## The same as an experiment
+# ## As an experiment: gradient descent on all samples
 #
 # An `Experiment` is a run described by names and numbers; a `Store` keeps what it has measured, loads it the next time, and
 # goes on with what was interrupted. `mine:build` is the function `build` of `mine.py`, which is looked for in the folder

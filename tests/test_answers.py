@@ -57,13 +57,15 @@ def test_words_are_chosen_by_the_numbers():
     assert says.moves(math.nan, 1) == "is not known"
     assert [says.compared(v, 2) for v in (3, 1, 2.01)] == ["above", "below", "about at"]
     assert [
-        says.counted(hits) for hits in ([True] * 3, [True, False], [False] * 2, [False] * 3, [True])
+        says.counted(hits)
+        for hits in ([True] * 3, [True, False], [False] * 2, [False] * 3, [True], [False])
     ] == [
         "all 3 seeds",
         "1 of 2 seeds",
         "neither seed",
         "none of the 3 seeds",
         "the one seed",
+        "no seed",
     ]
     assert says.mean_of([0.9, math.nan, 1.0], says.share) == "0.95 (0.90 … 1.00)"
     assert says.mean_of([math.nan]) == "not known"
@@ -213,9 +215,11 @@ def edge_study(**fields):
 
 def test_the_edge_is_told_as_it_came_out():
     told = edge.losses(edge_study()).data
-    assert LEARNS in told and "it is not counted as learning." in told
+    assert LEARNS in told and "Only the second is counted as learning." in told
+    assert "the loss of Dom-GD falls by 0.40 while its bounce dies out, and falls by 0.02" in told
     turned = edge.losses(edge_study(dom=0.5, bulk=0.95)).data
     assert LEARNS not in turned and "falls behind GD" in turned
+    assert "rises by 0.20 after that" in edge.losses(edge_study(dom=0.9)).data
     assert "So its sharpness goes past the edge" in edge.beyond(edge_study()).data
     assert "does not go clearly past" in edge.beyond(edge_study(risen=19.0)).data
     aligned = edge.sharpness(edge_study().switch).data
@@ -250,7 +254,9 @@ def test_the_amplification_is_told_as_it_came_out(bulk, count):
 
 def test_the_valley_is_told_as_it_came_out():
     told = valley.losses(valley_study()).data
-    assert told.count("Dom-SGD stands still; Bulk-SGD ends above SGD's loss.") == 2
+    assert (
+        told.count("Dom-SGD stands still; Bulk-SGD ends above SGD's loss, 1.2 times as high.") == 2
+    )
     turned = valley.losses(valley_study((("Dom-SGD", "train_loss"), 0.1))).data
     assert turned.count("Dom-SGD goes on learning") == 1
 
@@ -301,3 +307,15 @@ def test_no_result_is_typed_into_the_prose(chapter):
         typed = set(re.findall(r"\d+\.\d+|\d+ ?%|\d+ (?:of|times|seconds|minutes)\b", text))
         assert typed <= PROTOCOL, text
         assert not re.search(r"a (few|minute|couple of) (second|minute)s?", text)
+
+
+def test_rows_without_a_certificate_are_told_and_stand_in_the_ledger():
+    found = study()
+    assert found.doubts() == "" and "nothing is certified" not in switch.angles(found).data
+    for trajectory in found.of("bulk"):
+        trajectory.table.loc[trajectory.table.index % 2 == 0, "angle_bound"] = 1.0
+    told = found.doubts(", full batch")
+    assert re.fullmatch(
+        r"Bulk-SGD, full batch: at (4|5)\d% of the rows nothing certifies the basis in use.", told
+    )
+    assert switch.angles(found).data.count("nothing is certified") == 1

@@ -102,8 +102,9 @@ def test_a_finding_is_shown_by_words_of_its_own_and_decides_no_claim():
     assert "needed" not in text and "Shown, not judged" in text
     rows, claims = [judged("C2", GOOD), fails], CLAIMS | {"F9": finding}
     answer = plain(front.answer(rows, claims, []))
-    assert "Reproduced, 1 of 1 claims" in answer and "Not reproduced" not in answer
-    assert "Beyond the paper : does not hold: F9 (falling)." in answer
+    assert "Reproduced, 1 of 1 claims" in answer and "Not reproduced : none." in answer
+    assert "Beyond the paper : does not hold: F9 (falling)" in answer
+    assert "Not reproduced : none." not in plain(front.answer([judged("C8", BAD)], CLAIMS, []))
 
 
 def test_the_number_on_a_findings_card_is_the_one_that_is_judged():
@@ -454,3 +455,16 @@ def test_a_book_is_not_built_on_runs_that_may_not_be_judged(tmp_path, monkeypatc
     monkeypatch.setattr(ledger, "verdicts", lambda *_: [row])
     assert build(tmp_path, monkeypatch, tmp_path / "none") is None
     assert "C2 rests on a run of 2026-11-21; its criterion was fixed on" in capsys.readouterr().err
+
+
+def test_the_headline_has_a_number_for_each_network_that_was_judged():
+    claims = ledger.claims()
+    rows = [
+        verdict(claims[name], [part("progress", [mean] * 3, None)], SwitchParameters(), [])
+        for name, mean in (("C2", -0.001), ("C3", 1.01), ("C2b", 0.4))
+    ]
+    text = plain(front.headline(rows))
+    assert (
+        "Dom-SGD makes 0.00 (MLP) of SGD's progress in training loss, Bulk-SGD 1.01 (MLP)." in text
+    )
+    assert front.headline(rows[2:]) == "" and front.headline([missing(claims["C2"])]) == ""

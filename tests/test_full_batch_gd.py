@@ -74,7 +74,7 @@ def stepwise(first, last, *parts):
     alignment = np.zeros(len(steps))
     for begin, value in parts:
         alignment[steps >= begin] = value
-    return {"step": steps, "alignment": alignment}
+    return {"step": steps, "alignment": alignment, "eigenvalue_01": 20.0}
 
 
 def study(

@@ -164,8 +164,8 @@ def test_the_book_tells_the_prices_by_the_numbers(found, measured):
     checks = itertools.chain.from_iterable(r["checks"] for r in measured["rows"][:5])
     assert f"{max(check['angle'] for check in checks):.3f} of the exact one" in text
     beyond = sum(c["angle"] > c["known"] for r in measured["rows"][:5] for c in r["checks"])
-    assert f"at {beyond} of them beyond what the tracker stated" in text
-    assert "At 3 random ones" in text and "With a budget of 2, Dom-SGD takes" in text
+    assert f"at {beyond} of these it was farther off than the tracker stated" in text
+    assert "At 3 of them, drawn at random" in text and "With a budget of 2, Dom-SGD takes" in text
     shown = tables.price(found).data
     names = [figures.way(row) for row in measured["rows"]]
     assert len(set(names)) == len(names) and all(name in shown for name in names)

@@ -58,7 +58,7 @@ def test_the_answer_has_the_runs_numbers_and_the_closed_form(small):
     found, _ = small
     told = tables.answer(found).data + answers.window(found).data
     assert f"is {Valley(cross=20.0).bulk_progress(5e-4):.3f}." in told
-    assert f"that of Bulk-SGD {found.progresses('regression', 'Bulk-SGD')[0]:.3f};" in told
+    assert f"that of Bulk-SGD {found.progresses('regression', 'Bulk-SGD')[0]:.3f} (its loss" in told
     swept = found.values("valley", 3, case_of(0.5), "progress")[10.0]
     assert f"{swept:.2f} at η = 0.0005" in told
     assert " -" not in told  # a minus is no hyphen

@@ -29,6 +29,9 @@ COLD_GRADIENTS = 60
 BLOCKS = 3  # times k + guards vectors of length D
 
 
+MISSING = "not measured"
+
+
 @dataclass(frozen=True)
 class Aim:
     """One aim: what was wanted, what was measured, and whether that is so."""
@@ -149,4 +152,4 @@ def _price(name: str, measured: dict[str, Any] | None) -> Iterator[Aim]:
 
 
 def _priced(wanted: str, values: list[float], limit: float, form: str) -> Aim:
-    return _at_most(wanted, max(values, default=None), limit, form, missing="not measured")
+    return _at_most(wanted, max(values, default=None), limit, form, missing=MISSING)

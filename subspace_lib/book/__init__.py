@@ -22,6 +22,7 @@ DIRECTIVES = {
     "explorer": site.Explorer,
     "fields": pages.Fields,
     "findings": pages.Findings,
+    "headline": pages.Headline,
     "history": pages.History,
     "ledger": pages.Ledger,
     "links": pages.Links,

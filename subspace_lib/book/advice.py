@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from subspace_lib.chapters.cost.study import prices
-from subspace_lib.chapters.front import NAMES
+from subspace_lib.chapters.front import NAMES, NETWORKS
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.threshold.answers import as_in_s_k
 from subspace_lib.chapters.threshold.cuts import GAP, Case, ratio
@@ -21,11 +21,6 @@ from subspace_lib.experiment import Experiment
 from subspace_lib.results.store import MissingRun
 from subspace_lib.trajectory import Trajectory
 
-NETWORKS = (
-    ("C2", "C3"),
-    ("C2b", "C3b"),
-    ("C2c", "C3c"),
-)  # Dom-SGD's claim and Bulk-SGD's, by network
 TEST, WEIGHTS = "Q4", "Q6"
 NOT_YET = "Not measured yet: the runs of chapter {} are missing."
 MOST = 0.9  # of the gradient inside: "most of it"
@@ -120,14 +115,15 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
 
 def refreshes(e: Evidence) -> str:
     """For how long an old basis does, and how often the tracker took a new one."""
-    told = NOT_YET.format("08") if e.threshold is None or e.threshold.spaces is None else ""
-    if not told:
-        assert e.threshold is not None and e.threshold.spaces is not None
-        steps = e.threshold.parameters.kept
-        told = _enough(
-            e.threshold.spaces, {kept(n): f"{n:,} steps" for n in steps}, "kept for", max
-        )
-    return _paragraph(told) + _followed(e.runs)
+    if e.threshold is None or e.threshold.spaces is None:
+        told = f"For how long an old basis does: {NOT_YET.format('08').lower()}"
+    else:
+        ages = {kept(n): f"{n:,} steps" for n in e.threshold.parameters.kept}
+        told = _enough(e.threshold.spaces, ages, "kept for", max)
+    own = _followed(e.runs)
+    if own:
+        own = _paragraph("How often the tracker refreshed by itself:") + own
+    return _paragraph(told) + own
 
 
 def samples(e: Evidence) -> str:
@@ -173,7 +169,8 @@ def _followed(runs: Sequence[Trajectory]) -> str:
     )
     note = (
         "From the switch on, in the runs that claims are judged by. Angle: sine of the largest principal "
-        "angle of the basis in use, as far as known; its median over rows, and the largest."
+        "angle of the basis in use, as far as known: its median over rows, and the largest. The chapters "
+        "show the turn that each refresh measured, which is another number."
     )
     return (
         f'<table class="stacked advice"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -225,8 +222,8 @@ def price(e: Evidence) -> str:
         ]
         if given:
             lines.append(
-                "With a budget: "
-                + says.listed(f"{says.number(v, 2)} × of {b:g} × allowed" for b, v in given.items())
+                "With a budget, which counts gradients and not seconds: "
+                + says.listed(f"{says.number(v, 2)} × with {b:g}" for b, v in given.items())
                 + "."
             )
         told.append(_paragraph(*lines))

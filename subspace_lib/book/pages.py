@@ -44,6 +44,14 @@ class Advice(Made):
         return advice.TOPICS[self.arguments[0]](evidence())
 
 
+class Headline(Made):
+    """``{headline}``: the answer in one sentence, for the first screen."""
+
+    def html(self) -> str:
+        """Progress of Dom-SGD and Bulk-SGD, from the verdicts."""
+        return front.headline(judged())
+
+
 class Ledger(Made):
     """``{ledger}``: how to read verdicts, and a card a claim."""
 

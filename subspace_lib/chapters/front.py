@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from subspace_lib.chapters import chapter, registered
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.switch.figures import losses_of
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import interval_text
@@ -39,6 +40,8 @@ Setting = tuple[str, str, str]  # model, data set, preprocessing
 
 MAIN, OTHERS = "02_dom_vs_bulk", "02b_architectures"
 NO_RESULTS = "<code>make results</code> computes what is missing."
+# The claims on Dom-SGD and on Bulk-SGD, by network.
+NETWORKS = (("C2", "C3"), ("C2b", "C3b"), ("C2c", "C3c"))
 HEADLINES = 2  # parts of a reproduced claim whose numbers stand on its card
 
 
@@ -86,10 +89,12 @@ def answer(
                 f"<strong>{_first_up(kind)}, {len(of[kind])} of {len(verdicts)} claims</strong>: "
             )
             if kind == REPRODUCED:
-                told = _seen(of[kind], claims)
+                told = _items((_seen(v, claims[v.claim]) for v in of[kind]), "found")
             else:
                 told = _items(_decided(v, claims[v.claim]) for v in of[kind])
             items.append(lead + told)
+    if not of[NOT_REPRODUCED] and not of[INCONCLUSIVE]:
+        items.append("<strong>Not reproduced</strong>: none.")
     if findings:
         items.append(f"<strong>Beyond the paper</strong>: {_found(findings, claims)}")
     items.append(f"<strong>Still missing</strong>: {still_missing(of[MISSING], settings)}")
@@ -97,29 +102,45 @@ def answer(
 
 
 def _found(findings: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
-    """The findings by what became of them; they decide no claim."""
+    """The findings by what became of them, what was seen where they hold; they decide no claim."""
     told = []
     for kind in FOUND:
-        names = [
-            _anchor(v) + (f" ({escape(claims[v.claim].name)})" if claims[v.claim].name else "")
-            for v in findings
-            if v.verdict == kind
-        ]
-        if names:
+        mine = [v for v in findings if v.verdict == kind]
+        if kind == HOLDS:
+            told += [_seen(v, claims[v.claim]) for v in mine]
+        elif mine:
+            names = [
+                _anchor(v) + (f" ({escape(claims[v.claim].name)})" if claims[v.claim].name else "")
+                for v in mine
+            ]
             told.append(f"{kind}: {_list(names)}")
-    return "; ".join(told) + "."
+    return _items(told, "found")
 
 
 def _items(items: Iterable[str], name: str = "reasons") -> str:
     return f'<ul class="{name}">' + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
 
 
-def _seen(reproduced: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
-    told = []
-    for v in reproduced:
-        seen = claims[v.claim].seen.format(n=_number(v.parts[0]))
-        told.append(f"{seen} ({_anchor(v)})" if seen else _anchor(v))
-    return "; ".join(told) + "."
+def _seen(v: Verdict, claim: Claim) -> str:
+    """What was seen of a claim that is reproduced, or of a finding that holds."""
+    seen = claim.seen.format(n=_number(headlines(v)[0])) if claim.seen else escape(claim.says)
+    return f"{seen} ({_anchor(v)})"
+
+
+def headline(verdicts: Sequence[Verdict]) -> str:
+    """The answer in a sentence: progress of Dom-SGD and of Bulk-SGD on each network that was judged."""
+    by = {v.claim: v for v in verdicts if v.parts and v.parts[0].measured is not None}
+    pairs = [(by[dom], by[bulk]) for dom, bulk in NETWORKS if dom in by and bulk in by]
+    if not pairs:
+        return ""
+    doms, bulks = (
+        _list([f"{says.share(v.parts[0].measured or 0.0)} ({_name(v.model or '')})" for v in side])
+        for side in zip(*pairs, strict=True)
+    )
+    return (
+        f"<p><strong>In short</strong>: from the switch on, Dom-SGD makes {doms} of SGD's progress in "
+        f"training loss, Bulk-SGD {bulks}.</p>"
+    )
 
 
 def _decided(v: Verdict, claim: Claim) -> str:

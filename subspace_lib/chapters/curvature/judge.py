@@ -15,7 +15,7 @@ CLAIMS = (
         name="Gauss–Newton or functional Hessian",
         plain=(
             "The Hessian is a Gauss–Newton matrix and a rest, which holds the second derivatives of the "
-            "network: which of the two makes the dominant subspace."
+            "network. The first makes the dominant subspace."
         ),
         seen="the Gauss–Newton matrix has the dominant subspace of the Hessian",
         kind=FINDING,

@@ -69,24 +69,35 @@ def drift(study: DomBulkStudy) -> Markdown:
 def descent(study: DomBulkStudy) -> Markdown:
     """The decrease of the loss that the expansion gives each part of SGD's update, beside the measured."""
     found: dict[str, list[float]] = {"dominant": [], "bulk": []}
-    measured, unsettled = [], []
+    unsettled: dict[str, list[bool]] = {"dominant": [], "bulk": []}
+    measured = []
     for run in study.of("none"):
         rows = run.table[run.table["step"] >= study.switch_steps[run.experiment.seed]]
         steps = rows["step"].iloc[-1] - rows["step"].iloc[0]
         measured.append(float((rows["train_loss"].iloc[0] - rows["train_loss"].iloc[-1]) / steps))
         seen = rows[rows["descent"].notna()]
         dominant = seen["descent_dominant"]
-        found["dominant"].append(float(dominant.mean()))
-        found["bulk"].append(float((seen["descent"] - dominant).mean()))
-        unsettled.append(not abs(dominant.mean()) > 2 * float(dominant.agg("sem")))
-    parts = [f"{says.mean_of(_millionths(v))} in the {name}" for name, v in found.items()]
+        for name, part in (("dominant", dominant), ("bulk", seen["descent"] - dominant)):
+            found[name].append(float(part.mean()))
+            unsettled[name].append(not abs(part.mean()) > 2 * float(part.agg("sem")))
+    parts = [f"{_change(v)} by the {name} part" for name, v in found.items()]
+    open_ = [f"{says.counted(v)} for the {name} part" for name, v in unsettled.items()]
     return says.answer(
-        f"In millionths a step, the expansion predicts a decrease of {says.listed(parts)} part; the "
-        f"decrease that was measured over the whole run is {says.mean_of(_millionths(measured))}. "
-        f"{says.over(len(measured))}",
-        f"In {says.counted(unsettled)} the sign of the dominant part is not settled: its mean lies within "
-        "twice its standard error of 0.",
+        f"In millionths a step, the expansion predicts {says.listed(parts)}; over the whole run the "
+        f"measured change is {_change(measured)}. {says.over(len(measured))}",
+        "These are means over few rows, of steps that differ much: the sign is not settled (the mean lies "
+        f"within twice its standard error of 0) in {says.listed(open_)}. The survey of chapter 01 has more "
+        "steps.",
         table=tables.descent(study),
+    )
+
+
+def _change(decreases: list[float]) -> str:
+    """ "a decrease of 6.4" or "an increase of 79.5", in millionths."""
+    down = says.mean(decreases) >= 0
+    values = decreases if down else [-value for value in decreases]
+    return (
+        f"{says.whether(down, 'a decrease', 'an increase')} of {says.mean_of(_millionths(values))}"
     )
 
 

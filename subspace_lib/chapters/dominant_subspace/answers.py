@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,6 @@ SPANS = {
     "a span of random directions": "random_span",
 }
 MOST = 0.5  # of S_k: a span that holds more of it is said to hold most of it
-LEAST = 0.1  # of the largest change of a part
 STEADY = 0.05  # of the turn of a hundred steps
 
 
@@ -33,6 +33,7 @@ def gradients(study: AlignmentStudy) -> Markdown:
     mean, high = says.mean(full), criteria.ALIGNED.at_least
     lower = [b < a for a, b in zip(full, mini, strict=True)]
     return says.answer(
+        _on_the_way([run.table for run in runs]),
         f"Over the last {says.percent(criteria.TAIL)} of the steps the alignment of the full-batch "
         f"gradient is {says.mean_of(full, says.share)}, that of a minibatch gradient "
         f"{says.mean_of(mini, says.share)}. {says.over(len(runs))}",
@@ -43,6 +44,19 @@ def gradients(study: AlignmentStudy) -> Markdown:
         else "",
         f"The minibatch gradient is less aligned in {says.counted(lower)}.",
         says.whether(all(lower), "Its noise spreads over more directions.", ""),
+    )
+
+
+def _on_the_way(tables: Sequence[pd.DataFrame]) -> str:
+    """Where the alignment of the full-batch gradient begins, and its lowest row."""
+    known = [table.set_index("step")["alignment"].dropna() for table in tables]
+    begins, low = [float(found.iloc[0]) for found in known], [float(found.min()) for found in known]
+    where = says.mean_of(
+        [float(found.index[int(found.argmin())]) for found in known], lambda step: f"{step:,.0f}"
+    )
+    return (
+        f"The alignment of the full-batch gradient is {says.mean_of(begins, says.share)} at the "
+        f"initialisation; its lowest row has {says.mean_of(low, says.share)}, at step {where}."
     )
 
 
@@ -171,7 +185,10 @@ def _jitter(wide: pd.DataFrame) -> str:
     part = float(both[1].iloc[-1] / both[100].iloc[-1])
     told = f"One step has {says.percent(part)} of the turn of 100 steps there"
     if part > STEADY:
-        return f"{told}; a steady turn would have 1%. So minibatches push the subspace to and fro."
+        return (
+            f"{told}; a steady turn would have 1%. So the subspace moves to and fro, presumably with the "
+            "minibatches."
+        )
     return f"{told}, as a steady turn has."
 
 
@@ -190,13 +207,13 @@ def changes(study: AlignmentStudy) -> Markdown:
             f"The {part} part lowers the loss by more than twice its error at {lowers} and raises it at "
             f"{raises}."
         )
-    off = []
+    near = []
     for part in ("bulk", "dominant"):
         gap = (frame[f"predicted_{part}"] - frame[f"measured_{part}"]).abs()
-        off += list(gap <= LEAST * frame[f"measured_{part}"].abs().max())
+        near += list(gap <= 2 * frame[f"error_measured_{part}"].fillna(math.inf))
     told.append(
-        f"Expansion and measurement differ by at most {says.percent(LEAST)} of the part's largest change "
-        f"in {says.counted(off, 'case')}."
+        "Expansion and measurement differ by less than twice the measurement's standard error in "
+        f"{says.counted(near, 'case')}, an anchor and a part each."
     )
     return says.answer(*told, table=tables.loss_changes(study))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 from IPython.display import Markdown
 
 from subspace_lib.chapters.full_batch_gd import tables
@@ -30,11 +31,15 @@ def there_and_back(study: BatchStudy) -> Markdown:
     )
     lengths = [run.experiment.steps - run.experiment.switch_step for run in study.of("GD")]
     goes, returns = says.mean(without), says.mean(again)
+    edge = 2 / study.parameters.learning_rate
+    sharp = [float(run.table["eigenvalue_01"].dropna().iloc[-1]) for run in study.of("before")]
     told = [
+        f"At the switch λ₁ is {says.mean_of(sharp)}, {says.compared(says.mean(sharp), edge)} 2/η = "
+        f"{says.number(edge)}.",
         f"The alignment is {says.mean_of(before, says.share)} under SGD. After "
         f"{says.mean_of(lengths, _whole)} steps of GD it is {says.mean_of(without)}, and after "
         f"{study.parameters.back_steps:,} steps of SGD again {says.mean_of(again, says.share)}. "
-        f"{says.over(len(before))}"
+        f"{says.over(len(before))}",
     ]
     gone = goes <= criteria.UNALIGNED.at_most
     back = says.whether(
@@ -133,31 +138,38 @@ def learning(study: BatchStudy) -> Markdown:
         "GD with noise of SGD's covariance": study.runs["shaped", seed],
         "GD with isotropic noise": study.runs["isotropic", seed],
     }
-    losses, aligned = {}, {}
+    start = float(study.runs["shaped", seed].table["train_loss"].iloc[0])
+    fell, aligned, lacking = {}, {}, []
     for name, run in runs.items():
-        if run is None:
-            continue
-        steps = study.since_switch(run)
-        rows = run.table[steps.between(0.8 * p.back_steps, p.back_steps)]
-        if len(rows):
-            losses[name] = [float(rows["train_loss"].mean())]
+        rows = pd.DataFrame()
+        if run is not None:
+            rows = run.table[study.since_switch(run).between(0.8 * p.back_steps, p.back_steps)]
+        if rows.empty:
+            lacking.append(name)
+        else:
+            fell[name] = start - float(rows["train_loss"].mean())
             aligned[name] = float(rows["alignment"].mean())
-    if len(losses) < 2:
+    if len(fell) < 2:
         return says.answer("Too few rows for a comparison.")
-    values = {name: found[0] for name, found in losses.items()}
-    low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-    apart = values[high] / values[low] - 1
-    return says.answer(
-        f"In the last fifth of these steps the training loss is {says.each(losses)} (seed {seed}).",
-        f"The highest, of {high}, is {says.percent(apart)} above the lowest, of {low}.",
+    least, most = min(fell, key=fell.__getitem__), max(fell, key=fell.__getitem__)
+    told = [
+        f"From {says.number(start)} at the switch, the training loss has fallen, in the last fifth of "
+        f"these steps, by {says.each({name: [value] for name, value in fell.items()})} (one seed: {seed}).",
         f"Their alignments lie between {says.share(min(aligned.values()))} and "
-        f"{says.share(max(aligned.values()))}: "
-        + says.whether(
-            apart <= says.LEVEL,
-            "the runs learn alike, whatever the alignment of their gradient.",
-            "the runs do not learn alike.",
-        ),
-    )
+        f"{says.share(max(aligned.values()))}.",
+    ]
+    if fell[least] > 0:
+        more = fell[most] / fell[least] - 1
+        told.append(
+            says.whether(
+                more <= says.LEVEL,
+                "So the runs learn alike, whatever the alignment of their gradient.",
+                f"That of {most} has fallen {says.percent(more)} more than that of {least}.",
+            )
+        )
+    if lacking:
+        told.append(f"{says.listed(lacking)}: not run for so long, so not compared.")
+    return says.answer(*told)
 
 
 def from_the_start(study: BatchStudy) -> Markdown:

@@ -16,8 +16,8 @@ CLAIMS = (
         f"loss over SGD's, at equal training loss, {criteria.Q4_LOSS}",
         name="generalization",
         plain=(
-            "Whether the part of the update that Bulk-SGD leaves out matters for test loss and test "
-            "accuracy."
+            "Bulk-SGD generalizes as SGD does: for test loss and test accuracy the part of the update that "
+            "it leaves out is not needed."
         ),
         seen="the test accuracy of Bulk-SGD less that of SGD is {n}",
         kind=FINDING,

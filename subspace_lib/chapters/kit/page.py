@@ -190,14 +190,20 @@ def answer(chapter: Chapter, study: Any) -> Markdown:
     for v in chapter.judge(study) if chapter.judge is not None else []:
         if v.claim in names:
             shown = "; ".join(f"{p.says} {_measured(p)}, needed {p.criterion}" for p in v.parts)
-            # A quick run judges nothing; a claim is about the network that it was made for.
-            word = f"{v.claim}, quick" if quick else f"{v.claim}, {v.verdict}"
-            told.append(f"**{word}.** {names[v.claim]}: {shown}. {v.note}".strip())
+            head = word(v, getattr(study, "parameters", None))
+            told.append(f"**{head}.** {names[v.claim]}: {shown}. {v.note}".strip())
     return Markdown(quick + "\n\n".join(told))
 
 
+def word(v: Verdict, parameters: Any) -> str:
+    """ "C2, reproduced"; of a quick run "C2, quick": it judges nothing."""
+    return f"{v.claim}, {'quick' if _quick(parameters) else v.verdict}"
+
+
 def _measured(part: Part) -> str:
-    return "undefined" if part.measured is None else interval_text(part.measured, part.interval)
+    if part.measured is None:
+        return "undefined"
+    return interval_text(part.measured, part.interval).replace("(", "(95% interval ")
 
 
 def verdict(chapter: Chapter, study: Any) -> Markdown:
@@ -207,21 +213,27 @@ def verdict(chapter: Chapter, study: Any) -> Markdown:
     """
     judged = chapter.judge(study) if chapter.judge is not None else []
     verdicts = [v for v in judged if v.verdict != DESCRIPTIVE]
-    return table(verdict_rows(verdicts, chapter.claims), VERDICT_COLUMNS)
+    quick = bool(_quick(getattr(study, "parameters", None)))
+    return table(verdict_rows(verdicts, chapter.claims, quick), VERDICT_COLUMNS)
 
 
-def verdict_rows(verdicts: Iterable[Verdict], claims: Iterable[Claim]) -> list[Row]:
-    """A row for each quantity that a claim is judged by, or for a claim without results."""
+def verdict_rows(
+    verdicts: Iterable[Verdict], claims: Iterable[Claim], quick: bool = False
+) -> list[Row]:
+    """A row for each quantity that a claim is judged by, or for a claim without results.
+
+    A ``quick`` run judges nothing: its rows have numbers, and no verdict.
+    """
     says = {claim.id: f"**{claim.id}** {claim.says}" for claim in claims}
     rows: list[Row] = []
     for v in verdicts:
-        head = {"claim": says[v.claim], "verdict": f"**{v.verdict}**"}
+        head = {"claim": says[v.claim], "verdict": f"**{v.verdict}**" if not quick else "quick"}
         if not v.parts:
             rows.append({**head, "criterion": v.criterion, "verdict": v.verdict})
         if v.note:
             head["claim"] += f" ({v.note.rstrip('.')})"
         for i, p in enumerate(v.parts):
-            own = "" if len(v.parts) == 1 else f" ({p.verdict})"
+            own = "" if quick or len(v.parts) == 1 else f" ({p.verdict})"
             span = "" if p.interval is None else f"{p.interval[0]:z.3f} … {p.interval[1]:z.3f}"
             number = "undefined" if p.measured is None else f"{p.measured:z.3f}"
             rows.append(

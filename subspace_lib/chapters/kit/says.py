@@ -80,7 +80,7 @@ def counted(hits: Iterable[bool], noun: str = "seed") -> str:
     found = [bool(hit) for hit in hits]
     count, total = sum(found), len(found)
     if total == 1:
-        return f"the one {noun}" if count else f"not the one {noun}"
+        return f"the one {noun}" if count else f"no {noun}"
     if total == 2 and count != 1:
         return f"both {noun}s" if count else f"neither {noun}"
     if count == total:

@@ -18,8 +18,8 @@ CLAIMS = (
         "cases are shown, not judged",
         name="other losses and networks",
         plain=(
-            "With cross-entropy, and on deeper networks, the same three methods: whether the loss of "
-            "Dom-SGD rises, and whether Bulk-SGD still learns as SGD does."
+            "With cross-entropy the loss of Dom-SGD rises, and Bulk-SGD still learns as SGD does. Deeper "
+            "networks are shown beside it."
         ),
         seen="with cross-entropy Dom-SGD made {n} of SGD's progress",
         kind=FINDING,

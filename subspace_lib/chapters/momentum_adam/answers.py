@@ -39,7 +39,7 @@ def opening(study: MomentumStudy) -> Markdown:
             f"that of SGD (needed {criteria.FACTOR:g}); {starts.name('dominant')} makes "
             f"{says.mean_of(stopped, says.share)} of its progress (needed {criteria.DOM_RULES})."
         )
-    return page.told(p, f"**C8, {c8.verdict}.** {CLAIMS[0].says}.", *told, c8.note)
+    return page.told(p, f"**{page.word(c8, p)}.** {CLAIMS[0].says}.", *told, c8.note)
 
 
 def _ratio(run: Trajectory) -> float:
@@ -96,6 +96,9 @@ def ratios(study: MomentumStudy) -> Markdown:
             f"Over all windows Bulk-LR/Dom-LR of {label} is, over that of SGD, "
             f"{says.listed(f'{_two(value)} by {how}' for how, value in known.items())}."
         )
+        lacking = [how for how in DEFINITIONS if how not in known]
+        if lacking:
+            told.append(f"By {says.listed(lacking)} it is not defined: a rate is negative.")
         if len(known) > 1:
             high = [value >= criteria.FACTOR for value in known.values()]
             agree = all(high) or not any(high)
@@ -154,7 +157,7 @@ def bulk_ways(study: MomentumStudy) -> Markdown:
         told.append(
             says.whether(
                 alike,
-                "The three ways give the same.",
+                "The three ways give the same for this seed.",
                 "The ways differ; as good as the whole rule: "
                 f"{says.listed(map(_the, good)) if good else 'none of them'}.",
             )
@@ -236,6 +239,8 @@ def _by_direction(study: MomentumStudy, adaptive: bool) -> list[str]:
     if rises:
         told.append(
             f"With momentum the flat directions have the higher rate in {says.counted(rises, 'rule')}"
-            + says.whether(all(rises), ": there more of the gradient persists.", ".")
+            + says.whether(
+                all(rises), ", as the theory has it where more of the gradient persists.", "."
+            )
         )
     return told

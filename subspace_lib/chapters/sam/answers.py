@@ -12,6 +12,7 @@ from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.sam import tables
 from subspace_lib.chapters.sam.study import SamStudy
 from subspace_lib.evidence import criteria
+from subspace_lib.results.store import MissingRun
 from subspace_lib.theory.edges import sam_edge
 from subspace_lib.trajectory import tail
 
@@ -84,13 +85,21 @@ def ascents(study: SamStudy) -> Markdown:
     return says.answer(*told)
 
 
-@says.known
 def rhos(study: SamStudy) -> Markdown:
     """Sharpness, alignment and loss at the end by radius; below, how the pilot chose ρ."""
-    chosen = tables.pilot(study.pilot)
+    try:
+        chosen = tables.pilot(study.pilot)
+    except MissingRun:
+        return says.missing("The pilot's runs are")
+    try:
+        runs = dict(study.rhos)
+    except MissingRun:
+        return says.answer(
+            "*The judged seeds' runs with other ρ are not stored yet.*", table=chosen
+        )
     ends = {
         rho: tuple(tail(run, c) for c in ("eigenvalue_01", "alignment", "train_loss"))
-        for rho, run in study.rhos.items()
+        for rho, run in runs.items()
     }
     if len(ends) < 2:
         return says.answer(

@@ -20,7 +20,7 @@ from subspace_lib.evidence.verdicts import Claim, Verdict, verdict
             "Dom-SAM stops and Bulk-SAM goes on, with minibatches and, at SAM's edge of stability, "
             "with the full batch."
         ),
-        seen="the same holds for SAM",
+        seen="with SAM, Dom-SAM fails and Bulk-SAM does as well as SAM",
     ),
 )
 
@@ -31,4 +31,5 @@ def judge(study: SamStudy) -> list[Verdict]:
     parts = [progress_part(mini, side, ", minibatch") for side in ("dominant", "bulk")]
     parts += edge_parts(edge, ", full batch")
     runs = [*mini.trajectories.values(), *edge.trajectories.values()]
-    return [verdict(C7, parts, mini.parameters, runs, mini.note())]
+    notes = (mini.note(), mini.doubts(", minibatch"), edge.doubts(", full batch"))
+    return [verdict(C7, parts, mini.parameters, runs, " ".join(filter(None, notes)))]

@@ -20,8 +20,8 @@ EXACT = (kept(criteria.Q5_KEPT), hessian_of(criteria.Q5_SAMPLES))
         f"progress(Bulk-SGD) {criteria.Q2_BULK} with every smaller or equal k; the rest shown",
         name="how many dimensions",
         plain=(
-            "The same switch with fewer and with more dimensions than classes: whether there is a "
-            "number at which Dom-SGD begins to learn, or Bulk-SGD no longer does."
+            "The same switch with fewer and with more dimensions than classes: with half to twice as many "
+            "Dom-SGD does not learn either, and with up to as many Bulk-SGD does."
         ),
         seen="with half as many dimensions as classes Dom-SGD made {n} of SGD's progress",
         kind=FINDING,
@@ -34,8 +34,8 @@ EXACT = (kept(criteria.Q5_KEPT), hessian_of(criteria.Q5_SAMPLES))
         f"random space is {criteria.Q5_RANDOM}; the rest shown",
         name="how exact a subspace",
         plain=(
-            "Other spaces in the place of the dominant subspace: old ones, those of less data, of other "
-            "matrices, of Adam, and a random one."
+            "The dominant subspace may be old, or of fewer samples, and all stays as it is. Spaces of "
+            "other matrices, of Adam, and a random one are shown beside it."
         ),
         seen="with a stale basis Dom-SGD made {n} of SGD's progress",
         kind=FINDING,

@@ -32,12 +32,19 @@ def losses(study: ValleyStudy) -> Markdown:
         if math.isfinite(dom):
             still = dom <= criteria.DOM_PROGRESS.at_most
             word = says.compared(bulk, sgd, "above", "below", "where")
-            where = "where SGD does" if word == "where" else f"{word} SGD's loss"
+            times = (
+                f", {says.number(bulk / sgd, 2)} times as high"
+                if sgd > 0 and word == "above"
+                else ""
+            )
+            where = "where SGD does" if word == "where" else f"{word} SGD's loss{times}"
             told.append(
                 f"Dom-SGD {says.whether(still, 'stands still', 'goes on learning')}; Bulk-SGD ends {where}."
             )
             if word == "above":
-                told.append("It keeps what the noise had put into the dominant directions.")
+                told.append(
+                    "Bulk-SGD keeps what the noise had put into the dominant directions before the switch."
+                )
     return says.answer(*told, f"Means over seeds {_seeds(study)}.")
 
 
@@ -116,11 +123,12 @@ def regression_settled(study: ValleyStudy) -> Markdown:
     }
     inside = {name: (found - 1).abs() <= allowed for name, found in ratios.items()}
     without = float(ratios["without"].mean())
-    small = says.whether(without > 1 + allowed, "too small", "not clearly too small")
+    small = says.whether(
+        without > 1 + allowed, "that form is too small", "that form is not clearly too small"
+    )
     return says.answer(
         f"The closed form that counts SGD's own share in the noise is within {says.percent(allowed)} of "
         f"the simulation in {says.counted(inside['with'], 'case')}, an eigenvector and a seed each.",
         f"With the noise at the minimum alone it is so in {says.counted(inside['without'], 'case')}: the "
-        f"simulated variances are {says.number(without)} times the closed form on average, which is "
-        f"{small}.",
+        f"simulated variances are {says.number(without)} times the closed form on average; {small}.",
     )

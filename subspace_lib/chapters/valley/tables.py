@@ -10,6 +10,7 @@ from subspace_lib.chapters.valley.judge import CLAIMS, judge
 from subspace_lib.chapters.valley.study import PROBLEMS, ValleyStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.runs.simulation import case_of
+from subspace_lib.trajectory import tail_loss
 
 
 def answer(study: ValleyStudy) -> Markdown:
@@ -26,11 +27,20 @@ def _shown(study: ValleyStudy) -> str:
         seen = [study.alignments(problem, seed) for seed in study.parameters.seeds]
         before, without, again = np.mean(seen, axis=0)
         told.append(
-            f"In the {problem} the progress of Dom-SGD is {dom:z.3f}, that of Bulk-SGD {bulk:.3f}; the "
+            f"In the {problem} the progress of Dom-SGD is {dom:z.3f}, that of Bulk-SGD {bulk:.3f} (its "
+            f"loss ends at {says.number(_ends(study, problem), 2)} times that of SGD); the "
             f"alignment is {before:.2f} under SGD, {says.number(without, 1)} under GD, {again:.2f} under "
             "SGD again."
         )
     return " ".join(told)
+
+
+def _ends(study: ValleyStudy, problem: str) -> float:
+    """Bulk-SGD's loss at the end over that of SGD, means over seeds."""
+    bulk, sgd = (
+        np.mean([tail_loss(run) for run in study.of(problem, name)]) for name in ("Bulk-SGD", "SGD")
+    )
+    return float(bulk / sgd)
 
 
 def limits(study: ValleyStudy) -> str:
@@ -48,5 +58,5 @@ def limits(study: ValleyStudy) -> str:
         f"{e.valley.bulk_progress(e.learning_rate):.3f}. With c = {e.cross:g} the mean alignment reaches "
         f"{aligned:g} at η = {first}, and Bulk-SGD's progress is down to {good:g} at η = {last}: above "
         f"that Bulk-SGD is *not* as good as SGD. Simulated with c = {cross:g}, its progress is "
-        f"{says.listed(found)}. With κ below {low * e.condition / high:.0f} no η and c have both."
+        f"{says.listed(found)}. Below κ = {low * e.condition / high:.0f} no η and c meet both."
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.edge import bounce as bounce_table, gains, level_at_switch
 from subspace_lib.chapters.kit.switch.judge import late_gap
-from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.switch.study import SwitchStudy, uncertified
 from subspace_lib.chapters.kit.switch.tables import cost
 from subspace_lib.evidence import criteria
 from subspace_lib.subspace.projection import PROJECTIONS
@@ -45,15 +46,21 @@ def edge_losses(study: SwitchStudy) -> Markdown:
     ]
     if math.isfinite(says.mean(later)):
         told.append(
-            f"{dom} gains {says.mean_of(bounce, says.share)} of what {plain} gains while its bounce "
-            f"dies out, and {says.mean_of(later, says.share)} after that."
+            f"In units of what {plain} gains, the loss of {dom} {_moved(bounce)} while its bounce dies "
+            f"out, and {_moved(later)} after that. Only the second is counted as learning."
         )
     told += [
-        "The first is the energy of the bounce; it is not counted as learning.",
         _as_good(study, bulk),
         _meaning(study, says.mean(later), says.mean(bulk)),
     ]
     return says.answer(*told, ended_early(study), table=bounce_table(study))
+
+
+def _moved(gained: Sequence[float]) -> str:
+    """ "falls by 0.03", "rises by 0.01"."""
+    falls = says.mean(gained) >= 0
+    word, sign = says.whether(falls, "falls", "rises"), 1 if falls else -1
+    return f"{word} by {says.mean_of([sign * value for value in gained], says.share)}"
 
 
 def _progress(study: SwitchStudy, side: str, starts: list[float]) -> list[float]:
@@ -178,8 +185,7 @@ def spectra(study: SwitchStudy) -> Markdown:
             moved.append(f"that of {study.name(side)} {says.moves(first, last)}")
     if moved:
         told.append(
-            f"After the switch the sharpness of seed {seed}, as refreshes see it, moves: "
-            f"{says.listed(moved)}."
+            f"After the switch, the sharpness as refreshes see it: {says.listed(moved)} (seed {seed})."
         )
     above = []
     for side in PROJECTIONS:
@@ -209,6 +215,10 @@ def angles(study: SwitchStudy, costs: bool = False) -> Markdown:
             f"its median {says.number(_median(turns), 2)}. The median of the certified bound is "
             f"{says.number(_median(bounds), 2)}."
         )
+        if open_ := uncertified(study.of(side)):
+            told.append(
+                f"At {says.percent(open_)} of the rows the bound is 1: nothing is certified."
+            )
     told.append("The bound is a worst case: the true angle lies below it.")
     return says.answer(*told, table=cost(study) if costs else None)
 

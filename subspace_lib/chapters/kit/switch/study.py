@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +20,9 @@ from subspace_lib.experiment import Experiment, OptimizerName, Radius
 from subspace_lib.results.store import Store
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory
+
+OPEN = 0.99  # a bound above it on a sine certifies nothing
+RARE = 0.01  # of the rows: what is rarer is not said in the ledger
 
 
 class SwitchParameters(StudyParameters):
@@ -91,6 +95,17 @@ class SwitchStudy:
         """X, Dom-X or Bulk-X."""
         return says.rule(self.of(projection)[0].experiment.method)
 
+    def doubts(self, where: str = "") -> str:
+        """A sentence for the ledger on each branch whose basis was not certified at some rows."""
+        told = []
+        for side in PROJECTIONS[1:]:
+            if (share := uncertified(self.of(side))) > RARE:
+                told.append(
+                    f"{self.name(side)}{where}: at {says.percent(share)} of the rows nothing certifies the "
+                    "basis in use."
+                )
+        return " ".join(told)
+
     def note(self) -> str:
         """One sentence for the ledger where a switch was not asked for by the alignment, else nothing."""
         p = self.parameters
@@ -102,6 +117,13 @@ class SwitchStudy:
             f"{self.name('none')}, {seeds} {', '.join(late)}: switched at step {p.switch_step:,} by the "
             f"fallback, because the alignment's moving average had not exceeded {p.switch_alignment:g}."
         )
+
+
+def uncertified(runs: Iterable[Trajectory]) -> float:
+    """Share of the rows after the first whose bound certifies nothing: a sine of 1, or next to it."""
+    tables = [run.table for run in runs if "angle_bound" in run.table]
+    bounds = [b for table in tables for b in table["angle_bound"].iloc[1:].dropna()]
+    return sum(bound > OPEN for bound in bounds) / len(bounds) if bounds else 0.0
 
 
 def switch_step(parameters: SwitchParameters, plain: Trajectory) -> tuple[int, bool]:
