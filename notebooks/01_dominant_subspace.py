@@ -61,7 +61,7 @@ answers.gradients(study)
 # of a gradient $g$, with $P_k = \sum_{i \le k} v_i v_i^\top$. The {term}`alignment` is $\|P_k g\|/\|g\|$. For a random
 # vector in $D$ dimensions it would be about $\sqrt{k/D}$.
 #
-# **Protocol.** Train with SGD for `steps` steps, the runs of {doc}`02_dom_vs_bulk`. A *survey* goes along each run. At each
+# **Protocol.** Train with SGD: the runs of {doc}`02_dom_vs_bulk`. A *survey* goes along each run. At each
 # of the `anchors` it solves for $S_k$ up to a certified angle, compares it with $S_k$ some `lags` later, and takes the
 # updates of the next `window` steps apart. More runs see only the first few `classes`.
 
@@ -95,7 +95,7 @@ answers.by_classes(study)
 # The second is to ask where $S_k$ lies. The rows of $\bar J$ are the gradients of the $C$ mean outputs: directions that one
 # can compute without a Hessian and without labels.
 
-# %% mystnb={"figure": {"caption": "Mean squared cosine between the dominant subspace and three spans, over training: 1 where it lies inside, 0 where it is orthogonal. Mean and range over seeds.", "name": "fig-spans"}}
+# %% mystnb={"figure": {"caption": "Mean squared cosine between the dominant subspace and three spans (gradients of the mean outputs by class, over all samples; random directions), over training: 1 where it lies inside, 0 where it is orthogonal. Mean and range over seeds.", "name": "fig-spans"}}
 figures.class_spans(study)
 
 # %%

@@ -60,7 +60,7 @@ answers.spectrum(study)
 # $G$. The gradient is $\tfrac1N \sum_i J_i^\top \nabla \ell_i$, so it lies in the range of $G$ wherever $\nabla^2 \ell_i$
 # is invertible. That does not say how much of it lies in the span of $k$ leading eigenvectors.
 #
-# **Protocol.** Train with SGD for `steps` steps, as in {doc}`01_dominant_subspace`. At each of the `anchors` solve for the
+# **Protocol.** Train with SGD, as in {doc}`01_dominant_subspace`. At each of the `anchors` solve for the
 # spaces of the $k$ largest eigenvalues of $H$ and of $G$, up to a certified angle, and for that of the $k$ eigenvalues of
 # $F$ that are largest in absolute value: $F$ is indefinite. The {term}`spectral density` comes from stochastic Lanczos
 # quadrature {cite:p}`ghorbani2019`: `lanczos_steps` steps from each of some random `probes`, with full reorthogonalization.

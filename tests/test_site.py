@@ -136,6 +136,19 @@ def test_a_runs_state_is_said_as_far_as_it_is_known(monkeypatch):
     )
 
 
+def test_runs_of_other_code_are_named_with_what_to_do_about_them(monkeypatch, tmp_path):
+    run = made("none", [1.0, 0.5])
+    folders = (checks.COMMITTED / "a", tmp_path / "my-results" / "b")
+    old = [ShownRun(KEY, f, run.description, run.run, ("notebooks/02",)) for f in folders]
+    monkeypatch.setattr(checks, "runs", lambda app: old)
+    monkeypatch.setattr(checks, "state", lambda run: status.CHANGED)
+    stored, own = checks.changed(None)
+    assert "results.touchstone" in stored and "my-results" not in stored
+    assert f"1 runs of {tmp_path / 'my-results'}" in own and "execute notebooks/02 again" in own
+    monkeypatch.setattr(checks, "state", lambda run: status.SAME)
+    assert list(checks.changed(None)) == []
+
+
 def test_comments_and_docstrings_change_no_hash_and_code_does(tmp_path):
     module = tmp_path / "module.py"
     forms = (

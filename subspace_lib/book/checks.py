@@ -32,12 +32,20 @@ def check(app: Sphinx, env: object) -> None:
 
 def changed(app: Sphinx) -> Iterator[str]:
     """A sentence where runs that pages show were computed by other code than today's."""
-    old = [run.key for run in runs(app) if run.pages and state(run) == CHANGED]
-    if old:
+    old = [run for run in runs(app) if run.pages and state(run) == CHANGED]
+    stored = [run for run in old if run.folder.parent == COMMITTED]
+    own = [run for run in old if run.folder.parent != COMMITTED]
+    if stored:
         yield (
-            f"{len(old)} runs that pages show were computed by modules that have changed since, {old[0]} "
-            "for one; show that numbers have not (python -m subspace_lib.results.touchstone), or compute "
-            "the runs anew (make results)."
+            f"{len(stored)} runs that pages show were computed by modules that have changed since, "
+            f"{stored[0].key} for one; show that numbers have not (python -m "
+            "subspace_lib.results.touchstone), or compute the runs anew (make results)."
+        )
+    if own:
+        pages = sorted({page for run in own for page in run.pages})
+        yield (
+            f"{len(own)} runs of {own[0].folder.parent} were computed by modules that have changed since, "
+            f"{own[0].key} for one; remove their folders there, and execute {', '.join(pages)} again."
         )
 
 

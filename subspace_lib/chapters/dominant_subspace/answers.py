@@ -18,9 +18,9 @@ from subspace_lib.evidence import criteria
 from subspace_lib.trajectory import tail
 
 SPANS = {
-    "the span of the class means": "class_means",
-    "the span of the means over all samples": "mean_outputs",
-    "a span of random directions": "random_span",
+    "the span of the class means (C² directions, with C classes)": "class_means",
+    "the span of the means over all samples (C directions)": "mean_outputs",
+    "a span of C² random directions": "random_span",
 }
 MOST = 0.5  # of S_k: a span that holds more of it is said to hold most of it
 STEADY = 0.05  # of the turn of a hundred steps

@@ -37,7 +37,7 @@ def loss_changes(study: AlignmentStudy) -> Markdown:
         first, second = last[f"first_{part}"], last[f"second_{part}"]
         if first < 0 < second:
             told.append(f"{-second / first:.0%} of what the first order gains in the {where}")
-    note = "Loss change a step, in 10⁻⁶."
+    note = "Loss change a step, in 10⁻⁶; ± is twice the standard error of the mean."
     if told:
         note += (
             f" From step {frame.index[-1]:,} on the second order, the price of moving along curved "
@@ -63,7 +63,7 @@ def class_gaps(study: AlignmentStudy) -> Markdown:
             }
         )
     note = (
-        "Were it the number of classes alone, the last column would be the first. It is in "
+        "If outliers were one for each class, the first and the last column would agree. They do in "
         f"{len(there)} of {len(rows)} cases{': ' if there else ''}{', '.join(map(str, there))}."
     )
     return table(rows, note=note)
