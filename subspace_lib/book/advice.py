@@ -24,6 +24,7 @@ from subspace_lib.trajectory import Trajectory
 TEST, WEIGHTS = "Q4", "Q6"
 NOT_YET = "Not measured yet: the runs of chapter {} are missing."
 MOST = 0.9  # of the gradient inside: "most of it"
+SMALL = 1e-3  # a sine below it is not said exactly
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _followed(runs: Sequence[Trajectory]) -> str:
     rows = [(*label, *_cost(list(same))) for label, same in groupby(ordered, key=_label)]
     if not rows:
         return ""
-    heads = ("network", "method", "steps a refresh", "gradients a step", "angle", "largest")
+    heads = ("network", "method", "steps a refresh", "gradients a step", "angle", "up to")
     head = "".join(f'<th scope="col">{h}</th>' for h in heads)
     body = "".join(
         "<tr>"
@@ -198,8 +199,10 @@ def _cost(runs: Sequence[Trajectory]) -> tuple[str, ...]:
     return (
         says.number(sum(steps) / max(1.0, sum(often)), 2),
         says.number(sum(work) / sum(steps), 2),
-        says.number(middle, 2),
-        says.number(largest, 2),
+        *(
+            f"under {SMALL:g}" if sine < SMALL else says.number(sine, 2)
+            for sine in (middle, largest)
+        ),
     )
 
 
