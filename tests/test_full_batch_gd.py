@@ -1,15 +1,17 @@
 """Chapter 03: C4 and F1 by each of their parts, the quadratic model, a study from end to end."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import few_digits
 
+from subspace_lib.chapters import chapter
 from subspace_lib.chapters.full_batch_gd import figures, judge, tables
 from subspace_lib.chapters.full_batch_gd.study import BatchParameters, BatchStudy, batch_study
+from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.results.store import Store
@@ -221,3 +223,16 @@ def test_its_figures_and_tables_are_drawn(whole):
             )
     assert tables.noise_shares(found).data.count("\n") == 2
     assert "300" in tables.batch_sizes(found).data
+
+
+def test_a_finding_whose_runs_are_missing_has_a_row_without_numbers():
+    own, whole = chapter("03_full_batch_gd"), study()
+    assert "missing" not in page.verdict(own, whole).data
+    lacking = replace(whole, sizes={})
+    row = [
+        cell.strip() for cell in page.verdict(own, lacking).data.splitlines()[-1].split("|")[1:5]
+    ]
+    assert row[0].startswith("**F1**") and row[1:] == ["missing", "", ""]
+    quick = replace(lacking, parameters=lacking.parameters.model_copy(update={"profile": "quick"}))
+    text = page.verdict(own, quick).data
+    assert "**F1**" not in text and "reproduced" not in text and "| quick" in text

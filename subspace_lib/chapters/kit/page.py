@@ -16,7 +16,7 @@ from subspace_lib.chapters.kit.chapter import Chapter
 from subspace_lib.chapters.kit.progress import duration
 from subspace_lib.chapters.kit.study import DryRun, Plan, compute_side_by_side
 from subspace_lib.chapters.kit.table import Row, interval_text, markdown, table
-from subspace_lib.evidence.verdicts import CLAIM, DESCRIPTIVE, Claim, Part, Verdict
+from subspace_lib.evidence.verdicts import CLAIM, DESCRIPTIVE, Claim, Part, Verdict, missing
 from subspace_lib.parameters import Description
 from subspace_lib.results import memory
 from subspace_lib.results.estimate import Estimator, steps_of
@@ -209,11 +209,15 @@ def _measured(part: Part) -> str:
 def verdict(chapter: Chapter, study: Any) -> Markdown:
     """The chapter's verdicts on a study: criterion, measured value, interval; a row for each part.
 
-    Findings without a criterion are left out: their numbers stand in tables of the chapter.
+    Findings without a criterion are left out: their numbers stand in tables of the chapter. What has no
+    runs yet is there, without numbers; a quick run leaves it out.
     """
     judged = chapter.judge(study) if chapter.judge is not None else []
     verdicts = [v for v in judged if v.verdict != DESCRIPTIVE]
     quick = bool(_quick(getattr(study, "parameters", None)))
+    if not quick:
+        known = {v.claim for v in judged}
+        verdicts += [missing(claim) for claim in chapter.claims if claim.id not in known]
     return table(verdict_rows(verdicts, chapter.claims, quick), VERDICT_COLUMNS)
 
 
@@ -235,7 +239,8 @@ def verdict_rows(
         for i, p in enumerate(v.parts):
             own = "" if quick or len(v.parts) == 1 else f" ({p.verdict})"
             span = "" if p.interval is None else f"{p.interval[0]:z.3f} … {p.interval[1]:z.3f}"
-            number = "undefined" if p.measured is None else f"{p.measured:z.3f}"
+            span = span.replace("-", "−")
+            number = "undefined" if p.measured is None else f"{p.measured:z.3f}".replace("-", "−")
             rows.append(
                 {
                     **(head if i == 0 else {}),
