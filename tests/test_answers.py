@@ -319,3 +319,21 @@ def test_rows_without_a_certificate_are_told_and_stand_in_the_ledger():
         r"Bulk-SGD, full batch: at (4|5)\d% of the rows nothing certifies the basis in use.", told
     )
     assert switch.angles(found).data.count("nothing is certified") == 1
+
+
+def test_a_branch_that_always_diverges_is_not_said_to_fall_behind():
+    found = study()
+    for seed in found.parameters.seeds:
+        gone = run(found.parameters, seed, "bulk", 9.0, status="diverged at step 500")
+        found.trajectories["bulk", seed] = gone
+    told = switch.losses(found).data
+    assert "Bulk-SGD diverges in all 3 seeds: that counts as a progress of −1." in told
+    assert "falls behind" not in told and "not known" not in told
+
+
+@pytest.mark.parametrize(("end", "said"), [(0.4, True), (0.3, False), (0.1, False)])
+def test_where_the_loss_of_dom_heavy_ball_moves_its_sharpness_is_told_beside_it(end, said):
+    found = study(dom=end)
+    p = MomentumParameters(seeds=found.parameters.seeds)
+    told = momentum.losses(MomentumStudy(p, {}, {}, {}, {"momentum": found}, {})).data
+    assert ("its sharpness rises from" in told and "Why it rises is not known" in told) == said

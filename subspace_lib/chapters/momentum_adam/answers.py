@@ -9,6 +9,7 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch import answers as switch_answers
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.momentum_adam import tables
 from subspace_lib.chapters.momentum_adam.judge import CLAIMS, excess, judge
 from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
@@ -17,7 +18,7 @@ from subspace_lib.optimizers import ADAPTIVE
 from subspace_lib.runs.rates import mean_rates
 from subspace_lib.runs.windows import DEFINITIONS, amplification, directions, error, part_rates
 from subspace_lib.theory.quadratic import LinearRule, damping, stationary_variance
-from subspace_lib.trajectory import Trajectory, progress
+from subspace_lib.trajectory import Trajectory, progress, tail, tail_loss
 
 GOOD = 0.25  # median relative error up to which a prediction is said to be good
 FIFTH = 0.2  # of the eigendirections: the steepest, the flattest
@@ -131,10 +132,32 @@ def ingredients(study: MomentumStudy) -> Markdown:
 def losses(study: MomentumStudy) -> Markdown:
     """What the Dom- and Bulk- versions of the judged rules make of the loss."""
     told = [
-        f"*{_title(study.parameters.label(name))}.* {switch_answers.losses(switch).data}"
+        f"*{_title(study.parameters.label(name))}.* {switch_answers.losses(switch).data} "
+        f"{_meanwhile(switch)}"
         for name, switch in study.switches.items()
     ]
     return Markdown("\n\n".join(told))
+
+
+def _meanwhile(switch: SwitchStudy) -> str:
+    """How sharpness and alignment of the Dom- version move, where its loss rises."""
+    runs = [run for run in switch.of("dominant") if run.complete]
+    starts = says.mean([float(run.table["train_loss"].iloc[0]) for run in runs])
+    ends = says.mean([tail_loss(run) for run in runs])
+    if not runs or says.compared(ends, starts, "rises", "falls", "") != "rises":
+        return ""
+    sharp, aligned = (
+        says.moves(
+            says.mean([float(run.table[column].dropna().iloc[0]) for run in runs]),
+            says.mean([tail(run, column) for run in runs]),
+            say,
+        )
+        for column, say in (("eigenvalue_01", says.number), ("alignment", says.share))
+    )
+    return (
+        f"While the loss of {switch.name('dominant')} rises, its sharpness {sharp}, and its alignment "
+        f"{aligned}. Why it rises is not known: no run here takes the cause away."
+    )
 
 
 @says.known

@@ -74,7 +74,7 @@ def _ends(study: SwitchStudy) -> str:
         study.name(side): [tail_loss(run) for run in study.of(side) if run.complete]
         for side in PROJECTIONS
     }
-    return says.each(ends)
+    return says.each({name: found for name, found in ends.items() if found})
 
 
 def _stands_still(study: SwitchStudy, starts: list[float], found: list[float]) -> str:
@@ -101,6 +101,8 @@ def _as_good(study: SwitchStudy, found: list[float]) -> str:
     part = says.mean(found)
     if not math.isfinite(part):
         return ""
+    if not any(run.complete for run in study.of("bulk")):
+        return f"{name} diverges in {says.counted([True] * len(found))}: that counts as a progress of −1."
     good = criteria.BULK_PROGRESS.at_least
     does = says.compared(part, 1, f"does better than {plain}", "", f"learns as {plain} does")
     does = does or says.whether(
