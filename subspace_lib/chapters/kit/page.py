@@ -7,6 +7,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from IPython.display import Markdown, clear_output
@@ -218,7 +219,10 @@ def verdict(chapter: Chapter, study: Any) -> Markdown:
     if not quick:
         known = {v.claim for v in judged}
         verdicts += [missing(claim) for claim in chapter.claims if claim.id not in known]
-    return table(verdict_rows(verdicts, chapter.claims, quick), VERDICT_COLUMNS)
+    notes = [f"**{v.claim}.** {v.note}" for v in verdicts if v.note]
+    bare = [replace(v, note="") for v in verdicts]
+    rows = verdict_rows(bare, chapter.claims, quick)
+    return table(rows, VERDICT_COLUMNS, note="\n\n".join(notes))
 
 
 def verdict_rows(
