@@ -48,6 +48,24 @@ def test_training_in_the_subspace_is_advised_against_only_where_it_fails():
     assert "Do not" not in plain(advice.saving(Evidence(both, {}, None)))
 
 
+def test_what_to_project_follows_each_rules_progress():
+    claims, p = ledger.claims(), SwitchParameters()
+    parts = [
+        part("progress(Bulk-heavy ball), update projected", [1.0] * 3, None),
+        part("progress(Bulk-heavy ball), both projected", [0.95], None),
+        part("progress(Bulk-Adam), update projected", [-1.0] * 3, None),
+        part("progress(Bulk-Adam), both projected", [0.99], None),
+        part("progress(Bulk-Muon), update projected", [0.2], None),
+    ]
+    text = plain(advice.rules(Evidence({"F3": verdict(claims["F3"], parts, p, [])}, {}, None)))
+    assert (
+        "Bulk-heavy ball makes 1.00 with update projected and 0.95 with both projected of the whole rule's "
+        "progress: any of these will do." in text
+    )
+    assert "−1.00 with update projected and 0.99 with both projected" in text
+    assert "progress: use both projected." in text and "progress: none of these will do." in text
+
+
 def case(dominant, inside, spectrum):
     """A case of chapter 08 with these numbers by k."""
     return SimpleNamespace(

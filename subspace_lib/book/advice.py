@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -21,7 +22,8 @@ from subspace_lib.experiment import Experiment
 from subspace_lib.results.store import MissingRun
 from subspace_lib.trajectory import Trajectory
 
-TEST, WEIGHTS = "Q4", "Q6"
+TEST, WEIGHTS, RULES = "Q4", "Q6", "F3"
+WAY = re.compile(r"progress\((?P<rule>.+)\), (?P<way>.+)")  # as chapter 07 names its parts
 NOT_YET = "Not measured yet: the runs of chapter {} are missing."
 MOST = 0.9  # of the gradient inside: "most of it"
 SMALL = 1e-3  # a sine below it is not said exactly
@@ -70,6 +72,32 @@ def saving(e: Evidence) -> str:
         _seen(e, WEIGHTS, "{says}: {n} ({id})."),
     ]
     return _paragraph(*told)
+
+
+def rules(e: Evidence) -> str:
+    """What to project with momentum and Adam: progress of their Bulk- versions by way, from F3."""
+    verdict = e.judged.get(RULES)
+    ways: dict[str, dict[str, float]] = {}
+    for part in verdict.parts if verdict is not None else ():
+        if part.measured is not None and (found := WAY.fullmatch(part.says)):
+            ways.setdefault(found["rule"], {})[found["way"]] = part.measured
+    if not ways:
+        return NOT_YET.format("07")
+    told = []
+    for rule, by_way in ways.items():
+        numbers = [f"{says.share(value)} with {way}" for way, value in by_way.items()]
+        good = [way for way, value in by_way.items() if value >= BULK_PROGRESS.at_least]
+        advice = (
+            "any of these will do"
+            if len(good) == len(by_way)
+            else f"use {says.listed(good)}"
+            if good
+            else "none of these will do"
+        )
+        told.append(
+            f"{escape(rule)} makes {says.listed(numbers)} of the whole rule's progress: {advice}."
+        )
+    return _paragraph(*told, f"({RULES}; a progress of −1 is a run that diverged.)")
 
 
 def dimensions(e: Evidence) -> str:
@@ -276,6 +304,7 @@ def _paragraph(*sentences: str) -> str:
 
 TOPICS: dict[str, Callable[[Evidence], str]] = {
     "saving": saving,
+    "rules": rules,
     "dimensions": dimensions,
     "refreshes": refreshes,
     "samples": samples,
