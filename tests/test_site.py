@@ -230,7 +230,7 @@ def test_a_card_of_the_paper_has_verdict_seeds_and_links_or_the_reason():
     assert "seeds 11, 12, 13, 20,000 steps" in cards["fig-1a"]
     assert 'href="x/02_dom_vs_bulk.html">Chapter 02<' in cards["fig-1a"]
     assert "<strong>Not judged yet</strong>, because its runs are not finished" in cards["fig-3"]
-    assert "<strong>Not done</strong>, because at the paper&#x27;s width" in cards["fig-17"]
+    assert "<strong>Not done</strong>, because at the paper's width" in cards["fig-17"]
     assert "Figures 2, 4 to 7" in html
 
 
