@@ -105,7 +105,7 @@ def ratios(study: MomentumStudy) -> Markdown:
             agree = all(high) or not any(high)
             lasts = says.whether(high[0], "lasts", "does not last")
             told.append(
-                f"So by each of them the amplification {lasts}."
+                f"So by {says.whether(len(known) == len(DEFINITIONS), 'each', 'each defined one')} of them the amplification {lasts}."
                 if agree
                 else "So whether it lasts depends on the definition."
             )
