@@ -104,8 +104,9 @@ def ratios(study: MomentumStudy) -> Markdown:
             high = [value >= criteria.FACTOR for value in known.values()]
             agree = all(high) or not any(high)
             lasts = says.whether(high[0], "lasts", "does not last")
+            each = says.whether(len(known) == len(DEFINITIONS), "each", "each defined one")
             told.append(
-                f"So by {says.whether(len(known) == len(DEFINITIONS), 'each', 'each defined one')} of them the amplification {lasts}."
+                f"So by {each} of them the amplification {lasts}."
                 if agree
                 else "So whether it lasts depends on the definition."
             )
