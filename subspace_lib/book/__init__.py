@@ -8,7 +8,18 @@ from sphinx.application import Sphinx
 from sphinx.domains.python._object import PyObject
 
 from subspace_lib.book import absent  # noqa: F401  first: the others import PyTorch  # isort: skip
-from subspace_lib.book import checks, citation, download, icons, pages, paper, rerun, site, status
+from subspace_lib.book import (
+    advice,
+    checks,
+    citation,
+    download,
+    icons,
+    pages,
+    paper,
+    rerun,
+    site,
+    status,
+)
 from subspace_lib.book.made import forget, judged
 from subspace_lib.book.pages import valley_html
 
@@ -51,6 +62,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     for name, directive in DIRECTIVES.items():
         app.add_directive(name, directive)
     app.connect("builder-inited", lambda app: forget())
+    app.connect("builder-inited", lambda app: advice.evidence.cache_clear())
     app.connect("config-inited", site.withhold_files)
     app.connect("config-inited", site.without_thebe)
     app.connect("doctree-read", site.mark_verdict_tables)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
 from itertools import groupby
 from typing import Any
 
-from subspace_lib.chapters.cost.study import prices
-from subspace_lib.chapters.front import NAMES, NETWORKS
+from subspace_lib.book.made import judged, table
+from subspace_lib.chapters import ledger
+from subspace_lib.chapters.cost.study import prices, stored
+from subspace_lib.chapters.front import NAMES, NETWORKS, stored_study
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.threshold.answers import as_in_s_k
 from subspace_lib.chapters.threshold.cuts import GAP, Case, ratio
 from subspace_lib.chapters.threshold.spaces import SpaceStudy, hessian_of, kept
 from subspace_lib.chapters.threshold.study import ThresholdStudy
 from subspace_lib.evidence.criteria import BULK_PROGRESS, DOM_PROGRESS
-from subspace_lib.evidence.verdicts import Part, Verdict
+from subspace_lib.evidence.verdicts import CLAIM, Part, Verdict
 from subspace_lib.experiment import Experiment
-from subspace_lib.results.store import MissingRun
+from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import Trajectory
 
 TEST, WEIGHTS, RULES = "Q4", "Q6", "F3"
@@ -43,6 +46,23 @@ class Evidence:
     found: Mapping[str, Any]
     threshold: ThresholdStudy | None
     runs: Sequence[Trajectory] = field(default=())
+
+
+@cache
+def evidence() -> Evidence:
+    """What recommendations are made from, read once a build."""
+    store = Store()
+    keys = dict.fromkeys(key for v in ledger.of_kind(CLAIM, judged()) for key in v.results)
+    try:
+        found = stored()
+    except MissingRun:
+        found = {}
+    return Evidence(
+        {v.claim: v for v in judged()},
+        found,
+        stored_study("08_threshold", store),
+        branches(store.of(key) for key in keys),
+    )
 
 
 def saving(e: Evidence) -> str:
@@ -189,22 +209,12 @@ def _followed(runs: Sequence[Trajectory]) -> str:
     if not rows:
         return ""
     heads = ("network", "method", "steps a refresh", "gradients a step", "angle", "up to")
-    head = "".join(f'<th scope="col">{h}</th>' for h in heads)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td data-label="{h}">{c}</td>' for h, c in zip(heads, row, strict=True))
-        + "</tr>"
-        for row in rows
-    )
     note = (
         "From the switch on, in the runs that claims are judged by. Angle: sine of the largest principal "
         "angle of the basis in use, as far as known: its median over rows, and the largest. The chapters "
         "show the turn that each refresh measured, which is another number."
     )
-    return (
-        f'<table class="stacked advice"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        f"<p>{note}</p>"
-    )
+    return table(heads, rows, "advice") + _paragraph(note)
 
 
 def _label(run: Trajectory) -> tuple[str, str]:

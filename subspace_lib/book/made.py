@@ -13,12 +13,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from subspace_lib.book import shown
-from subspace_lib.book.advice import Evidence, branches
 from subspace_lib.chapters import ledger
-from subspace_lib.chapters.cost.study import stored
-from subspace_lib.chapters.front import stored_study
-from subspace_lib.evidence.verdicts import CLAIM, Verdict
-from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.evidence.verdicts import Verdict
 
 NOTEBOOKS = "notebooks/"  # where the pages of chapters lie
 
@@ -31,23 +27,6 @@ def judged() -> list[Verdict]:
         for objection in ledger.objections(found):
             logging.getLogger(__name__).warning(objection)
     return found
-
-
-@cache
-def evidence() -> Evidence:
-    """What recommendations are made from, read once a build."""
-    store = Store()
-    keys = dict.fromkeys(key for v in ledger.of_kind(CLAIM, judged()) for key in v.results)
-    try:
-        found = stored()
-    except MissingRun:
-        found = {}
-    return Evidence(
-        {v.claim: v for v in judged()},
-        found,
-        stored_study("08_threshold", store),
-        branches(store.of(key) for key in keys),
-    )
 
 
 @cache
@@ -74,7 +53,6 @@ def title(app: Sphinx, page: str) -> str:
 def forget() -> None:
     """Judge and read anew: results may have changed since the last build of this process."""
     judged.cache_clear()
-    evidence.cache_clear()
     _runs.cache_clear()
 
 

@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from subspace_lib.book import advice
-from subspace_lib.book.made import Made, evidence, judged, table
+from subspace_lib.book.made import Made, judged, table
 from subspace_lib.chapters import front, history, ledger
 from subspace_lib.chapters.cost import plan
 from subspace_lib.chapters.cost.study import stored
@@ -41,7 +41,7 @@ class Advice(Made):
 
     def html(self) -> str:
         """Sentences made from the results."""
-        return advice.TOPICS[self.arguments[0]](evidence())
+        return advice.TOPICS[self.arguments[0]](advice.evidence())
 
 
 class Headline(Made):
