@@ -252,8 +252,9 @@ class MomentumStudy:
         return {f"{way} projected": run for way, run in own.items()}
 
     def note(self) -> str:
-        """Which switches were not asked for by the alignment, in a sentence each."""
-        return " ".join(filter(None, (switch.note() for switch in self.switches.values())))
+        """Which switches the alignment has not asked for, and which bases were not certified; sentences."""
+        told = [said for s in self.switches.values() for said in (s.note(), s.doubts())]
+        return " ".join(filter(None, told))
 
 
 def bulk_run(
