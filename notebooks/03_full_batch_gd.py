@@ -75,7 +75,7 @@ switch_tables.protocol(study.switch)
 # A reviewer of the paper asked. To the gradient of full-batch GD we add Gaussian noise: once with the covariance that SGD's noise has at
 # the switch, once isotropic, with the same total variance (bottom of the figure above). Of isotropic noise only the share
 # $k/D$ falls into the dominant subspace. Of noise proportional to the Hessian it would be $\sum_{i \le k} \lambda_i /
-# \operatorname{tr} H$. Of SGD's own noise it is what the table has under "SGD's noise":
+# \operatorname{tr} H$. Of SGD's own noise it is the first share in the table:
 
 # %%
 tables.noise_shares(study)

@@ -64,6 +64,9 @@ def test_what_to_project_follows_each_rules_progress():
     )
     assert "−1.00 with update projected and 0.99 with both projected" in text
     assert "progress: use both projected." in text and "progress: none of these will do." in text
+    assert "(F3; some of these numbers are of one seed;" in text
+    whole = {"F3": verdict(claims["F3"], parts[:1], p, [])}
+    assert "one seed" not in plain(advice.rules(Evidence(whole, {}, None)))
 
 
 def case(dominant, inside, spectrum):

@@ -117,7 +117,9 @@ def rules(e: Evidence) -> str:
         told.append(
             f"{escape(rule)} makes {says.listed(numbers)} of the whole rule's progress: {advice}."
         )
-    return _paragraph(*told, f"({RULES}; a progress of −1 is a run that diverged.)")
+    alone = any(len(part.values) == 1 for part in verdict.parts) if verdict is not None else False
+    few = says.whether(alone, "; some of these numbers are of one seed", "")
+    return _paragraph(*told, f"({RULES}{few}; a progress of −1 is a run that diverged.)")
 
 
 def dimensions(e: Evidence) -> str:
