@@ -338,6 +338,35 @@ def test_where_the_gap_closes_it_says_not_determined():
     assert sin_largest_angle(tracker.basis, exact) < 1e-6  # but stays inside their span
 
 
+def test_where_a_search_fails_it_is_not_paid_for_at_every_refresh():
+    dim, k, opens = 80, 4, 60  # twelve eigenvalues within 4%, until four of them rise
+    base, vectors = symmetric(np.r_[np.linspace(0, 1, dim - 12), np.linspace(4.9, 5.1, 12)])
+    skew = start(dim, dim)
+    skew = (skew - skew.T) / 2 / dim**0.5
+    top = vectors[:, -k:]
+
+    def at(t):
+        turn = torch.linalg.matrix_exp(t * skew)
+        return turn @ (base + (t >= opens) * 2 * top @ top.T) @ turn.T
+
+    products, late = {"adaptive": 0, 1: 0}, []
+    for every in products:
+        tracker = DominantSubspace(Drifting(at, dim), k, refresh_every=every)
+        for t in range(opens + 25):
+            theta = torch.full((dim,), float(t), dtype=torch.float64)
+            seen = tracker.refresh(theta, t, start(dim, 1, seed=t)[:, 0])
+            exact = torch.linalg.eigh(at(float(t)))[1][:, -k:]
+            angle = sin_largest_angle(tracker.basis, exact)
+            assert angle <= tracker.angle + 1e-9
+            if 0 < t < opens:
+                products[every] += seen.products
+            late.append(angle <= tracker.target)
+    # One in 16 searches in the end, a search being some 100 products and a pass 8.
+    assert products["adaptive"] <= 0.25 * products[1]
+    assert all(late[opens + 16 : opens + 25])  # given up for a while, not for good
+    assert all(late[-25:])  # at every step it never was
+
+
 def test_nonfinite_products_end_the_tracking():
     def at(t):
         return torch.full((20, 20), math.nan, dtype=torch.float64)

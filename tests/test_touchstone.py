@@ -45,6 +45,17 @@ def test_code_agrees_where_all_common_numbers_do():
     assert not same_code("pair", "unknown", record) and not same_code("survey", "old", record)
 
 
+def test_on_another_machine_code_is_compared_with_former_code_measured_there_too():
+    record = {"pair": {"former": {"GD": {"loss, last": 1.0}}}}
+    here = {"pair": {"hash": "former", "numbers": {"GD": {"loss, last": -1.0}}}}
+    same = {"pair": {"hash": "now", "numbers": {"GD": {"loss, last": -1.0}, "new": {"rows": 2.0}}}}
+    other = {"pair": {"hash": "now", "numbers": {"GD": {"loss, last": -1.1}}}}
+    taken = touchstone._in_words_of(record, same, here)["pair"]
+    assert taken == {"hash": "now", "numbers": {"GD": {"loss, last": 1.0}, "new": {"rows": 2.0}}}
+    assert touchstone._in_words_of(record, other, here) == other
+    assert touchstone._in_words_of({"pair": {}}, same, here) == same  # nothing on record for it
+
+
 @pytest.mark.whole
 @pytest.mark.parametrize("kind", ["pair", "weighted", "valley"])
 def test_todays_code_has_the_recorded_numbers_and_another_has_not(kind, monkeypatch):

@@ -5,7 +5,9 @@ number does. So each kind of run has touchstones, runs of seconds on data that e
 are kept in ``results/touchstones.json`` by that hash. Code whose touchstones have the same numbers as those
 of the code that computed a stored run is taken for the same; from a run of other code no book is built.
 
-``--of COMMIT`` measures what a former commit computes, from a checkout of its own.
+``--of COMMIT`` measures what a former commit computes, from a checkout of its own. Processors round
+differently, and where an eigenvector's sign or the gap is open, so do numbers. ``--like COMMIT`` measures
+that commit too, here: where today's code agrees with it, the numbers on record for it are today's.
 """
 
 from __future__ import annotations
@@ -207,6 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m subspace_lib.results.touchstone", description=main.__doc__
     )
     parser.add_argument("--of", metavar="COMMIT", nargs="*", default=[], help="former commits")
+    parser.add_argument(
+        "--like", metavar="COMMIT", help="one on record, measured on another machine"
+    )
     parser.add_argument("--kind", nargs="*", choices=RUNS, default=list(RUNS))
     parser.add_argument("--emit", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -218,18 +223,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     record = recorded(COMMITTED)
     for typed in given.of:
-        asked = ["git", "-C", str(HOUSE), "rev-parse", "--verify", f"{typed}^{{commit}}"]
-        commit = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-        with tempfile.TemporaryDirectory() as folder:
-            checkout = Path(folder, "checkout")
-            git = ["git", "-C", str(HOUSE), "worktree"]
-            subprocess.run([*git, "add", "--quiet", "--detach", str(checkout), commit], check=True)
-            try:
-                _keep(record, _of(checkout, given.kind), commit)
-            finally:
-                subprocess.run([*git, "remove", "--force", str(checkout)], check=True)
+        _keep(record, *_of_commit(typed, given.kind))
     if not given.of:
-        _keep(record, _of(HOUSE, given.kind), None)
+        now = _of(HOUSE, given.kind)
+        if given.like:
+            now = _in_words_of(record, now, _of_commit(given.like, given.kind)[0])
+        _keep(record, now, None)
     wanted = _computed(COMMITTED)
     for kind, of_kind in record.items():  # nobody asks for code that has computed nothing
         kept = {name: found for name, found in of_kind.items() if name in wanted | {_hash(kind)}}
@@ -239,6 +238,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         now = record.get(kind, {}).get(_hash(kind) or "", {})
         same = [name for name, then in record.get(kind, {}).items() if agree(now, then)]
         print(f"{kind}: today's code has the numbers of {len(same)} of {len(record.get(kind, {}))}")
+
+
+def _of_commit(typed: str, kinds: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """What a former commit computes, and its full name."""
+    git = ["git", "-C", str(HOUSE)]
+    asked = [*git, "rev-parse", "--verify", f"{typed}^{{commit}}"]
+    commit = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    with tempfile.TemporaryDirectory() as folder:
+        tree, checkout = [*git, "worktree"], Path(folder, "checkout")
+        subprocess.run([*tree, "add", "--quiet", "--detach", str(checkout), commit], check=True)
+        try:
+            return _of(checkout, kinds), commit
+        finally:
+            subprocess.run([*tree, "remove", "--force", str(checkout)], check=True)
+
+
+def _in_words_of(
+    record: Mapping[str, Record], now: dict[str, Any], former: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Today's numbers, or those on record for a former code that agrees with today's on this machine."""
+    found = dict(now)
+    for kind, here in former.items():
+        known = record.get(kind, {}).get(here["hash"] or "")
+        if known and agree(now[kind]["numbers"], here["numbers"]):
+            found[kind] = now[kind] | {"numbers": now[kind]["numbers"] | known}
+    return found
 
 
 def _computed(folder: Path) -> set[str]:

@@ -19,6 +19,7 @@ from subspace_lib.subspace.refresh import Refresh, Verdict, by_products, judge, 
 LEAN = 20  # steps after a full refresh within which others may be lean
 WIDE = 0.6  # of λ_k: while λ_{k+1} is below, the watcher may stay away
 BUDGET = 6  # products per column of the block, for a refresh whose certificate fails
+EASY = 4  # of them; a search that takes more counts as failed, once its result is lost again
 
 
 class Passes:
@@ -28,12 +29,14 @@ class Passes:
         objective, k, guards, target, correction, watch: as in ``DominantSubspace``.
         drift: is told of each block and its product.
         once: whether a refresh is one pass, whatever it shows: its price is known beforehand.
+        spares: whether to search less often where a search has failed.
         generator: of random starts.
 
     Attributes:
         block, certificate: what the passes have made.
         certified: sine of the largest angle of the basis after the last refresh, at most; 1 where nothing
             is certified.
+        failed: refreshes in a row without a certificate from a failed search on; 0 if there is none.
     """
 
     def __init__(
@@ -46,14 +49,16 @@ class Passes:
         watch: int,
         drift: Drift,
         once: bool,
+        spares: bool,
         generator: torch.Generator,
     ):
         self.objective, self.k, self.guards, self.target = objective, k, guards, target
         self.correction, self.watch = correction, watch
-        self.drift, self.once, self.generator = drift, once, generator
+        self.drift, self.once, self.spares, self.generator = drift, once, spares, generator
         self.block = GuardedBlock(k, guards, objective.dim)
         self.certificate = Certificate(k)
         self.certified = 1.0
+        self.failed = 0
 
     def refresh(self, theta: Tensor, step: int, probe: Tensor, measure: bool) -> Refresh:
         """Multiply, certify, advance; then accept that, certify it by a second pass, or search anew."""
@@ -77,7 +82,9 @@ class Passes:
         turn = turned(old, block.columns, values, k, probe if math.isnan(bound) else None)
         verdict = judge(kind, values, k, turn, bound, self.target, settled, unresolved)
         self.certified = self._after(bound, values)
-        if self.once:
+        if bound <= self.target:
+            self.failed = 0
+        if self.once or (verdict is Verdict.SECOND_PASS and self._in_vain(bound)):
             verdict = Verdict.ACCEPT
         if verdict is not Verdict.ACCEPT:
             old = columnwise_copy(old)  # memory: it was part of all that had been multiplied
@@ -142,6 +149,17 @@ class Passes:
             return turned(old, block.columns, second.values, k) <= self.target
         return bound <= self.target
 
+    def _in_vain(self, bound: float) -> bool:
+        """Whether to leave it at one pass, as a search has failed not long ago.
+
+        An angle that no search can bring to the target is no reason for another. Of refreshes in a row that
+        certify nothing, after a failure the first, third, seventh, 15th and then every 16th search again.
+        """
+        if not (self.spares and self.failed) or bound < 1:
+            return False
+        self.failed = self.failed + 1 if self.failed < 31 else 16
+        return self.failed & (self.failed - 1) != 0
+
     def _after(self, bound: float, values: Tensor) -> float:
         """Angle after a pass that has certified this one: a power step shortens what lies outside."""
         c = self.certificate
@@ -164,4 +182,6 @@ class Passes:
             max_basis=3 * width // 2,
         )
         self.certified = self.target if pairs.converged else 1.0
+        easy = pairs.converged and pairs.products <= EASY * width
+        self.failed = 0 if easy else max(1, self.failed)
         self.block.begin(completed(hessian, pairs, self.k, self.guards, self.generator).vectors)

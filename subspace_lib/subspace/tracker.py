@@ -29,6 +29,8 @@ class DominantSubspace:
     until then (``angle_bound``) and gives the next one (``power_step``), whose error is smaller by
     about λ_{k+1}/λ_k or better. When the old basis had turned by more than the target, the next one is
     not taken on trust: a second pass at the same θ has to certify it, or the solver goes on until it can.
+    Where that fails too, an adaptive schedule tries again at the first, third, seventh and 15th refresh
+    after it, then at every 16th.
 
     Guards and probe look for eigenvalues that rise from outside. Within ``LEAN`` steps of a refresh
     that had all of them, and while λ_{k+1} < ``CLEAR`` λ_k, a refresh is lean: it multiplies the k vectors
@@ -125,6 +127,7 @@ class DominantSubspace:
             watch,
             self._drift,
             allowance is not None,
+            self.schedule.looks,
             self._generator,
         )
         self._block, self._certificate = self._passes.block, self._passes.certificate
@@ -315,16 +318,14 @@ class DominantSubspace:
         """Everything that the next refresh depends on, as tensors; empty before the first refresh."""
         if self._block.empty:
             return {}
+        p = self._passes
+        angles = [self.angle, p.certified, self._turn, self._span, p.failed]
         return {
             **self._block.state(),
             **self._drift.state(),
             **{f"{PREFIX}{name}": value for name, value in self.schedule.state().items()},
             "last_step": torch.tensor([self.last_step, self.last_look], device="cpu"),
-            "angles": torch.tensor(
-                [self.angle, self._passes.certified, self._turn, self._span],
-                dtype=torch.float64,
-                device="cpu",
-            ),
+            "angles": torch.tensor(angles, dtype=torch.float64, device="cpu"),
             "start": torch.empty(0, 0, device="cpu")
             if self._start is None
             else self._start.T.clone(),
@@ -343,7 +344,9 @@ class DominantSubspace:
         self._block.load_state(state)
         self._drift.load_state(state)
         self.last_step, self.last_look = state["last_step"].tolist()
-        self.angle, self._passes.certified, self._turn, self._span = state["angles"].tolist()
+        p = self._passes
+        self.angle, p.certified, self._turn, self._span, p.failed = state["angles"].tolist()
+        p.failed = int(p.failed)
         self._start = state["start"].T if len(state["start"]) else None
         self.budget.load_state(state["budget"])
         self._certificate.load_state(state["ceilings"])
