@@ -345,8 +345,9 @@ class DominantSubspace:
         self._drift.load_state(state)
         self.last_step, self.last_look = state["last_step"].tolist()
         p = self._passes
-        self.angle, p.certified, self._turn, self._span, p.failed = state["angles"].tolist()
-        p.failed = int(p.failed)
+        angles = [*state["angles"].tolist(), 0.0][:5]  # states of older code count no failures
+        self.angle, p.certified, self._turn, self._span, failed = angles
+        p.failed = int(failed)
         self._start = state["start"].T if len(state["start"]) else None
         self.budget.load_state(state["budget"])
         self._certificate.load_state(state["ceilings"])

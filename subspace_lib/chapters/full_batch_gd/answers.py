@@ -14,6 +14,7 @@ from subspace_lib.chapters.full_batch_gd.study import BatchStudy
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.noise import alignment_again, alignment_before, alignment_without
 from subspace_lib.evidence import criteria
+from subspace_lib.trajectory import tail
 
 CLOSE = 0.1  # difference of two alignments that is said to be small
 HALF = 0.5  # an alignment above it is said to last
@@ -119,6 +120,7 @@ def by_batch_size(study: BatchStudy) -> Markdown:
                 f"From batch size {known.index[0]:,} to {known.index[-1]:,} the alignment {column} "
                 f"{moved}; {steady}."
             )
+    told += _later(study, frame["at the end"] - frame["after the switch"])
     off = (frame["predicted"] - frame["after the switch"]).abs().dropna()
     if len(off):
         told.append(
@@ -127,6 +129,27 @@ def by_batch_size(study: BatchStudy) -> Markdown:
             f"{says.share(float(off.max()))}, at {off.idxmax():,}."
         )
     return says.answer(*told, table=tables.batch_sizes(study))
+
+
+def _later(study: BatchStudy, rose: pd.Series) -> list[str]:
+    """At which batch sizes the alignment rises later on, and what becomes of the gradient without noise."""
+    rose = rose[rose > CLOSE]
+    if rose.empty:
+        return []
+    sizes = says.listed(f"{size:,} (by {says.share(more)})" for size, more in rose.items())
+    told = [f"Later on it rises at batch size {sizes}."]
+    first, last = [], []
+    for seed in study.parameters.seeds:
+        run = study.sizes.get((study.parameters.samples, seed))
+        if run is not None:
+            first.append(float(study.runs["GD", seed].table["gradient_norm"].iloc[-1]))
+            last.append(tail(run, "gradient_norm"))
+    before, after = says.mean(first), says.mean(last)
+    if math.isfinite(before) and math.isfinite(after):
+        weighs = says.whether(after < before, ": noise of the same size weighs more", "")
+        moved = says.moves(before, after)
+        told.append(f"In between, the norm of the gradient that GD has left {moved}{weighs}.")
+    return told
 
 
 def learning(study: BatchStudy) -> Markdown:
