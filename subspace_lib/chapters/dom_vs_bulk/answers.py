@@ -54,15 +54,19 @@ def _sentence(where: str, found: dict[str, bool | None]) -> str:
 
 
 def drift(study: DomBulkStudy) -> Markdown:
-    """Whether Dom-SGD's loss rises at 2η, with a followed and with a stale basis."""
+    """Whether Dom-SGD's loss rises at 2η, with a followed and with a stale basis, and what λ₁ does."""
     if not study.doubled():
         return says.missing("The runs at 2η are")
-    told = []
+    loss, sharpness = [], []
     for kind, run in study.doubled().items():
-        start = float(run.table["train_loss"].iloc[0])
-        told.append(f"with a basis that is {kind} it {says.moves(start, tail_loss(run))}")
+        start, top = float(run.table["train_loss"].iloc[0]), run.table["eigenvalue_01"].dropna()
+        basis = f"with a basis that is {kind}"
+        loss.append(f"{tail_loss(run) / start:.2f} {basis}")
+        sharpness.append(f"{basis} it {says.moves(float(top.iloc[0]), float(top.iloc[-1]))}")
     return says.answer(
-        f"The loss of Dom-SGD after the switch: {says.listed(told)}.", table=tables.drift(study)
+        f"Dom-SGD's loss at the end, over that at the switch, is {says.listed(loss)}; above 1 it rose.",
+        f"The sharpness λ₁: {says.listed(sharpness)}. One seed.",
+        table=tables.drift(study),
     )
 
 

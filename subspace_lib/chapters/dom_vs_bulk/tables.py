@@ -61,12 +61,11 @@ def settings(study: DomBulkStudy) -> Markdown:
 
 def drift(study: DomBulkStudy) -> Markdown:
     """Dom-SGD at 2η: loss and sharpness at the switch and at the end, and the largest angles in between."""
-    lines, ends = [], []
+    lines = []
     for kind, trajectory in study.doubled().items():
         rows, last = trajectory.table, trajectory.table.iloc[-1]
         window = max(1, round(TAIL * len(rows)))
         lowest = rows["train_loss"].rolling(window).mean().min()
-        ends.append(f"{tail_loss(trajectory) / rows['train_loss'].iloc[0]:.2f} ({kind})")
         lines.append(
             {
                 "basis": kind,
@@ -79,8 +78,7 @@ def drift(study: DomBulkStudy) -> Markdown:
                 "largest certified angle": f"{rows['angle_bound'].max():.3f}",
             }
         )
-    note = f"Loss at the end over that at the switch: {', '.join(ends)}. Above 1 it has risen."
-    return table(lines, note=note)
+    return table(lines)
 
 
 def _number(value: float) -> str:
