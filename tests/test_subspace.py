@@ -338,8 +338,8 @@ def test_where_the_gap_closes_it_says_not_determined():
     assert sin_largest_angle(tracker.basis, exact) < 1e-6  # but stays inside their span
 
 
-def test_where_a_search_fails_it_is_not_paid_for_at_every_refresh():
-    dim, k, opens = 80, 4, 60  # twelve eigenvalues within 4%, until four of them rise
+def cluster(opens, dim=80, k=4):
+    """H(t): twelve eigenvalues within 4%, which turn fast, until four of them rise at ``opens``."""
     base, vectors = symmetric(np.r_[np.linspace(0, 1, dim - 12), np.linspace(4.9, 5.1, 12)])
     skew = start(dim, dim)
     skew = (skew - skew.T) / 2 / dim**0.5
@@ -349,7 +349,12 @@ def test_where_a_search_fails_it_is_not_paid_for_at_every_refresh():
         turn = torch.linalg.matrix_exp(t * skew)
         return turn @ (base + (t >= opens) * 2 * top @ top.T) @ turn.T
 
-    products, late = {"adaptive": 0, 1: 0}, []
+    return at
+
+
+def test_where_a_search_fails_it_is_not_paid_for_at_every_refresh():
+    dim, k, opens = 80, 4, 60
+    at, products, late = cluster(opens), {"adaptive": 0, 1: 0}, []
     for every in products:
         tracker = DominantSubspace(Drifting(at, dim), k, refresh_every=every)
         for t in range(opens + 25):
@@ -602,6 +607,18 @@ def _said(speed):
     for _, look, tracker, angle in looked_at(turning(lambda t: speed * t), 60, 4, 120):
         if look is not None:
             yield tracker.angle, angle
+
+
+def test_where_a_search_fails_looks_do_not_ask_for_refresh_after_refresh():
+    opens, asked, found = 60, [], {}
+    for t, look, tracker, angle in looked_at(cluster(opens), 80, 4, opens + 30):
+        assert angle <= tracker.angle + 1e-3
+        if look.refresh:
+            asked.append(t)
+        found[t] = angle
+    assert min(np.diff([t for t in asked if 3 < t < opens])) >= 16
+    # Once four stand apart, they are found within one such wait, and followed again.
+    assert max(found[t] for t in range(opens + 16, opens + 31)) <= 0.05
 
 
 def test_a_sudden_change_between_refreshes_is_noticed_by_the_next_look():

@@ -227,7 +227,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given.of:
         now = _of(HOUSE, given.kind)
         if given.like:
-            now = _in_words_of(record, now, _of_commit(given.like, given.kind)[0])
+            former = _of_commit(given.like, given.kind)[0]
+            if lacking := [kind for kind in former if not _known(record, kind, former)]:
+                parser.error(
+                    f"--like {given.like}: touchstones.json has no numbers of its {', '.join(lacking)}; "
+                    "name the commit that the file is from."
+                )
+            now = _in_words_of(record, now, former)
         _keep(record, now, None)
     wanted = _computed(COMMITTED)
     for kind, of_kind in record.items():  # nobody asks for code that has computed nothing
@@ -254,14 +260,19 @@ def _of_commit(typed: str, kinds: Sequence[str]) -> tuple[dict[str, Any], str]:
             subprocess.run([*tree, "remove", "--force", str(checkout)], check=True)
 
 
+def _known(record: Mapping[str, Record], kind: str, found: Mapping[str, Any]) -> Any:
+    """What is on record for the code that these numbers of a kind are of; None where nothing is."""
+    return record.get(kind, {}).get(found[kind]["hash"] or "")
+
+
 def _in_words_of(
     record: Mapping[str, Record], now: dict[str, Any], former: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Today's numbers, or those on record for a former code that agrees with today's on this machine."""
     found = dict(now)
     for kind, here in former.items():
-        known = record.get(kind, {}).get(here["hash"] or "")
-        if known and agree(now[kind]["numbers"], here["numbers"]):
+        if agree(now[kind]["numbers"], here["numbers"]):
+            known = _known(record, kind, former)
             found[kind] = now[kind] | {"numbers": now[kind]["numbers"] | known}
     return found
 

@@ -19,6 +19,7 @@ from subspace_lib.subspace.refresh import Look, Refresh, turned
 from subspace_lib.subspace.schedule import Schedule, as_schedule
 
 REFRESHED = 1000  # steps within which a refresh comes, whatever the looks in between see
+HOPELESS = 16  # steps at least from one refresh to the next for a turn, where a search has failed
 PREFIX = "schedule."  # of what the schedule remembers, in a state
 
 
@@ -30,7 +31,7 @@ class DominantSubspace:
     about λ_{k+1}/λ_k or better. When the old basis had turned by more than the target, the next one is
     not taken on trust: a second pass at the same θ has to certify it, or the solver goes on until it can.
     Where that fails too, an adaptive schedule tries again at the first, third, seventh and 15th refresh
-    after it, then at every 16th.
+    after it, then at every 16th; until it succeeds, looks ask for one after ``HOPELESS`` steps at least.
 
     Guards and probe look for eigenvalues that rise from outside. Within ``LEAN`` steps of a refresh
     that had all of them, and while λ_{k+1} < ``CLEAR`` λ_k, a refresh is lean: it multiplies the k vectors
@@ -248,7 +249,8 @@ class DominantSubspace:
         closes = clear and len(values) > k and float(values[k]) > CLEAR * last
         rises = clear and seen.outside > max(CLEAR * last, self._drift.alarm)
         far = self._drift.unseen * self._drift.turn > 0.6 * self.target
-        return far or closes or rises or step - self.last_step >= REFRESHED
+        hopeless = self._passes.failed and step - self.last_step < HOPELESS
+        return (far and not hopeless) or closes or rises or step - self.last_step >= REFRESHED
 
     def _only_refreshed(self, fresh: Refresh) -> Look:
         return Look(fresh.step, fresh.turn, self.angle, fresh.values, fresh)
@@ -319,12 +321,12 @@ class DominantSubspace:
         if self._block.empty:
             return {}
         p = self._passes
-        angles = [self.angle, p.certified, self._turn, self._span, p.failed]
+        angles = [self.angle, p.certified, self._turn, self._span]
         return {
             **self._block.state(),
             **self._drift.state(),
             **{f"{PREFIX}{name}": value for name, value in self.schedule.state().items()},
-            "last_step": torch.tensor([self.last_step, self.last_look], device="cpu"),
+            "last_step": torch.tensor([self.last_step, self.last_look, p.failed], device="cpu"),
             "angles": torch.tensor(angles, dtype=torch.float64, device="cpu"),
             "start": torch.empty(0, 0, device="cpu")
             if self._start is None
@@ -343,11 +345,9 @@ class DominantSubspace:
         )
         self._block.load_state(state)
         self._drift.load_state(state)
-        self.last_step, self.last_look = state["last_step"].tolist()
-        p = self._passes
-        angles = [*state["angles"].tolist(), 0.0][:5]  # states of older code count no failures
-        self.angle, p.certified, self._turn, self._span, failed = angles
-        p.failed = int(failed)
+        self.last_step, self.last_look, *failed = state["last_step"].tolist()
+        self._passes.failed = sum(failed)  # states of older code count none
+        self.angle, self._passes.certified, self._turn, self._span = state["angles"].tolist()
         self._start = state["start"].T if len(state["start"]) else None
         self.budget.load_state(state["budget"])
         self._certificate.load_state(state["ceilings"])
