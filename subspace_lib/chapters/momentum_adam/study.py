@@ -20,9 +20,9 @@ from subspace_lib.chapters.kit.study import (
     described_first,
     numbers,
     optional,
+    present,
     source,
     stored,
-    there,
 )
 from subspace_lib.chapters.kit.switch.study import (
     SwitchParameters,
@@ -214,7 +214,7 @@ class MomentumStudy:
     Attributes:
         parameters: those in force.
         table: effective rates over the first steps, by label and seed, of SGD and the judged rules.
-        others: those of further rules.
+        others: those of further rules, as far as they are stored.
         windows: later ones, by label, of one seed.
         switches: X, Dom-X and Bulk-X of the judged rules.
         alternatives: Bulk-X of one seed, by rule and by what is projected in place of the update.
@@ -234,7 +234,7 @@ class MomentumStudy:
 
     def first_steps(self, label: str) -> list[Trajectory]:
         """A rule's runs of Table 1 that are stored, in the order of the seeds that have it."""
-        found = self.table | there(self.others)
+        found = self.table | self.others
         return [run for (name, _), run in found.items() if name == label]
 
     def with_theory(self) -> dict[str, tuple[Trajectory, LinearRule]]:
@@ -282,7 +282,7 @@ def momentum_study(
     return MomentumStudy(
         p,
         {key: get(run) for key, run in table.items()},
-        optional(lambda: {key: get(run) for key, run in others.items()}),
+        present(others, get)[0],
         optional(lambda: {label: get(run) for label, run in windows.items()}),
         {name: switch_study(p.switch(name), store, compute=compute) for name in JUDGED},
         optional(

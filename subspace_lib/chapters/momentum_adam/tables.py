@@ -49,7 +49,9 @@ def first_steps(study: MomentumStudy) -> Markdown:
         row["Bulk-LR/Dom-LR"] = f"{np.mean([_ratio(run) for run in runs]):.2f}"
         over = [_ratio(run) / plain[run.experiment.seed] for run in runs]
         rows.append(row | {"over SGD's": span(over, ".2f")} | _ended(runs))
-    return table(rows, note="± is the deviation over steps.")
+    lacking = [label for label in study.parameters.rules() if not study.first_steps(label)]
+    missing = f" Not stored yet: {'; '.join(lacking)}." if lacking else ""
+    return table(rows, note=f"± is the deviation over steps.{missing}")
 
 
 def _ratio(run: Trajectory) -> float:
