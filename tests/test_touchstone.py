@@ -50,9 +50,9 @@ def test_on_another_machine_code_is_compared_with_former_code_measured_there_too
     here = {"pair": {"hash": "former", "numbers": {"GD": {"loss, last": -1.0}}}}
     same = {"pair": {"hash": "now", "numbers": {"GD": {"loss, last": -1.0}, "new": {"rows": 2.0}}}}
     other = {"pair": {"hash": "now", "numbers": {"GD": {"loss, last": -1.1}}}}
-    taken = touchstone._in_words_of(record, same, here)["pair"]
+    taken = touchstone._as_recorded(record, same, here)["pair"]
     assert taken == {"hash": "now", "numbers": {"GD": {"loss, last": 1.0}, "new": {"rows": 2.0}}}
-    assert touchstone._in_words_of(record, other, here) == other
+    assert touchstone._as_recorded(record, other, here) == other
     assert touchstone._known({"pair": {}}, "pair", here) is None
 
 

@@ -233,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"--like {given.like}: touchstones.json has no numbers of its {', '.join(lacking)}; "
                     "name the commit that the file is from."
                 )
-            now = _in_words_of(record, now, former)
+            now = _as_recorded(record, now, former)
         _keep(record, now, None)
     wanted = _computed(COMMITTED)
     for kind, of_kind in record.items():  # nobody asks for code that has computed nothing
@@ -265,7 +265,7 @@ def _known(record: Mapping[str, Record], kind: str, found: Mapping[str, Any]) ->
     return record.get(kind, {}).get(found[kind]["hash"] or "")
 
 
-def _in_words_of(
+def _as_recorded(
     record: Mapping[str, Record], now: dict[str, Any], former: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Today's numbers, or those on record for a former code that agrees with today's on this machine."""

@@ -81,9 +81,7 @@ class Passes:
 
         turn = turned(old, block.columns, values, k, probe if math.isnan(bound) else None)
         verdict = judge(kind, values, k, turn, bound, self.target, settled, unresolved)
-        self.certified = self._after(bound, values)
-        if bound <= self.target:
-            self.failed = 0
+        self._note(bound, values)
         if self.once or (verdict is Verdict.SECOND_PASS and self._in_vain(bound)):
             verdict = Verdict.ACCEPT
         if verdict is not Verdict.ACCEPT:
@@ -144,7 +142,7 @@ class Passes:
         _, bound = self.certificate.certify(second)
         self.drift.begin(theta, second)
         block.columns = self._advance(hessian, second)[0]
-        self.certified = self._after(bound, second.values)
+        self._note(bound, second.values)
         if math.isnan(bound):
             return turned(old, block.columns, second.values, k) <= self.target
         return bound <= self.target
@@ -160,12 +158,14 @@ class Passes:
         self.failed = self.failed + 1 if self.failed < 31 else 16
         return self.failed & (self.failed - 1) != 0
 
-    def _after(self, bound: float, values: Tensor) -> float:
-        """Angle after a pass that has certified this one: a power step shortens what lies outside."""
+    def _note(self, bound: float, values: Tensor) -> None:
+        """Keep the angle after a pass that has certified: a power step shortens what lies outside."""
         c = self.certificate
-        if math.isnan(bound) or c.last <= 0 or negative_is_larger(values, self.k):
-            return 1.0 if math.isnan(bound) else bound
-        return bound * max(0.0, min(1.0, c.ceiling / c.last))
+        if bound <= self.target:
+            self.failed = 0
+        self.certified = 1.0 if math.isnan(bound) else bound
+        if bound <= 1 and c.last > 0 and not negative_is_larger(values, self.k):
+            self.certified *= max(0.0, min(1.0, c.ceiling / c.last))
 
     def _go_on(self, hessian: Hessian) -> None:
         """Solve at the same θ until certified or out of products; then look for what was missed.
