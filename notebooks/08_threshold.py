@@ -27,6 +27,7 @@ step_counts = [20_000, 10_000, 10_000]  # of those with as many dimensions as cl
 switch_steps = [3000, 3000, 5000]  # where the alignment has not asked for it
 repeats = [3, 1, 1]  # how many of the seeds
 cuts = [1, 2, 5, 8, 10, 12, 20, 40]  # k of the first case; others in ratio to the classes
+cut_budget = 100  # times SGD's price, for over twice as many dimensions as classes; None: no limit
 fractions = [0.5, 0.2, 0.1]  # of λ₁, at which a rule may cut the spectrum
 batch_size = 50  # samples
 switch_alignment = 0.95  # None: switch at switch_steps

@@ -31,7 +31,7 @@ def cuts(study: ThresholdStudy) -> Markdown:
     """Case by case: from which k on Dom-SGD learns, up to which Bulk-SGD does, what the spectrum says."""
     told = []
     for name, case in study.cases.items():
-        told += [f"*{name}*: {_learns(case)}", _bulk(case), _spectrum(study, case)]
+        told += [f"*{name}*: {_learns(case)}", _bulk(case), _limited(case), _spectrum(study, case)]
     told += [
         f"*{name}: not stored yet.*" for name in study.parameters.cases() if name not in study.cases
     ]
@@ -70,6 +70,19 @@ def _bulk(case: Case) -> str:
         )
     less = says.listed(f"k = {k} ({says.share(value)})" for k, value in short.items())
     return f"Bulk-SGD makes less than {GOOD:g} of SGD's progress at {less}."
+
+
+def _limited(case: Case) -> str:
+    """Where following the subspace had a budget, and how exact it was there."""
+    p = case.parameters
+    wide = [k for k in p.cuts if p.wide(k)]
+    if not wide:
+        return ""
+    angles = [angle for k in wide for angle in case.angle(k)]
+    return (
+        f"With k = {says.listed(map(str, wide))} the subspace was followed for at most {p.cut_budget:g} times "
+        f"the price of SGD: a sine of {says.mean_of(angles, says.share)} in use (medians over rows)."
+    )
 
 
 def _spectrum(study: ThresholdStudy, case: Case) -> str:

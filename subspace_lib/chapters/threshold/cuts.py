@@ -20,16 +20,24 @@ from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory, progress, tail, until
 
 GAP = "the largest gap"
+WIDE = 2  # times as many dimensions as classes
 
 
 class CutParameters(PanelParameters):
     """A switch study with the ``k`` that the switch is watched with, and ``cuts``, the k of the other runs.
 
     Those have ``cut_steps`` steps; what is as many dimensions as ``k`` is read off the study's own runs.
+    With more than ``WIDE`` times as many the spectrum has hardly a gap, and following the subspace as
+    exactly as elsewhere has no end: there ``cut_budget`` limits what it may cost.
     """
 
     cuts: tuple[Dimension, ...] = Field(min_length=1)
     cut_steps: Steps
+    cut_budget: float | None = Field(None, gt=1)
+
+    def wide(self, k: int) -> bool:
+        """Whether the budget is in force."""
+        return self.cut_budget is not None and k > WIDE * self.k
 
     def cut(self, seed: int, projection: str, k: int, switch: int) -> Experiment:
         """SGD, measured over its last steps alone, or Dom- or Bulk-SGD from the switch on."""
@@ -37,6 +45,8 @@ class CutParameters(PanelParameters):
         fields: dict[str, Any] = {"spectrum_every": None, "fresh_spans": ((end, end),)}
         begin = int((1 - TAIL) * end) if projection == "none" else switch
         fields |= {"k": k, "projection": projection, "switch_step": begin, "steps": end}
+        if self.wide(k) and projection != "none":
+            fields["budget"] = self.cut_budget
         return self.experiment(seed, **fields)
 
     def spectrum(self, seed: int, switch: int) -> Amplification:
@@ -83,6 +93,11 @@ class Case:
     def alignment(self, k: int) -> list[float]:
         """Late share of SGD's full-batch gradient in S_k, by seed."""
         return [tail(run, "alignment") for run in self.at(k).of("none")]
+
+    def angle(self, k: int) -> list[float]:
+        """Median over rows of the angle in use, Dom-SGD's and Bulk-SGD's, of every seed."""
+        found = [run.table["angle"].dropna() for side in PROJECTIONS[1:] for run in self.at(k).of(side)]
+        return [float(angles.median()) for angles in found]
 
     def spectrum(self, seed: int) -> list[float]:
         """The leading eigenvalues at the switch, descending."""

@@ -41,7 +41,7 @@ BY_CASE = (
 )
 SHARED = (
     *("batch_size", "switch_alignment", "watch_from", "switch_from"),
-    *("target_angle", "record_every", "spectrum_every", "device"),
+    *("target_angle", "record_every", "spectrum_every", "device", "cut_budget"),
 )
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -70,6 +70,7 @@ class ThresholdParameters(Seeded):
         "switch_steps": (90,),
         "repeats": (3,),
         "cuts": (5, 10, 20),
+        "cut_budget": None,
         "fractions": (0.5, 0.1),
         "switch_alignment": None,
         "seeds": (0, 1, 2),
@@ -98,6 +99,9 @@ class ThresholdParameters(Seeded):
     )
     repeats: tuple[Every, ...] = Field((3, 1, 1), description="seeds of each case")
     cuts: tuple[Dimension, ...] = Field((1, 2, 5, 8, 10, 12, 20, 40), min_length=1)
+    cut_budget: float | None = Field(
+        100, gt=1, description="times SGD's price, for over twice as many dimensions as classes"
+    )
     fractions: tuple[Fraction, ...] = Field((0.5, 0.2, 0.1), description="of λ₁, to cut at")
     batch_size: int = Field(50, ge=1, le=1_000_000)
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
@@ -146,7 +150,7 @@ class ThresholdParameters(Seeded):
     def spaces(self) -> list[SpacesParameters]:
         """The parameters of the spaces, of the first case; those of one seed alone apart."""
         first = next(iter(self.cases().values()))
-        known = first.model_dump(exclude={"cuts", "cut_steps"})
+        known = first.model_dump(exclude={"cuts", "cut_steps", "cut_budget"})
         names = ("batches", "interval", "space_steps", "compare_every")
         own = {name: getattr(self, name) for name in names}
         own["intervals"] = {

@@ -41,7 +41,9 @@ def cuts(study: ThresholdStudy) -> Markdown:
     ]
     return table(
         rows,
-        note="Means over seeds, with their range. Alignment: SGD's gradient with Sₖ, over the last 2% of "
+        note="Means over seeds, with their range. Angle in use: sine of the largest principal angle, as far as "
+        "known, the median over the rows of Dom-SGD and Bulk-SGD; it is near 1 where the spectrum has no gap "
+        "behind λₖ. Alignment: SGD's gradient with Sₖ, over the last 2% of "
         "the steps. Eigenvalues: at the switch. Chosen by: the rules whose cut of that spectrum is nearest "
         "to this k for the first seed, and where they cut.",
     )
@@ -59,6 +61,7 @@ def _cut(name: str, case: Case, k: int, fractions: Sequence[float]) -> Row:
         "k": k,
         "progress(Dom)": says.mean_of(case.progress(k, "dominant"), says.share),
         "progress(Bulk)": says.mean_of(case.progress(k, "bulk"), says.share),
+        "angle in use": says.mean_of(case.angle(k), says.share),
         "alignment, late": says.mean_of(case.alignment(k), says.share),
         "λₖ/λ₁": says.mean_of((s[k - 1] / s[0] for s in spectra if len(s) >= k), says.share),
         "λₖ/λₖ₊₁": says.mean_of((ratio(s, k) for s in spectra), says.share),
