@@ -45,8 +45,8 @@ answers.amplified(study)
 
 # %% [markdown]
 # Why is the bulk amplified? {doc}`07_momentum_adam` measures it. This chapter derives it for a quadratic with noise, one
-# eigendirection at a time, and puts the network's leading eigendirections on the predicted curves. It is ours (F4): the
-# paper has no such theory, as far as we know [rev, code].
+# eigendirection at a time, and compares the rates along the network's leading eigendirections with the theory. It is ours
+# (F4): the paper has no such theory, as far as we know [rev, code]. Its runs have one seed, the second.
 #
 # **The recursion.** Along an eigenvector of eigenvalue $\lambda$ let $x$ be the distance from the minimum. The gradient is
 # $g = \lambda x$. A step uses $g + \xi$, with noise $\xi$ of variance $\sigma^2$. {term}`Heavy ball` is then
@@ -63,23 +63,28 @@ answers.amplified(study)
 #
 # $$\mathrm{Var}\, x = \frac{\eta\,\sigma^2 (1+\beta)}{\lambda\,(1-\beta)\,(2(1+\beta) - \eta\lambda)} .$$
 #
-# From $\mathbb{E}(x+u)^2 = \mathbb{E}x^2$ follows $-2\,\mathbb{E}[xu] = \mathbb{E}[u^2]$. So the rate by slope,
-# $-\mathbb{E}[ug]/\mathbb{E}[g^2] = \mathbb{E}[u^2]/(2\lambda\,\mathrm{Var}\,x)$, is $\eta/(1+\beta)$ at every $\lambda$.
-# Where the gradient persists it is $\eta/(1-\beta)$.
+# Let $u = -\eta m$ be the update. From $\mathbb{E}(x+u)^2 = \mathbb{E}x^2$ follows $-2\,\mathbb{E}[xu] = \mathbb{E}[u^2]$. So
+# the {term}`effective learning rate` by slope, $-\mathbb{E}[ug]/\mathbb{E}[g^2] = \mathbb{E}[u^2]/(2\lambda\,\mathrm{Var}\,x)$,
+# is $\eta/(1+\beta)$ at every $\lambda$. Where the gradient persists it is $\eta/(1-\beta)$.
 #
 # That is the amplification. Where a direction's gradient is all fluctuation, the rate of momentum is *below* $\eta$;
 # the more of it persists, the nearer the rate comes to $\eta/(1-\beta)$. Nesterov's momentum has the same limit for what
 # persists, and its edge at $2(1+\beta)/(\eta(1+2\beta))$.
+#
+# **Batches without replacement.** For SGD both limits are $\eta$, as long as the noise of a step does not depend on the
+# steps before it. Within an epoch it does: the noise of all its batches adds up to zero. So a batch's noise tends to point
+# along the gradient that the batches before it have left behind, which raises the rate where little else is in the gradient.
 #
 # **Adam.** Take its second moments as frozen: $u = -\eta M m$ with $M = \mathrm{diag}(1/(\sqrt{\hat v}+\epsilon))$ and $m
 # \leftarrow \beta m + (1-\beta)(g + \xi)$. In the coordinates $M^{-1/2}\theta$ this is heavy ball at $\eta(1-\beta)$ with
 # the Hessian $M^{1/2} H M^{1/2}$; RMSProp is SGD there. What momentum does is the same, along other directions.
 #
 # **Projected Adam.** $M$ mixes the two parts; write $d$ and $b$ for their coordinates. Bulk-Adam can project three things.
-# The *update*: $x_d$ stays, and the bulk comes to rest off its minimum, where $M_{bd} g_d + M_{bb} g_b = 0$, at $x_b =
+# The *update*: $x_d$ stays, and the bulk is drawn to a point off its minimum, where $M_{bd} g_d + M_{bb} g_b = 0$, at $x_b =
 # -H_b^{-1} M_{bb}^{-1} M_{bd} H_d x_d$. The *gradient*: $x_b \to 0$, but the update carries the dominant part along, to
 # $x_d - M_{db} M_{bb}^{-1} x_b$, and nothing takes it back. *Both*: the update is $-\eta (I - P) M (I - P) m$, a step
-# downhill; $x_d$ stays and $x_b \to 0$. Without $M$ the three are the same.
+# downhill; $x_d$ stays and $x_b \to 0$. Without $M$ the three are the same. In none of
+# the three does the quadratic run away: why Bulk-Adam diverges in {doc}`07_momentum_adam` it does not say.
 #
 # **Assumptions.** Over a window the loss is quadratic, its eigendirections do not mix, the noise has the covariance of the
 # minibatches at the window's middle whatever $x$ is, and $M$ stands still. No parameter is fitted.
@@ -97,22 +102,22 @@ answers.transfer(study)
 # ## How the prediction is made, and how far it holds
 #
 # For each leading eigendirection at the middle of a window we know its eigenvalue, the variance of the minibatch noise
-# along it (which sums to nothing over an epoch), and $g$ and $m$ at the window's first step. These give the expected sums
-# $-\sum ug$ and $\sum g^2$ exactly. Both are added up over windows before they are divided, as the measured ones are.
+# along it, and $g$ and $m$ at the window's first step. With noise that adds up to zero over an epoch, these give the
+# expected sums $-\sum ug$ and $\sum g^2$ exactly. Both are added up over windows before they are divided, as the measured ones are.
 
-# %% mystnb={"figure": {"caption": "Adam, AdamW and RMSProp in the coordinates of their preconditioner, in units of the equivalent heavy ball's \u03b7. Marks and lines as in the figure above.", "name": "fig-amplified-adaptive"}}
+# %% mystnb={"figure": {"caption": "Adam, AdamW and RMSProp in the coordinates of their preconditioner, over the \u03b7 of the equivalent heavy ball: \u03b7(1 \u2212 \u03b2\u2081). Marks and lines as in the figure above.", "name": "fig-amplified-adaptive"}}
 figures.amplified_adaptive(study)
 
 # %%
 answers.amplified_adaptive(study)
 
 # %% [markdown]
-# The table has the median relative error over directions. The last column puts the noise that the batches really had into
-# the same quadratic: what is left is what the quadratic misses. What the two predictions differ by is chance.
+# The table has the median relative error over directions. The last column uses the noise of the batches that were drawn,
+# in place of its variance: that error is the quadratic's alone. The rest of the error is the chance of the draw.
 #
-# The prediction may break where $\beta$ is near 1, because a swing then outlasts a good part of the window. Near a rule's
-# edge (first column near 1) the cubic terms of the loss matter. In early windows second moments still grow. Muon has no
-# theory here.
+# The prediction may break where $\beta$ is near 1, because a swing then outlasts a good part of the window. It may break
+# near a rule's edge (first column near 1), where the cubic terms of the loss could matter; the table shows whether it does.
+# In early windows second moments still grow. Muon has no theory here; its run belongs to {doc}`07_momentum_adam`.
 #
 # ## Rerun, and where the numbers are from
 #

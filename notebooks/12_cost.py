@@ -46,14 +46,16 @@ answers.price(found)
 # %% [markdown]
 # Every experiment of this book needs the {term}`dominant subspace` along a whole training run. The paper computes it anew
 # at every step [code]. What does that cost more than SGD? From one point after the {term}`switch`, with the paper's pixels
-# and η, all runs go on in one process and take turns. *True sine*: the angle to the exact subspace, solved for off the
-# clock at random steps, on the MLP in float64. *As known*: the angle that the tracker states there.
+# and η, all runs go on in one process and take turns. *SGD, followed* has a basis at every step and does not use it; *at
+# rows only* has one where a row is recorded. *Gradients a step* counts everything, a minibatch too, in gradients over all
+# data. *True sine*: the angle to the exact subspace, solved for off the clock at random steps, on the MLP in float64. *As
+# known*: the {term}`angle in use` that the tracker states there.
 #
 # **How the subspace is followed.** A {term}`refresh` multiplies the block of the last one by the Hessian of all data. That
 # certifies the old basis and gives the next. Between refreshes come {term}`looks <Look>`: a part of the data shows how the
 # Hessian has changed, and the basis moves on by that. A refresh is due when the share of the turn that looks do not see
 # grows large, when the gap seems to close, or when something rises outside of the block. *Rows* (full gradient, test loss,
-# rates) use the basis at hand. With a *budget*, what is due waits until it is affordable.
+# rates) use the basis at hand. With a {term}`budget`, what is due waits until it is affordable.
 #
 # ## Beside other solvers
 #
@@ -74,7 +76,8 @@ answers.accuracy(case)
 
 # %% [markdown]
 # Below: each peer's cheapest setting that reached the target at every point, over our tracker's at every step. *Near the
-# edge* has a larger η, so that the subspace turns further in a step. *Small gap* is Fashion-MNIST-5k at a point chosen
+# edge* has a larger η, so that the subspace turns further in a step. All but the CNN have the standardized pixels of the
+# first ledger, which {doc}`../history` tells of. *Small gap* is Fashion-MNIST-5k at a point chosen
 # because λ₁₀ and λ₁₁ are close there. *CNN* is CIFAR10-5k, at one point. In brackets: with PyTorch's plain product.
 
 # %%
@@ -119,8 +122,8 @@ answers.growth(found)
 #
 # Count multiplications per sample in an MLP with layers of $F_l$ weights, $F = \sum F_l$ and $F' = F - F_1$. A gradient
 # takes $F$ forward, $F$ for the weights' gradients and $F'$ for those of all layers' inputs but the first's. A Hessian
-# product adds a tangent to each: $F + F'$, $F + F'$ and $2F'$. So a block of k vectors takes at least k times $(2F +
-# 4F')/(2F + F')$ gradients, unless work is shared over the block. What is left is how fast the machine multiplies: PyTorch
+# product adds a tangent to each: $F + F'$, $F + F'$ and $2F'$. So a product taken alone costs $(2F + 4F')/(2F + F')$
+# gradients; the products of a block share what does not depend on the vector. What is left is how fast the machine multiplies: PyTorch
 # has two libraries for float32 matrices on a CPU, of which ours takes the faster where it is as exact.
 
 # %%

@@ -47,7 +47,7 @@ from subspace_lib.chapters.kit import page
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 answers.opening(study)
 
-# %% mystnb={"figure": {"caption": "Top: alignment of SGD's full-batch gradient over the steps (linear up to 100, then log); mean over seeds with their range. Bottom: the learning rate above which a dominant step of one batch raises the loss, over \u03b7; a dot a row, a colour a seed. Dotted: \u03b7 itself.", "name": "fig-fall-and-rise"}}
+# %% mystnb={"figure": {"caption": "Top: alignment of SGD's full-batch gradient over the steps (linear up to 100, then log); mean over seeds with their range. Bottom: the critical learning rate, above which the dominant part of one batch's update raises the loss, over \u03b7; a dot a row, a colour a seed. Dotted: 1, where it is \u03b7.", "name": "fig-fall-and-rise"}}
 figures.early(study)
 
 # %%
@@ -90,7 +90,8 @@ answers.weights(study)
 #
 # Along a dominant eigenvector $v_i$ the iterate fluctuates around the floor of the valley. Its stationary variance is $C_i =
 # \eta\sigma_i^2 / (\lambda_i (2 - \eta\lambda_i))$, where $\sigma_i^2$ is the minibatch noise along $v_i$ and $\eta\lambda_i < 2$.
-# Averaged over this, the slow motion descends $L + \frac12 \sum_i C_i \lambda_i$, whose second term favours small eigenvalues.
+# Averaged over this, the slow motion descends $L + \frac12 \sum_i C_i \lambda_i$. At fixed $C_i$ the second term favours small
+# eigenvalues.
 # *Averaged GD* has no minibatches. It takes the mean of the full-batch gradient at $\theta \pm \sum_i x_i v_i$ with $x_i \sim
 # \mathcal N(0, C_i)$. To second order, with $C_i$ and $v_i$ held fixed, its mean is the gradient of that sum. If averaged GD ends
 # with SGD's sharpness, noise in the dominant directions is enough to explain the difference between GD and SGD.

@@ -70,8 +70,8 @@ def load():
 # ## Its loss, on one vector
 #
 # An `Objective` is the training loss $L(\theta)$, with all parameters in one vector $\theta$ of shape $(D,)$. The loss is
-# "mse", "cross_entropy" or a function of yours. A self-test compares the derivatives with differences, and refuses what
-# has none.
+# "mse", "cross_entropy" or a function of yours. A self-test compares its derivatives with finite differences, and
+# refuses a loss whose second derivatives are missing or wrong.
 
 # %%
 import torch
@@ -84,7 +84,7 @@ inputs, labels, _, _ = load()
 model = build(inputs.shape[1:], classes=10)
 objective = Objective(model, "cross_entropy", inputs, labels)
 theta = objective.initial()
-{"D": objective.dim, "N": len(objective), "loss": float(objective.value(theta))}
+{"D": objective.dim, "N": len(objective), "loss": objective.evaluate(theta)[0]}
 
 # %% [markdown]
 # Data that do not fit in memory come from a DataLoader, in a fixed order; a batch is read when its turn comes.
@@ -110,8 +110,8 @@ max(named, key=lambda name: named[name].norm())
 # ## The top of its spectrum
 #
 # `top_eigenpairs` takes any symmetric operator that can be multiplied by a block of vectors, such as the Hessian at
-# $\theta$, and a block to start from. `residuals` are $\lVert Hv - \lambda v\rVert$: by each, an eigenvalue of $H$ lies
-# within that distance of $\lambda$. `converged` says that those of the first `k` are small enough.
+# $\theta$, and a block to start from. `residuals` are $\lVert Hv - \lambda v\rVert$, one a pair: some eigenvalue of $H$
+# lies within that distance of $\lambda$. `converged` says that those of the first `k` are small enough.
 
 # %%
 pairs = top_eigenpairs(objective.hessian(theta), k=6, start=torch.randn(objective.dim, 3))
@@ -126,7 +126,7 @@ pairs = top_eigenpairs(objective.hessian(theta), k=6, start=torch.randn(objectiv
 #
 # `due` says when the subspace may have turned too far. `refresh` brings it to the present point, and certifies the one that
 # was used until then: `turn` is the sine of the angle by which it was wrong, `bound` an upper bound on that from residuals
-# and gap.
+# and gap. Four dimensions are few for ten classes; they keep this page quick.
 
 # %%
 SWITCH, STEPS = 500, 40
@@ -166,7 +166,7 @@ for _ in range(SWITCH):
 switch = objective.flatten(model.parameters())
 found = {part: go_on(switch, part) for part in ("all", "dominant", "rest")}
 {
-    part: {"refreshes": len(seen), "last": seen[-1].turn, "bound": seen[-1].bound}
+    part: {"refreshes": len(seen), "turn": seen[-1].turn, "bound": seen[-1].bound}
     for part, (*_, seen) in found.items()
 }
 
@@ -183,9 +183,9 @@ figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", nco
 plt.show()
 
 # %% [markdown]
-# How much the loss has fallen with each part; a negative number is a rise. So few steps of one seed prove nothing:
-# {doc}`02_dom_vs_bulk` asks the same of whole trainings. A `bound` of 1 above says that nothing is certified: the gap behind
-# the k-th eigenvalue is too small beside what a step turns.
+# How much the loss has fallen with each part; a negative number is a rise, and the rest alone may gain more than the whole.
+# So few steps of one seed prove nothing: {doc}`02_dom_vs_bulk` asks the same of whole trainings. A `bound` near 1 above says
+# that little is certified: the gap behind the k-th eigenvalue is too small beside what a step turns.
 
 # %%
 {part: round(losses[0] - losses[-1], 4) for part, (losses, *_) in found.items()}
@@ -195,8 +195,8 @@ plt.show()
 #
 # An `Experiment` is a run described by names and numbers; a `Store` keeps what it has measured, loads it the next time, and
 # goes on with what was interrupted. `mine:build` is the function `build` of `mine.py`, which is looked for in the folder
-# where you are and on `PYTHONPATH`. The file's source is part of what is described: an edited one is another run. (What
-# it imports is not; nor does a run know of numbers drawn by other generators than PyTorch's, which its seed sets.)
+# where you are and on `PYTHONPATH`. The file's source is part of what is described: an edited one is another run. (Files
+# that it imports are not part of it. The seed sets PyTorch's random numbers, and no others.) Printed are the final losses.
 
 # %%
 from subspace_lib import Experiment, Store

@@ -25,7 +25,7 @@ from subspace_lib.models import CHUNKS, MODELS, architecture, fitting
 from subspace_lib.objective import LOSSES
 from subspace_lib.optimizers import OPTIMIZERS, RULES, WITH_BETA
 from subspace_lib.own import Own, find, is_path
-from subspace_lib.parameters import Description, apart
+from subspace_lib.parameters import Description, apart, quoted
 from subspace_lib.subspace.projection import PROJECTIONS
 
 # Raised whenever the code changes the numbers that a description leads to by more than what the description
@@ -35,6 +35,8 @@ NUMERICS = 4
 NOT_DESCRIBED = frozenset({"device"})
 MOST_CLASSES = 10  # of the data of this book
 SOURCES = "own_sha256"  # in a description: of the modules of own functions, by import path
+# Of looks and of a training run's rows. What all of a study's runs are described with is not among them.
+TRAINING_ONLY = ("budget", "stop_above", "period", "subset", "record_spans", "fresh_spans")
 PREFIX = {"none": "", "dominant": "Dom-", "bulk": "Bulk-"}
 
 
@@ -262,11 +264,10 @@ class Experiment(RunDescription):
         self._check_model()
         data.check_preprocessing(self.origin(self.dataset), self.preprocessing)
         samples = self.samples
-        if self.classes > most_classes(self.dataset):
-            raise ValueError(
-                f"classes = {self.classes} is not allowed: for {self.dataset} it should be less than or "
-                f"equal to {most_classes(self.dataset)}"
-            )
+        most = most_classes(self.dataset)
+        if self.classes > most:
+            allowed = f"for {self.dataset} it should be less than or equal to {most}"
+            raise ValueError(f"classes = {self.classes} is not allowed: {allowed}")
         self._check_sizes(samples)
         self._check_steps()
         ends = [phase.until for phase in self.before]
@@ -276,10 +277,7 @@ class Experiment(RunDescription):
                 f"after switch_step = {self.switch_step}"
             )
         self._check_rule()
-        if self.noise != "none" and self.batch_size < samples:
-            raise ValueError(
-                f"noise = {self.noise!r} is added to full-batch gradients only; use batch_size = {samples}"
-            )
+        self._check_noise(samples)
         if self.spectrum_every is not None and self.spectrum_every % (self.record_every or 1):
             raise ValueError(
                 f"spectrum_every = {self.spectrum_every} must be a multiple of record_every = "
@@ -291,15 +289,23 @@ class Experiment(RunDescription):
         """Numbers of samples, of which there are no more than the data set has."""
         sizes = {n: getattr(self, n) for n in ("batch_size", "noise_batch", "correction", "subset")}
         sizes |= {f"batch_size of phase {i}": p.batch_size for i, p in enumerate(self.before, 1)}
-        if (
-            self.noise == "none"
-            and self.noise_batch == type(self).model_fields["noise_batch"].default
-        ):
-            del sizes["noise_batch"]  # nobody has asked for it
+        unasked = self.noise_batch == Experiment.model_fields["noise_batch"].default
+        if self.noise == "none" and unasked:
+            del sizes["noise_batch"]
         for name, size in sizes.items():
             if size is not None and size > samples:
                 raise ValueError(
                     f"{name} = {size} must be at most {samples}, the size of {self.dataset}"
+                )
+
+    def _check_noise(self, samples: int) -> None:
+        """It is that of minibatches, of which full-batch gradients of all ``samples`` have none."""
+        whole = {"classes": data.classes(self.origin(self.dataset)), "batch_size": samples}
+        for name, least in whole.items():
+            if self.noise != "none" and (value := getattr(self, name)) < least:
+                raise ValueError(
+                    f"noise = {self.noise!r} with {name} = {value}: it is added to full-batch gradients "
+                    f"of all classes only; use {name} = {least}, or noise = 'none'"
                 )
 
     def _check_steps(self) -> None:
@@ -317,18 +323,16 @@ class Experiment(RunDescription):
                 f"steps = {self.steps}: the alignment would not be watched"
             )
 
-    def _check_plain(self) -> None:
+    def _check_plain(self, *ignored: str) -> None:
         """Of a kind of run that measures in ways of its own: what it would ignore is refused."""
         if self.projection != "none":
-            raise ValueError(
-                f"projection = {self.projection!r}: this kind of run ({self.kind}) is that of a "
-                "plain rule; use none"
-            )
-        if self.watch_alignment is not None:
-            raise ValueError(
-                f"watch_alignment = {self.watch_alignment} has no meaning in a run of the kind "
-                f"{self.kind}; leave it out"
-            )
+            told = f"this kind of run ({self.kind}) is that of a plain rule; use none"
+            raise ValueError(f"projection = {self.projection!r}: {told}")
+        for name in ("watch_alignment", *ignored):
+            value = getattr(self, name)
+            if value != Experiment.model_fields[name].default:
+                told = f"{name} = {quoted(value)} has no meaning in a run of the kind {self.kind}"
+                raise ValueError(f"{told}; leave it out")
 
     def _check_model(self) -> None:
         """Which networks take what the data set has is known without either."""

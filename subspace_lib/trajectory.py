@@ -71,6 +71,24 @@ def tail_loss(trajectory: Trajectory) -> float:
     return tail(trajectory, "train_loss")
 
 
+def gradients_per_step(
+    trajectory: Trajectory, first: int | None = None, last: float = math.inf
+) -> float:
+    """Work for each step, in gradients over all data: from the first row at or after a step on.
+
+    That step is the run's ``switch_step`` unless it is given; up to the last row, or the last one up to
+    ``last``. So it has neither the steps before nor the cold start. NaN where there is one row, or none.
+    """
+    first = trajectory.experiment.switch_step if first is None else first
+    rows = trajectory.table[trajectory.table["step"].between(first, last)]
+    if len(rows) < 2:
+        return math.nan
+    steps, work = (
+        float(rows[name].iloc[-1] - rows[name].iloc[0]) for name in ("step", "gradient_equivalents")
+    )
+    return work / steps
+
+
 def progress(plain: Trajectory, branch: Trajectory, at_switch: float | None = None) -> float:
     """(L_s − L_Y)/(L_s − L_X): 0 where the branch Y stays at the switch, 1 where it does as X.
 

@@ -40,7 +40,7 @@ def test_without_results_nothing_is_recommended(topic):
 def test_training_in_the_subspace_is_advised_against_only_where_it_fails():
     found = plain(advice.saving(Evidence(judged(C2=0.01, C3=1.0, Q4=0.25), {}, None)))
     assert found.startswith("Do not train in the subspace alone. On the MLP Dom-SGD made 0.01")
-    assert "does no harm" in found and "On test data, progress: 0.250 (Q4)." in found
+    assert "does no harm" in found and "On test data: progress is 0.250 (Q4)." in found
     found = plain(advice.saving(Evidence(judged(C2=0.7, C3=0.4), {}, None)))
     assert "Dom-SGD made 0.70 of SGD's progress and Bulk-SGD 0.40" in found
     assert "Do not" not in found and "does no harm" not in found and "test" not in found
@@ -60,23 +60,26 @@ def test_what_to_project_follows_each_rules_progress():
     text = plain(advice.rules(Evidence({"F3": verdict(claims["F3"], parts, p, [])}, {}, None)))
     assert (
         "Bulk-heavy ball makes 1.00 with update projected and 0.95 with both projected of the whole rule's "
-        "progress: any of these will do." in text
+        "progress: all of these did as well." in text
     )
     assert "−1.00 with update projected and 0.99 with both projected" in text
-    assert "progress: use both projected." in text and "progress: none of these will do." in text
+    assert (
+        "progress: only both projected did as well." in text
+        and "progress: none of these did as well." in text
+    )
     assert "(F3; some of these numbers are of one seed;" in text
     whole = {"F3": verdict(claims["F3"], parts[:1], p, [])}
     assert "one seed" not in plain(advice.rules(Evidence(whole, {}, None)))
 
 
-def case(dominant, inside, spectrum):
+def case(dominant, inside, spectrum, cut=3):
     """A case of chapter 08 with these numbers by k."""
     return SimpleNamespace(
         parameters=SimpleNamespace(k=2, cuts=tuple(dominant), seeds=(11,)),
         progress=lambda k, side: [dominant[k]],
         alignment=lambda k: [inside[k]],
         spectrum=lambda seed: spectrum,
-        rules=lambda fractions: {"the largest gap": [3]},
+        rules=lambda fractions: {"the largest gap": [cut]},
     )
 
 
@@ -96,6 +99,8 @@ def test_the_number_of_dimensions_follows_alignment_progress_and_spectrum():
     inside = dict.fromkeys(inside, 0.4)
     text = dimensions(dominant=dict.fromkeys(inside, 0.0), inside=inside, spectrum=spectrum)
     assert "no k up to 4 holds 0.9" in text and "does not learn at any k that was run" in text
+    text = dimensions(dominant=inside, inside=inside, spectrum=[], cut=None)
+    assert "The largest gap of the spectrum is not known." in text and "nan" not in text
 
 
 def test_age_and_samples_are_the_most_forgiving_that_met_all_bounds(monkeypatch):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jupytext
@@ -18,7 +19,12 @@ from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters, DomBulkSt
 from subspace_lib.chapters.edge_of_stability import answers as edge
 from subspace_lib.chapters.full_batch_gd import answers as batches
 from subspace_lib.chapters.kit import says
-from subspace_lib.chapters.kit.switch import answers as switch, figures as switch_figures
+from subspace_lib.chapters.kit.switch import (
+    answers as switch,
+    figures as switch_figures,
+    tables as switch_tables,
+)
+from subspace_lib.chapters.kit.switch.panel import over_sgd
 from subspace_lib.chapters.momentum_adam import answers as momentum
 from subspace_lib.chapters.momentum_adam.study import MomentumParameters, MomentumStudy
 from subspace_lib.chapters.sam import answers as sam
@@ -142,6 +148,35 @@ def test_a_branch_that_diverged_is_named_and_left_out_of_the_means():
     told = switch.losses(found).data
     assert "Bulk-SGD ended early in 1 of 3 seeds" in told
     assert "0.100 under Bulk-SGD" in told and "9.00" not in told
+
+
+@pytest.mark.parametrize(("warm_up", "cold"), [(0.01, 40.0), (1.0, 0.0), (0.01, 4000.0)])
+def test_gradients_a_step_are_those_of_the_measured_steps_alone(warm_up, cold):
+    """Whatever was spent on the steps before the switch, and on the cold start at it."""
+    found, a_step = study(), {"none": 0.25, "dominant": 3.0, "bulk": 5.0}
+    for (side, _), made in found.trajectories.items():
+        first = made.table["step"].iloc[0]
+        since = made.table["step"] - first
+        made.table["gradient_equivalents"] = warm_up * first + cold + a_step[side] * since
+        made.table["refreshes"] = made.table["products"] = made.table["seconds"] = 1
+    head, _, *rows = [row.split("|")[1:-1] for row in switch_tables.cost(found).data.splitlines()]
+    column = [cell.strip() for cell in head].index("gradients per step")
+    assert [row[column].strip() for row in rows] == ["0.25", "3.00", "5.00"]
+    plain = 50 / 5000
+    assert [over_sgd(found, side) for side in a_step] == pytest.approx(
+        [w / plain for w in a_step.values()]
+    )
+
+
+def test_a_run_of_one_row_has_no_gradients_a_step():
+    found = study()
+    for seed in found.parameters.seeds:
+        made = found.trajectories["dominant", seed]
+        found.trajectories["dominant", seed] = replace(made, table=made.table.iloc[:1])
+    for made in found.trajectories.values():
+        made.table["gradient_equivalents"] = made.table["refreshes"] = 7
+        made.table["products"] = made.table["seconds"] = 1
+    assert "not known" in switch_tables.cost(found).data.splitlines()[3]
 
 
 def test_a_high_alignment_is_no_riddle_when_dom_sgd_learns_or_is_not_aligned():

@@ -10,6 +10,7 @@ from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.chapters.kit.switch.panel import over_sgd
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.runs.training import Run
 from subspace_lib.trajectory import progress
 
 pytestmark = pytest.mark.whole  # a chapter from parameters to page
@@ -104,11 +105,17 @@ def test_its_verdicts_are_the_progress_of_each_panel(found):
 
 
 def test_the_work_is_that_of_the_measured_steps_over_plain_sgds(found):
+    """Against a run whose work is looked at after its first row, with the cold start, and at its end."""
     panel = found[0].panels["c"]
-    (run,) = panel.of("bulk")
+    (stored,) = panel.of("bulk")
+    run, spent = Run(stored.experiment), {}
+    run.train(lambda run: spent.update({run.step: run.objective.gradient_equivalents}))
+    assert spent[6] == 2.0  # the warm-up: batches of 50, 50 and 20 sentences, twice
     batches = 50 / 120  # gradients of all sentences in a step
-    spent = run.table["gradient_equivalents"].iloc[-1] - 6 * batches
-    assert over_sgd(panel, "bulk") == pytest.approx(spent / (6 * batches))
+    work = (run.objective.gradient_equivalents - spent[7]) / (6 * batches)
+    assert over_sgd(panel, "bulk") == pytest.approx(work)
+    rows = tables.cost(found[0]).data.splitlines()
+    assert any("sentences" in row and "Bulk" in row and f"{work:.0f} ×" in row for row in rows)
 
 
 def test_its_figures_and_tables_show_both_panels(found):

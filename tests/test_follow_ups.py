@@ -11,7 +11,7 @@ import torch
 from subspace_lib.chapters import chapter
 from subspace_lib.chapters.follow_ups import answers, figures, tables
 from subspace_lib.chapters.follow_ups.judge import fall
-from subspace_lib.chapters.follow_ups.study import METHODS, FollowUpParameters, tasks
+from subspace_lib.chapters.follow_ups.study import METHODS, SGD, FollowUpParameters, tasks
 from subspace_lib.experiment import Experiment
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store
@@ -99,6 +99,36 @@ def test_the_averaged_gradient_is_that_of_the_loss_and_the_mean_curvature():
     assert abs(wanted) > 4 * error  # it says something
 
 
+def test_the_spread_is_that_of_noise_and_curvature_along_the_basis_in_use():
+    """However long ago the last refresh: against gradients of single samples, and differences of them."""
+    own = {"switch_step": 0, "steps": 61, "refresh_every": 1000, "learning_rate": 0.1}
+    run = AveragedRun(Averaged(**FEW | own, batch_size=300, noise_of=5, renew=20))
+    while run.step < 60:
+        run.advance()
+    theta, basis, o = run.theta, run.subspace.basis, run.objective
+    run.advance()  # measured at the last multiple of ``renew``
+    assert run._seen.step == 0
+    singles = [o.gradient(theta, torch.tensor([i]))[1] @ basis for i in range(300)]
+    variance = torch.stack(singles).double().var(0, correction=0) * (300 - 5) / (299 * 5)
+    steps = 1e-2 * basis.T
+    curvature = torch.stack(
+        [(o.gradient(theta + s)[1] - o.gradient(theta - s)[1]) @ s / 2e-4 for s in steps]
+    ).double()
+    expected = 0.1 * variance / (curvature * (2 - 0.1 * curvature))
+    assert (expected > 0).all()
+    torch.testing.assert_close(run.spread**2, expected, rtol=0.02, atol=0)
+    then = run._seen.values[:3].double()
+    assert ((then / curvature - 1).abs() > 0.1).any()  # the curvature has changed since
+
+
+@pytest.mark.parametrize(("name", "value"), [("noise", "sgd"), ("period", 2)])
+def test_an_averaged_run_has_neither_noise_nor_another_period(name, value):
+    full = FEW | {"batch_size": 300, name: value}
+    Experiment.parse(**full)
+    with pytest.raises(InvalidParameter, match=f"{name} = .* has no meaning .* kind averaged"):
+        Averaged.parse(**full)
+
+
 def test_where_noise_comes_to_rest_is_the_variance_of_a_noisy_quadratic():
     eta, curvature, sigma, rng = 0.1, 4.0, 0.3, np.random.default_rng(0)
     x, seen = 0.0, []
@@ -143,6 +173,22 @@ def test_its_page_shows_and_says_what_is_there(found):
     assert [v.claim for v in chapter(NAME).judge(again)] == ["Q9"]
     assert "not stored yet" in answers.weights(again).data
     assert "weighted updates | **missing**" in " ".join(tables.protocol(again).data.split())
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_map_of_weights_is_drawn_where_runs_diverged_with_a_cross_for_each(found, kept):
+    """All of them, SGD too, or all but one beside SGD."""
+    study, _ = found
+    whole = [SGD, (0.0, 2.0)] if kept else []
+    weighted = {
+        (weights, seed): run if weights in whole else replace(run, status="diverged at step 21")
+        for (weights, seed), run in study.weighted.items()
+    }
+    picture = figures.weights(replace(study, weighted=weighted))
+    texts = [text.get_text() for text in picture.figure.axes[0].texts]
+    assert len(texts) == 4 and texts.count("×") == 4 - 2 * kept
+    assert len(picture.svg()) > 5000
 
 
 @pytest.mark.parametrize(

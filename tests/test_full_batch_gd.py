@@ -148,6 +148,19 @@ def test_without_a_large_batch_f1_says_what_is_lacking():
     assert "or none from 1,000 on" in f1.parts[0].note
 
 
+@pytest.mark.parametrize("lost", range(4))
+def test_f1_has_no_number_where_a_batch_size_diverged_whatever_its_place(lost):
+    """Of the seed whose run it is; the others keep theirs, and no batch size is said to be lacking."""
+    sizes = [math.nan if i == lost else value for i, value in enumerate((0.95, 0.9, 0.6, 0.0))]
+    found, broken = study(), study(sizes=sizes)
+    for size in (10, 50, 1000, 5000):
+        found.sizes[size, 13] = broken.sizes[size, 13]
+    _, f1 = judge(found)
+    assert (f1.parts[0].verdict, f1.parts[0].measured) == ("inconclusive", None)
+    assert [math.isnan(value) for value in f1.parts[0].values] == [False, False, True]
+    assert f1.parts[0].note == "undefined in 1 of 3 runs"
+
+
 def test_c4_does_not_wait_for_the_batch_sizes_of_f1():
     found = study()
     own = {way: r for way, r in found.sizes.items() if way[0] == 50}

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
-from subspace_lib import models
+from subspace_lib import DominantSubspace, models
 from subspace_lib.linalg import matmul
+from subspace_lib.linalg.precision import full_precision
 from subspace_lib.objective import Objective
 
 
@@ -30,16 +32,48 @@ def test_the_setting_is_restored_whatever_happens():
         assert setting() == before
 
 
-def test_where_products_would_be_rounded_the_setting_is_left_alone(monkeypatch):
-    monkeypatch.setattr(matmul, "LOSS", 0.0)  # as on a processor with bfloat16 matrix units
+@pytest.fixture
+def rounding(monkeypatch):
+    """A processor with bfloat16 matrix units, and a user who asks for them."""
+    monkeypatch.setattr(matmul, "LOSS", 0.0)
     matmul.onednn_is_exact.cache_clear()
-    try:
-        before = setting()
-        assert not matmul.onednn_is_exact()
-        with matmul.fast_matmul():
-            assert setting() == before
-    finally:
-        matmul.onednn_is_exact.cache_clear()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+    matmul.onednn_is_exact.cache_clear()
+
+
+def test_where_products_would_be_rounded_they_are_not_whatever_pytorch_was_told(rounding):
+    assert setting() == "bf16" and not matmul.onednn_is_exact()
+    with matmul.fast_matmul(), full_precision():
+        assert setting() == "ieee"
+    with full_precision():
+        assert setting() == "ieee"
+    assert setting() == "bf16"
+
+
+def test_nothing_that_follows_the_subspace_rounds_to_bfloat16(rounding):
+    seen = set()
+
+    class Watched(nn.Linear):
+        def forward(self, x):
+            seen.add(setting())
+            return super().forward(x)
+
+    model = nn.Sequential(Watched(4, 5), nn.Tanh(), Watched(5, 3))
+    objective = Objective(model, "mse", torch.rand(30, 4), torch.arange(30) % 3)
+    theta, tracker = objective.initial(), DominantSubspace(objective, 2)
+    _, gradient = objective.gradient(theta)
+    tracker.refresh(theta, 0, gradient)
+    tracker.look(theta, 1, gradient)
+    objective.evaluate(theta)
+    assert seen == {"ieee"} and setting() == "bf16"
+
+
+def test_the_fast_way_is_taken_inside_of_a_solver_too():
+    with full_precision(), matmul.fast_matmul(), full_precision():
+        assert (setting() == "bf16") == matmul.onednn_is_exact()
 
 
 @pytest.mark.parametrize("network", ["mlp", "cnn"])

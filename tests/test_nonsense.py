@@ -97,6 +97,16 @@ NONSENSE = {
         {"anchors": [95], "window": 10, "directions": 3},
         "not beyond steps - window = 90",
     ),
+    "noise on some classes, all samples": (
+        Experiment,
+        {"noise": "sgd", "classes": 3, "batch_size": 300},
+        "noise = 'sgd' with classes = 3: it is added to full-batch gradients of all classes only",
+    ),
+    "noise on some classes, theirs": (
+        Experiment,
+        {"noise": "isotropic", "classes": 3, "batch_size": 90},
+        "noise = 'isotropic' with classes = 3",
+    ),
     "a pair of the same": (Pair, {}, "projection = 'none': a pair compares"),
     "an odd average": (Pair, {"projection": "bulk", "average": 3}, "average = 3"),
 }
@@ -136,6 +146,43 @@ def test_what_leads_to_nothing_is_refused(kind, fields, says):
 @pytest.mark.parametrize(("kind", "fields", "says"), SIMULATED.values(), ids=SIMULATED)
 def test_a_simulation_without_end_is_refused(kind, fields, says):
     refused(kind, fields, says)
+
+
+OWN = {  # of kinds of run with measurements of their own: what they need
+    Survey: {"anchors": [1]},
+    Curvature: {"anchors": [1]},
+    Amplification: {"anchors": [1], "window": 10, "directions": 3},
+    EffectiveRates: {},
+}
+IGNORED = {
+    "budget": 2.0,
+    "stop_above": 3.0,
+    "period": 2,
+    "subset": 0,
+    "record_spans": [[3, 9]],
+    "fresh_spans": [[3, 9]],
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+@pytest.mark.parametrize("kind", OWN, ids=[kind.kind for kind in OWN])
+def test_what_a_kind_of_run_would_ignore_is_refused_and_its_default_is_not(kind, name):
+    refused(kind, FEW | OWN[kind] | {name: IGNORED[name]}, f"{name} = ")
+    as_it_is = kind.parse(**FEW, **OWN[kind])
+    typed = {name: getattr(as_it_is, name)} | {"record_every": 10, "spectrum_every": 20}
+    assert getattr(kind.parse(**FEW, **OWN[kind], **typed), name) == typed[name]
+
+
+WITH_PERIOD = ("01_dominant_subspace", "03_full_batch_gd", "07_momentum_adam", "13_follow_ups")
+
+
+@pytest.mark.parametrize("name", WITH_PERIOD)
+def test_a_chapter_with_another_period_still_describes_all_of_its_runs(name, tmp_path):
+    """What has no period is described without."""
+    chapter, plan = registered()[name], Plan(Store(tmp_path))
+    parameters = chapter.parameters.parse(profile="quick", period=2)
+    chapter.study(parameters, plan.store, compute=plan)
+    assert {run.period for run in plan.missing if run.kind == "training"} == {2}
 
 
 def refused(kind, fields, says):

@@ -21,6 +21,7 @@ from subspace_lib.results.store import Store
 from subspace_lib.results.sweep import _compute
 from subspace_lib.results.workers import pool
 from subspace_lib.runs import described, start
+from subspace_lib.runs.pair import Pair
 
 SOURCE = """
 import dataclasses
@@ -119,6 +120,19 @@ def test_an_edited_source_is_another_run_and_the_run_of_the_new_source(own, tmp_
     assert experiment(name).key == first.key
     own(width=4, source=SOURCE + "# a comment\n")
     assert experiment(name).key != first.key
+
+
+def test_a_pair_is_that_of_the_source_that_it_was_described_with(own, tmp_path):
+    name = own(width=4)
+    typed = {"model": f"{name}:build", "dataset": f"{name}:load"}
+    pair = Pair.parse(**SHORT | typed)
+    own(width=7)
+    run = start(pair)
+    assert run.bulk.theta.numel() == run.plain.theta.numel() == 4 * 7 + 5 * 3
+    (tmp_path / f"{name}.py").unlink()
+    run = start(pair)
+    run.train()
+    assert run.status == "complete" and run.bulk.theta.numel() == 4 * 7 + 5 * 3
 
 
 def test_keys_of_runs_without_own_functions_say_nothing_of_them():

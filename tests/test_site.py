@@ -178,6 +178,31 @@ def test_the_modules_of_a_run_are_those_that_compute_it():
     assert modules.modules_hash("training") != modules.modules_hash("valley")
 
 
+@pytest.mark.parametrize("kind", ["valley", "regression"])
+def test_what_lays_out_simulated_runs_is_in_their_hash_and_a_new_criterion_is_not(
+    kind, tmp_path, monkeypatch
+):
+    house = tmp_path / "subspace_lib"
+    shutil.copytree(modules.HOUSE, house, ignore=shutil.ignore_patterns("*.pyc", "_static"))
+    used = set(re.findall(r"\b[a-z]+\.([A-Z_]{4,})\b", (house / "runs/simulation.py").read_text()))
+    evidence = {path: path.read_text() for path in (house / "evidence").glob("*.py")}
+    used = {name for name in used if any(f"\n{name} = " in text for text in evidence.values())}
+    assert len(used) == 6
+    monkeypatch.setattr(modules, "HOUSE", house)
+    now = modules.modules_hash.__wrapped__
+    first, seen = now(kind), set()
+    for name in used:
+        for path, text in evidence.items():
+            path.write_text(re.sub(rf"\n{name} = [^ ]+", f"\n{name} = 77", text))
+        seen.add(now(kind))
+        for path, text in evidence.items():
+            path.write_text(text)
+    assert len(seen) == 6 and first not in seen
+    with (house / "evidence/criteria.py").open("a") as file:
+        file.write('Q99 = Criterion("2026-12-01", "own: something else", at_least=0.5)\n')
+    assert now(kind) == first
+
+
 def test_the_time_of_a_notebook_is_read_from_its_cells():
     times = {
         "iopub.execute_input": "2026-11-26T01:00:00.5Z",

@@ -224,12 +224,6 @@ def test_a_refresh_every_of_no_meaning_is_refused_in_a_sentence(value):
         still(refresh_every=value)
 
 
-def test_the_former_name_of_refresh_every_still_works_and_says_so():
-    with pytest.warns(DeprecationWarning, match="now called refresh_every"):
-        tracker = still(refresh=7)
-    assert tracker.interval == 7
-
-
 def test_schedules_refuse_what_they_cannot_do():
     with pytest.raises(ValueError, match="n = 0 must be at least 1 step"):
         Every(0)

@@ -63,6 +63,22 @@ def test_processes_compute_what_one_would_whatever_is_killed_or_fails(tmp_path):
         same(found, expected)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_there_are_no_more_processes_than_cores_that_may_be_used(tmp_path, monkeypatch):
+    """On one core of however many: two runs are computed here, and a crew of its own choice is of one."""
+    allowed = os.sched_getaffinity(0)
+    monkeypatch.setattr(os, "cpu_count", lambda: max(2, len(allowed)))
+    monkeypatch.setattr(workers, "pool", None)  # a process would be an error
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert workers.Crew().jobs == 1
+        found = run_all(runs(2), store=Store(tmp_path))
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert [t.experiment.seed for t in found] == [0, 1]
+    assert workers.Crew().jobs == len(allowed)
+
+
 def test_a_run_that_is_asked_for_twice_is_computed_once_and_order_is_kept(tmp_path):
     first, second = runs(2)
     store = Store(tmp_path)

@@ -12,6 +12,7 @@ from subspace_lib.chapters import chapter
 from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters
 from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.chapters.threshold import answers, figures, tables
+from subspace_lib.chapters.threshold.cuts import Case
 from subspace_lib.chapters.threshold.spaces import FOLLOWED, RANDOM, hessian_of, kept
 from subspace_lib.chapters.threshold.study import ThresholdParameters, tasks
 from subspace_lib.evidence import criteria
@@ -253,6 +254,50 @@ def test_every_cut_begins_at_the_same_point_and_is_judged_up_to_the_same_step(st
     gap = case.rules(())["the largest gap"][0]
     ratios = {k: values[k - 1] / values[k] for k in range(2, 9)}
     assert ratios[gap] == max(ratios.values())
+
+
+def with_spectra(study, change):
+    """The study with each spectrum's eigenvalues changed: of a seed, an index and a value the new value."""
+    cases = {}
+    for name, case in study.cases.items():
+        spectra = {}
+        for seed, run in case.spectra.items():
+            table = run.table.copy()
+            rows = table["quantity"] == "eigenvalue"
+            index, value = table.loc[rows, "index"], table.loc[rows, "value"]
+            table.loc[rows, "value"] = [
+                change(seed, i, v) for i, v in zip(index, value, strict=True)
+            ]
+            spectra[seed] = replace(run, table=table)
+        cases[name] = replace(case, spectra=spectra)
+    return replace(study, cases=cases)
+
+
+@pytest.mark.parametrize("part", [1, 0.5])  # all of the first seed's, or the larger indices
+def test_a_spectrum_whose_solve_did_not_converge_is_not_known_and_chooses_no_k(study, part):
+    found, _ = study
+    least = 0 if part == 1 else 3
+    lost = with_spectra(found, lambda seed, i, v: math.nan if seed == 11 and i > least else v)
+    text, rows = answers.cuts(lost).data, tables.cuts(lost).data.splitlines()
+    assert "not known for the first seed" in text
+    assert "chooses k" not in text and "k = 0" not in text and "nan" not in text.lower()
+    cells = [
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in rows if row.startswith("| ")
+    ]
+    assert {row[-1] for row in cells[1:]} == {"not known"}
+    case, whole = lost.cases["mlp_small on digits_300"], found.cases["mlp_small on digits_300"]
+    values = whole.spectrum(12)  # the other seed still has its
+    assert cells[1][-2] == f"{values[1] / values[2]:.3g}"
+    assert case.rules((0.5,)) == {n: [None, k] for n, (_, k) in whole.rules((0.5,)).items()}
+    assert figures.cuts(lost).svg()
+
+
+def test_where_learning_begins_at_a_spectrum_that_is_not_known_says_so(study, monkeypatch):
+    found, _ = study
+    lost = with_spectra(found, lambda seed, i, v: math.nan)
+    monkeypatch.setattr(Case, "progress", lambda case, k, side: [0.5])  # every k learns
+    for case in lost.cases.values():
+        assert answers._learns(case).endswith("The spectrum there is not known.")
 
 
 def test_judged_are_the_asked_cuts_and_two_spaces_beside_a_random_one(study):

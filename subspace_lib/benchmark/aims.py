@@ -27,6 +27,9 @@ WITH_ROWS = {"mlp": True, "cnn": False}
 BUDGET = 1.1  # times what was allowed
 COLD_GRADIENTS = 60
 BLOCKS = 3  # times k + guards vectors of length D
+# Names of what was measured, as the table has them; the older parts have the pixels of the first ledger.
+SOLVERS, SMALL_GAP = "MLP, standardized pixels", "small gap"
+PRICED = {"mlp": "MLP after the switch", "cnn": "CNN after the switch"}
 
 
 MISSING = "not measured"
@@ -59,8 +62,11 @@ def cheapest(
 def aims(found: dict[str, Any]) -> Iterator[Aim]:
     """All aims, held against the stored measurements (``chapters.cost``); what is not there is not met."""
     cases = found["cases"]
-    for name, limit in (("mnist", EVERY_STEP), ("small gap", EVERY_STEP_SMALL_GAP)):
-        ours = cheapest(cases[name], "subspace_lib", warm=True)
+    for case, name, limit in (
+        ("mnist", SOLVERS, EVERY_STEP),
+        ("small gap", SMALL_GAP, EVERY_STEP_SMALL_GAP),
+    ):
+        ours = cheapest(cases[case], "subspace_lib", warm=True)
         wanted = f"{name}: the target at every step for ≤ {limit:g} gradients a step"
         yield _at_most(wanted, ours["gradients"] if ours else None, limit, ".1f")
     yield from _against_peers(cases["mnist"])
@@ -73,7 +79,7 @@ def aims(found: dict[str, Any]) -> Iterator[Aim]:
         wanted = f"a product on the {model} for ≤ {limit:g} gradients"
         yield _at_most(wanted, min(ratios, default=None), limit, ".2f")
     cold = cheapest(cases["mnist"], "subspace_lib", warm=False)
-    wanted = f"mnist: cold start in ≤ {COLD} products"
+    wanted = f"{SOLVERS}: cold start in ≤ {COLD} products"
     yield _at_most(wanted, cold["products"] if cold else None, COLD, ".0f")
     sizes = found["memory"]["measured"]
     limit = BLOCKS * (sizes["k"] + sizes["guards"])
@@ -94,9 +100,11 @@ def _against_peers(case: dict[str, Any]) -> Iterator[Aim]:
     primme = cheapest(case, "PRIMME", warm=True)
     for name, limit in (("products", PRIMME_PRODUCTS), ("seconds", PRIMME_SECONDS)):
         share = ours[name] / primme[name] if ours and primme else None
-        yield _at_most(f"mnist: ≤ {limit:.2f} of warm-started PRIMME's {name}", share, limit, ".2f")
+        yield _at_most(
+            f"{SOLVERS}: ≤ {limit:.2f} of warm-started PRIMME's {name}", share, limit, ".2f"
+        )
     for peer, limit in PEERS_SECONDS.items():
-        wanted = f"mnist: ≥ {limit:g} × below {peer} in seconds"
+        wanted = f"{SOLVERS}: {limit:g} × cheaper than {peer} in seconds"
         theirs, plain = cheapest(case, peer), cheapest(case, peer, plain=True)
         if not (ours and theirs):
             yield Aim(wanted, "target missed", False)
@@ -115,14 +123,14 @@ def _adaptive(rows: list[dict[str, Any]]) -> Iterator[Aim]:
         ("true sine ≤ {} at random steps", "largest_angle", ADAPTIVE_ANGLE, ".3f"),
         ("alignment within {}", "largest_alignment_error", ADAPTIVE_ALIGNMENT, ".4f"),
     ):
-        wanted = "adaptive: " + says.format(f"{limit:g}")
+        wanted = f"{SOLVERS}, adaptive: " + says.format(f"{limit:g}")
         yield _at_most(wanted, max(row[name] for row in along), limit, form)
     edge = min(
         (row for row in rows if row["method"].startswith("GD")),
         key=lambda row: row["counted_per_step"],
     )
     yield Aim(
-        f"at the edge of stability: true sine ≤ {ADAPTIVE_ANGLE:g}, for the least",
+        f"at the edge of stability: true sine ≤ {ADAPTIVE_ANGLE:g}, at any price",
         f"{edge['largest_angle']:.3f} for {edge['counted_per_step']:.1f} gradients a step",
         edge["largest_angle"] <= ADAPTIVE_ANGLE,
     )
@@ -136,18 +144,18 @@ def _price(name: str, measured: dict[str, Any] | None) -> Iterator[Aim]:
     having = "with rows" if WITH_ROWS[name] else "without rows"
     for projection, limit in PRICE[name].items():
         mine = [r for r in free if r["projection"] == projection and r["rows"] == WITH_ROWS[name]]
-        wanted = f"{name}, {having}: {PREFIX[projection]}SGD for ≤ {limit:g} × plain SGD"
+        wanted = f"{PRICED[name]}, {having}: {PREFIX[projection]}SGD for ≤ {limit:g} × plain SGD"
         yield _priced(wanted, [r["ratio"] for r in mine], limit, ".1f")
     angles, errors = ([check[n] for check in checks] for n in ("angle", "alignment_error"))
-    yield _priced(f"{name}: true sine ≤ {ADAPTIVE_ANGLE:g}", angles, ADAPTIVE_ANGLE, ".3f")
-    wanted = f"{name}: alignment within {ADAPTIVE_ALIGNMENT:g}"
+    yield _priced(f"{PRICED[name]}: true sine ≤ {ADAPTIVE_ANGLE:g}", angles, ADAPTIVE_ANGLE, ".3f")
+    wanted = f"{PRICED[name]}: alignment within {ADAPTIVE_ALIGNMENT:g}"
     yield _priced(wanted, errors, ADAPTIVE_ALIGNMENT, ".4f")
     cold = [measured["cold_start"]["gradient_equivalents"]] if measured else []
-    wanted = f"{name}: cold start in ≤ {COLD_GRADIENTS} gradients"
+    wanted = f"{PRICED[name]}: cold start in ≤ {COLD_GRADIENTS} gradients"
     yield _priced(wanted, cold, COLD_GRADIENTS, ".0f")
     for budget in BUDGETS if name == "mlp" else ():
         ratios, limit = [r["ratio"] for r in rows if r["budget"] == budget], BUDGET * budget
-        wanted = f"{name}: with a budget of {budget:g} within {limit:.1f} × plain SGD"
+        wanted = f"{PRICED[name]}: with a budget of {budget:g} within {limit:.1f} × plain SGD"
         yield _priced(wanted, ratios, limit, ".2f")
 
 

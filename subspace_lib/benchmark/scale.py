@@ -91,7 +91,8 @@ def _rank(rank: int, count: int, dataset: str, folder: str) -> float:
     )
     loaded = data.load(dataset)
     network = models.build("mlp", loaded.shape, loaded.classes, seed=0)
-    objective = Objective(network, "mse", loaded.train_inputs, loaded.train_labels, chunk=1000)
+    inputs, labels = loaded.train_inputs, loaded.train_labels
+    objective = Objective(network, "mse", inputs, labels, together=True, chunk=1000)
     theta = objective.initial()
     columns = torch.randn(objective.dim, BLOCK, generator=torch.Generator().manual_seed(0))
     objective.hessian(theta) @ columns  # warm

@@ -85,11 +85,12 @@ def saving(e: Evidence) -> str:
         told.insert(0, "<strong>Do not train in the subspace alone.</strong>")
     if min(bulks) >= BULK_PROGRESS.at_least:
         told.append(
-            "Leaving the subspace out does no harm, and saves nothing: the subspace has to be known first."
+            "With SGD, leaving the subspace out does no harm. It saves nothing either: the subspace has to "
+            "be known first."
         )
     told += [
-        _seen(e, TEST, "On test data, {says}: {n} ({id})."),
-        _seen(e, WEIGHTS, "{says}: {n} ({id})."),
+        _seen(e, TEST, "On test data: {says} is {n} ({id})."),
+        _seen(e, WEIGHTS, "With other weights of the two parts: {says} is {n} ({id})."),
     ]
     return _paragraph(*told)
 
@@ -108,18 +109,19 @@ def rules(e: Evidence) -> str:
         numbers = [f"{says.share(value)} with {way}" for way, value in by_way.items()]
         good = [way for way, value in by_way.items() if value >= BULK_PROGRESS.at_least]
         advice = (
-            "any of these will do"
+            "all of these did as well"
             if len(good) == len(by_way)
-            else f"use {says.listed(good)}"
+            else f"only {says.listed(good)} did as well"
             if good
-            else "none of these will do"
+            else "none of these did as well"
         )
         told.append(
             f"{escape(rule)} makes {says.listed(numbers)} of the whole rule's progress: {advice}."
         )
     alone = any(len(part.values) == 1 for part in verdict.parts) if verdict is not None else False
     few = says.whether(alone, "; some of these numbers are of one seed", "")
-    return _paragraph(*told, f"({RULES}{few}; a progress of −1 is a run that diverged.)")
+    stands = f"{RULES}, whose verdict is: {verdict.verdict}" if verdict is not None else RULES
+    return _paragraph(*told, f"({stands}{few}; a progress of −1 is a run that diverged.)")
 
 
 def dimensions(e: Evidence) -> str:
@@ -152,6 +154,8 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
     )
     spectrum = case.spectrum(case.parameters.seeds[0])
     cut = case.rules(fractions)[GAP][0]
+    if cut is None:
+        return [*told, f"The largest gap of the spectrum is {says.UNKNOWN}."]
     told.append(
         f"The largest gap of the spectrum is behind {says.eigenvalue(cut)}, a ratio of "
         f"{says.number(ratio(spectrum, cut), 2)}"
@@ -214,7 +218,8 @@ def _followed(runs: Sequence[Trajectory]) -> str:
     note = (
         "From the switch on, in the runs that claims are judged by. Angle: sine of the largest principal "
         "angle of the basis in use, as far as known: its median over rows, and the largest. The chapters "
-        "show the turn that each refresh measured, which is another number."
+        "show the turn that each refresh measured, which is another number. An angle of 1 says that at "
+        "some rows nothing is known of the basis: what is projected there is not S<sub>k</sub> alone."
     )
     return table(heads, rows, "advice") + _paragraph(note)
 

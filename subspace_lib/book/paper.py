@@ -79,8 +79,8 @@ ITEMS = (
         "Minibatch noise causes the alignment below the edge of stability.",
         ("rev",),
         ("C4",),
-        "η, the point at which the noise is taken away and for how long are not known: ours are those "
-        "of the first figure, the switch, and 10/(ηλₖ) steps.",
+        "The paper's η, the step at which it takes the noise away, and for how long are not known. Ours "
+        "are those of the first figure, the switch, and 10/(ηλₖ) steps.",
     ),
     Item(
         "fig-8",
@@ -104,7 +104,7 @@ ITEMS = (
         "The same for SAM.",
         ("rev",),
         ("C7",),
-        "ρ is not known: it is the smallest that lowers the sharpness by a fifth, by a pilot.",
+        "The paper's ρ is not known. A pilot chose the smallest that lowers the sharpness by a fifth.",
     ),
     Item(
         "table-1",

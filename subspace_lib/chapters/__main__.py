@@ -16,7 +16,7 @@ from subspace_lib.chapters.kit.chapter import Chapter, Stages
 from subspace_lib.experiment import Device, missing_device
 from subspace_lib.parameters import Description, InvalidParameter
 from subspace_lib.results.store import COMMITTED
-from subspace_lib.results.workers import pool
+from subspace_lib.results.workers import cores, pool
 
 
 def stages(chapters: Sequence[Chapter], device: str = "cpu") -> Stages:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="all if none is named")
     parser.add_argument("--list", action="store_true", help="name the chapters, compute nothing")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="processes, of one share of the cores each"
+        "--jobs", type=int, default=cores(), help="processes, of one share of the cores each"
     )
     parser.add_argument(
         "--device", choices=get_args(Device), default="cpu", help="cuda: all processes share a GPU"

@@ -9,6 +9,14 @@ by nothing else; what we ask beyond it is a finding (F1 …) with a criterion of
 from __future__ import annotations
 
 from subspace_lib.evidence.criterion import Criterion
+from subspace_lib.evidence.windows import (
+    AGAIN as AGAIN,
+    AGAIN_WINDOW as AGAIN_WINDOW,
+    BEFORE_WINDOW as BEFORE_WINDOW,
+    TAIL as TAIL,
+    WITHOUT_NOISE as WITHOUT_NOISE,
+    WITHOUT_NOISE_TAIL as WITHOUT_NOISE_TAIL,
+)
 
 MINIMUM_SEEDS = 3  # fewer are inconclusive
 CONFIDENCE = 0.95  # of the Student-t interval over seeds
@@ -16,7 +24,6 @@ PILOT_SEED = 0  # of pilots, seen before the criteria were fixed: never judged
 _FIXED = "2026-11-25"
 
 # Progress, (L_s − L_Y)/(L_s − L_X)
-TAIL = 0.02  # share of the steps, at the end, over which "at the end" is averaged
 PROGRESS_CLIP = (-1.0, 2.0)
 DIVERGED_PROGRESS = -1.0  # of a branch that diverged
 MINIMUM_GAIN = 0.1  # of L_s: an X that gained less made no progress, and there is no verdict
@@ -38,7 +45,8 @@ BULK_PROGRESS = Criterion(
     _FIXED, "paper: Bulk-X is as effective as X", at_least=0.9, marks=("rev", "cap")
 )
 
-# C4, from the SGD point at the switch: SGD up to it, GD at the same η, SGD again
+# C4, from the SGD point at the switch: SGD up to it, GD at the same η, SGD again; over which steps says
+# ``windows``
 ALIGNED_BEFORE = Criterion(
     _FIXED, "paper: under SGD the gradient is aligned", at_least=0.8, marks=("rev",)
 )
@@ -48,11 +56,6 @@ UNALIGNED = Criterion(
 ALIGNED_AGAIN = Criterion(
     _FIXED, "paper: with the noise the alignment comes back", at_least=0.8, marks=("rev",)
 )
-BEFORE_WINDOW = 100  # steps of SGD before the switch
-WITHOUT_NOISE = 10.0  # steps of GD, in units of 1/(η λ_k) at the switch
-WITHOUT_NOISE_TAIL = 0.1  # share of them, at the end
-AGAIN = 1000  # steps of SGD after GD
-AGAIN_WINDOW = 100  # of these, the last
 
 # C5
 CLOSED_FORM = Criterion(_FIXED, "own: simulated variances are those in closed form", at_most=0.05)

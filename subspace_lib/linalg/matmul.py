@@ -41,15 +41,20 @@ def onednn_is_exact() -> bool:
 
 @contextlib.contextmanager
 def fast_matmul() -> Iterator[None]:
-    """Within it, float32 products on the CPU go to oneDNN if that loses nothing; also a decorator."""
-    if _switched_off or not onednn_is_exact():
+    """Within it, float32 products on the CPU are that, by oneDNN if that loses nothing; also a decorator."""
+    global decided
+    if _switched_off:
         yield
         return
-    with _onednn():
-        yield
+    before, decided = decided, True
+    try:
+        with _onednn("bf16" if onednn_is_exact() else "ieee"):
+            yield
+    finally:
+        decided = before
 
 
-_switched_off = False
+_switched_off = decided = False  # decided: whether ``fast_matmul`` has at present
 
 
 @contextlib.contextmanager
@@ -64,10 +69,10 @@ def default_matmul() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _onednn() -> Iterator[None]:
+def _onednn(precision: str = "bf16") -> Iterator[None]:
     onednn: Any = torch.backends.mkldnn  # an object in the module's place, with more than it says
     before = onednn.matmul.fp32_precision
-    onednn.matmul.fp32_precision = "bf16"
+    onednn.matmul.fp32_precision = precision
     try:
         yield
     finally:

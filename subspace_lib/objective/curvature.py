@@ -37,6 +37,8 @@ class Graph(NamedTuple):
 class Hessian:
     """H(θ) of an ``Objective``, given by its block products: ``hessian @ V`` is (D, m) for V (D, m).
 
+    A vector (D,) is multiplied too.
+
     Products come from double backward. The graph of the gradient is built chunk by chunk and kept for
     later products at the same θ, as far as ``graph_memory`` goes; what is left is built anew for each
     block. ``loss`` and ``gradient`` (over the same data) fall out of every product.
@@ -79,7 +81,9 @@ class Hessian:
     @settled(second=True)
     def __matmul__(self, block: Tensor) -> Tensor:
         objective, share = self.objective, self._samples / len(self.objective)
-        objective.check_vector(block)
+        objective.check_vector(block, block=True)
+        if block.ndim == 1:
+            return (self @ block[:, None])[:, 0]
         if self._rows is None:
             objective.products += block.shape[1]
         objective.gradient_equivalents += objective.PRODUCT_COST * block.shape[1] * share

@@ -19,6 +19,11 @@ ELEMENTWISE = (
     nn.BCELoss,
     nn.BCEWithLogitsLoss,
 )
+_NAMES = "mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy"
+ELEMENTWISE_FUNCTIONS = (
+    *(getattr(nn.functional, name) for name in _NAMES.split()),
+    nn.functional.binary_cross_entropy_with_logits,
+)
 
 
 def plain_module(model: Any) -> nn.Module:
@@ -149,15 +154,30 @@ def check_labels(loss: Loss, outputs: Any, labels: Any) -> None:
     if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)) or not outputs.ndim:
         return
     fits = tuple(labels.shape[1:]) == tuple(outputs.shape[1:])
+    function = getattr(loss, "func", loss)
     if loss is mse and not fits:
         _check_classes(outputs, labels, None, "mse")
     elif _classifies(loss) and not labels.is_floating_point():
         _check_classes(outputs, labels, partly(loss, "ignore_index", -100), "the loss")
-    elif isinstance(loss, ELEMENTWISE) and not fits:
+    elif (isinstance(loss, ELEMENTWISE) or function in ELEMENTWISE_FUNCTIONS) and not fits:
         raise ValueError(
-            f"The model returns {_shape(outputs)} and the labels are {_shape(labels)}; "
-            f"{type(loss).__name__} would broadcast them against each other: give both the same shape."
+            broadcast(outputs, labels, getattr(function, "__name__", type(loss).__name__))
         )
+
+
+def broadcasts(outputs: Any, labels: Any) -> bool:
+    """Whether one output a sample, (n, 1), stands against numbers (n,)."""
+    if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)):
+        return False
+    return outputs.shape[1:] == (1,) and labels.ndim == 1 and labels.is_floating_point()
+
+
+def broadcast(outputs: Tensor, labels: Tensor, name: str = "The loss") -> str:
+    """What is said where outputs and labels would be broadcast against each other."""
+    return (
+        f"The model returns {_shape(outputs)} and the labels are {_shape(labels)}; {name} would broadcast "
+        "them against each other: give both the same shape."
+    )
 
 
 def _classifies(loss: Loss) -> bool:

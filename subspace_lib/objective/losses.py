@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -137,7 +138,8 @@ class Weighing:
         """
         counts = self.counts(labels)
         if self.sums:
-            return torch.full((samples,), float(whole), dtype=torch.float64)
+            where = tree_leaves(labels)[0].device
+            return torch.full((samples,), float(whole), dtype=torch.float64, device=where)
         return None if counts is None else counts * (whole / total)
 
     def counts(self, labels: Any) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,13 @@ from subspace_lib.linalg.matmul import fast_matmul
 from subspace_lib.objective import selftest
 from subspace_lib.objective.calls import Call
 from subspace_lib.objective.curvature import GaussNewton, Graph, Hessian
-from subspace_lib.objective.inputs import class_numbers, place, plain_module, refuse_noise
+from subspace_lib.objective.inputs import (
+    check_labels,
+    class_numbers,
+    place,
+    plain_module,
+    refuse_noise,
+)
 from subspace_lib.objective.losses import Loss, Weighing, named
 from subspace_lib.objective.network import Network, settled
 from subspace_lib.objective.ranks import Ranks
@@ -46,7 +53,9 @@ class Objective(SingleSamples):
         labels: (N,) int64, or whatever the loss takes.
         prepare: makes what the model takes of some of the inputs, as bytes to pixels, each time when their
             turn comes: of data that do not fit in memory as floats. None: they are ready.
-        chunk: samples held in one autograd graph, > 0.
+        together: each process of ``torch.distributed`` has all of the data and sums over its share; all
+            must call the same methods. Else a process is on its own.
+        chunk: samples held in one autograd graph, > 0; of a DataLoader its batches are.
         device, dtype: where θ and the data live; float32 for runs, float64 for references. None: those of
             the model's parameters, float32 where they have less.
         batch_products: multiply all columns of a block at once (vmap) or one after the other. None: one
@@ -76,6 +85,7 @@ class Objective(SingleSamples):
         labels: Any = None,
         *,
         prepare: Prepare | None = None,
+        together: bool = False,
         chunk: int = 5000,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -83,19 +93,18 @@ class Objective(SingleSamples):
         graph_memory: int = 2**30,
         check: bool = True,
     ):
-        if chunk < 1:
-            raise ValueError(f"chunk = {chunk} must be at least 1 sample.")
+        if isinstance(chunk, bool) or not hasattr(chunk, "__index__") or chunk < 1:
+            raise ValueError(f"chunk = {chunk!r} must be a whole number of samples, at least 1.")
         self.model = plain_module(model)
         self.loss = named(loss)
         self.device, self.dtype = place(self.model, device, dtype)
         self.chunk = chunk
+        classes = functools.partial(class_numbers, self.loss)
         self.samples: Samples | Loaded = (
-            Loaded(inputs, self.device, self.dtype)
+            Loaded(inputs, self.device, self.dtype, prepare, classes)
             if labels is None
-            else Samples(inputs, labels, chunk, self.device, self.dtype, prepare)
+            else Samples(inputs, classes(labels), chunk, self.device, self.dtype, prepare)
         )
-        if isinstance(self.samples, Samples):
-            self.samples.labels = class_numbers(self.loss, self.samples.labels)
         few, _ = self.samples.rows(self.samples.parts()[0])
         call = Call.of(self.model, few)
         self.network = Network(self.model, self.loss, call, self.device, self.dtype)
@@ -114,15 +123,16 @@ class Objective(SingleSamples):
             True  # whether L is made up of the losses of single samples, as far as known
         )
         self._parts: list[tuple[slice, float]] | None = None
-        self.ranks = Ranks()
-        if self.ranks.count > 1 and not self.weighing.uniform:
+        self.ranks = Ranks(together)
+        refuse_noise(self.network.noisy)
+        if check:
+            selftest.run(self)
+        # Asked after the self-test, which sees whether a function is a sum or depends on other samples.
+        if self.ranks.count > 1 and not (self.weighing.uniform and self.additive):
             raise ValueError(
                 "Several ranks share samples only where the loss is a plain mean over them: no sum, no "
                 "class weights, no ignored labels; use one process."
             )
-        refuse_noise(self.network.noisy)
-        if check:
-            selftest.run(self)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -180,16 +190,21 @@ class Objective(SingleSamples):
             for p, part in zip(self.network.parameters, self.network.parts(theta), strict=True):
                 p.copy_(part)
 
-    def check_vector(self, vector: Tensor) -> None:
-        """That a vector (D,) or a block (D, m) is one of θ's space.
+    def check_vector(self, vector: Tensor, *, block: bool = False) -> None:
+        """That a vector (D,), or a block (D, m) where that may be one, is of θ's space.
 
         Raises:
-            ValueError: another length, dtype or device.
+            ValueError: no tensor, or another length, dtype or device.
         """
-        if len(vector) != self.dim:
+        if not isinstance(vector, Tensor):
             raise ValueError(
-                f"A vector has {len(vector)} entries, θ has D = {self.dim}: the parameters that require a "
-                "gradient; objective.initial() and objective.flatten(…) give such vectors."
+                f"A {type(vector).__name__} stands where a tensor is meant; torch.as_tensor(…) makes one."
+            )
+        if vector.ndim not in ((1, 2) if block else (1,)) or len(vector) != self.dim:
+            raise ValueError(
+                f"A vector has the shape {tuple(vector.shape)}, θ has D = {self.dim} entries: the "
+                "parameters that require a gradient; objective.initial() and objective.flatten(…) give "
+                "such vectors."
             )
         if vector.dtype != self.dtype or vector.device != self.device:
             raise ValueError(
@@ -201,11 +216,6 @@ class Objective(SingleSamples):
         """Network outputs f(x; θ) of shape (n, C), differentiable in θ."""
         return self.network.functional(theta, inputs)
 
-    def value(self, theta: Tensor, rows: Rows = slice(None)) -> Tensor:
-        """The loss over the given rows of the data (differentiable in θ)."""
-        inputs, labels = self.samples.rows(rows)
-        return self.loss(self.outputs(theta, inputs), labels)
-
     @fast_matmul()
     @settled()
     def evaluate(
@@ -213,7 +223,8 @@ class Objective(SingleSamples):
     ) -> tuple[float, float]:
         """Loss and accuracy (a fraction) of θ on any data set, forward passes only.
 
-        Without inputs and labels, on the data of the objective.
+        Without inputs and labels, on the data of the objective. Those given are as the model takes them:
+        ``prepare`` is not applied.
 
         The accuracy is that of class numbers, per position where there are several: labels (n, …),
         outputs (n, C, …). It is NaN for everything else: regression, several labels at once, soft labels.
@@ -221,6 +232,7 @@ class Objective(SingleSamples):
         self.check_vector(theta)
         samples = self.samples
         if inputs is not None or labels is not None:
+            labels = class_numbers(self.loss, labels)
             samples = Samples(inputs, labels, self.chunk, self.device, self.dtype)
         weighing, total, loss = Weighing(self.loss), 0.0, 0.0
         weighing.sums = self.weighing.sums
@@ -232,6 +244,8 @@ class Objective(SingleSamples):
                 if not amount:
                     continue
                 outputs = self.network.outputs(x)
+                if samples is not self.samples and not part.start:
+                    check_labels(self.loss, outputs, getattr(samples, "labels", y))
                 loss += float(self.loss(outputs, y)) * (1.0 if weighing.sums else amount)
                 total += amount
                 right, count = hits(outputs, y, weighing.ignored)

@@ -15,12 +15,15 @@ class Ranks:
     One process alone has all of it. Under ``torch.distributed`` each rank sums over its own share, and then
     all have the same total, bit by bit: so they take the same steps without a further word.
 
+    Args:
+        together: False for a process on its own, whatever others there are.
+
     Attributes:
         rank, count: which of how many.
     """
 
-    def __init__(self) -> None:
-        together = dist.is_available() and dist.is_initialized()
+    def __init__(self, together: bool = True) -> None:
+        together = together and dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if together else 0
         self.count = dist.get_world_size() if together else 1
 

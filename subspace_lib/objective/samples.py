@@ -66,12 +66,31 @@ class Loaded:
 
     A batch is a chunk, read when its turn comes; what has been read is compared with the first pass.
 
+    Args:
+        prepare: makes what the model takes of some of the inputs; classes: what the loss takes, of labels.
+
+    Attributes:
+        values: every whole number that is a label, (n,); None where labels are something else.
+
     Raises:
         ValueError: no data, a batch that is no pair, or another pass that gives other data.
     """
 
-    def __init__(self, loader: Any, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self,
+        loader: Any,
+        device: torch.device,
+        dtype: torch.dtype,
+        prepare: Prepare | None = None,
+        classes: Prepare | None = None,
+    ):
+        if isinstance(loader, Tensor):
+            raise ValueError(
+                "There are no labels; give inputs and labels, or a DataLoader of both."
+            )
         self.loader, self.device, self.dtype = loader, device, dtype
+        self.prepare, self.classes = prepare, classes
+        self.values: Tensor | None = None
         self._marks: list[float] = []
         self._parts: list[slice] = []
         self._position = 0
@@ -82,6 +101,11 @@ class Loaded:
             start = len(self)
             self._parts.append(slice(start, start + len(tree_leaves(labels)[0])))
             self._marks.append(_mark(inputs, labels))
+            if isinstance(labels, Tensor) and not labels.is_floating_point():
+                seen = (
+                    [labels.flatten()] if self.values is None else [self.values, labels.flatten()]
+                )
+                self.values = torch.cat(seen).unique()
         if not self._parts:
             raise ValueError(
                 "The data loader gives no batch; an objective needs at least one sample."
@@ -100,8 +124,8 @@ class Loaded:
         """Inputs and labels of a batch, a slice of ``parts``; or of some samples, by reading all."""
         if isinstance(rows, slice):
             inputs, labels = self._read(self._parts.index(rows))
-            return self._to(inputs), self._to(labels)
-        found: list[Any] = []
+            return self._ready(inputs, labels)
+        rows, found = _numbers(rows, len(self)), []
         for number, part in enumerate(self._parts):
             inside = (rows >= part.start) & (rows < part.stop)
             if bool(inside.any()):
@@ -112,7 +136,7 @@ class Loaded:
             tree_map(lambda *ts: torch.cat(ts)[order.cpu()], *side)
             for side in zip(*found, strict=True)
         ]
-        return self._to(joined[0]), self._to(joined[1])
+        return self._ready(*joined)
 
     def _read(self, number: int) -> tuple[Any, Any]:
         if self._reading is None or number < self._position:
@@ -131,8 +155,11 @@ class Loaded:
             self._reading = None  # ends its workers
         return inputs, labels
 
-    def _to(self, tree: Any) -> Any:
-        return to(tree, self.device, self.dtype)
+    def _ready(self, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        inputs, labels = (to(side, self.device, self.dtype) for side in (inputs, labels))
+        if self.prepare is not None:
+            inputs = to(self.prepare(inputs), self.device, self.dtype)
+        return inputs, labels if self.classes is None else self.classes(labels)
 
 
 _OTHERWISE = (
@@ -233,6 +260,19 @@ def _mark(inputs: Any, labels: Any) -> float:
         flat = tensor.detach().reshape(-1).double()
         mark = 0.9 * mark + float(flat @ torch.linspace(1, 2, len(flat)).to(flat))
     return mark
+
+
+def _numbers(rows: Tensor, total: int) -> Tensor:
+    """Numbers 0 … total − 1 of the rows that a tensor is an index of, negative ones and truth values too.
+
+    Raises:
+        IndexError: one is out of range.
+    """
+    rows = torch.nonzero(rows)[:, 0] if rows.dtype == torch.bool else rows
+    wrong = (rows < -total) | (rows >= total)
+    if bool(wrong.any()):
+        raise IndexError(f"Row {int(rows[wrong][0])} is out of range; there are {total} samples.")
+    return torch.where(rows < 0, rows + total, rows)
 
 
 def _where(rows: Tensor, part: slice) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from subspace_lib.objective.inputs import check_labels
+from subspace_lib.objective.inputs import broadcast, broadcasts, check_labels
 from subspace_lib.objective.network import Network, settled
 from subspace_lib.objective.samples import to
 
@@ -159,6 +159,9 @@ def _first(objective: Objective, rows: tuple[Any, Any]) -> Any:
             raise ValueError(f"The model cannot take the inputs: {_said(error)}") from error
         known = getattr(objective.samples, "labels", labels)
         check_labels(objective.loss, outputs, known)
+        values = getattr(objective.samples, "values", None)  # of all batches of a data loader
+        if values is not None and isinstance(outputs, Tensor) and labels.ndim == outputs.ndim - 1:
+            check_labels(objective.loss, outputs, values.reshape(-1, *[1] * (labels.ndim - 1)))
         try:
             loss = network.loss(outputs, labels)
         except Exception as error:
@@ -202,6 +205,8 @@ def _adds_up(objective: Objective, trial: Trial, loss: Tensor, outputs: Any) -> 
         parts = [slice(0, half), slice(half, trial.count)]
         losses = [trial.loss(trial.theta, part) for part in parts]
         _settle(o, losses, [_take(trial.labels, part) for part in parts], parts, loss)
+    if not o.additive and broadcasts(outputs, trial.labels):
+        raise ValueError(broadcast(outputs, trial.labels))
     if o.additive and len(o.samples.parts()) > 1:
         _settle_chunks(o, outputs)
     if not o.additive and len(o.samples.parts()) > 1:

@@ -30,6 +30,7 @@ class SingleSamples:
     dim: int
     gradient_equivalents: float
     additive: bool
+    check_vector: Callable[..., None]
     _forward_mode: bool | None = None
     _total: float | None = None  # what all samples count
 
@@ -40,6 +41,12 @@ class SingleSamples:
     @settled()
     def weighted_gradient(self, theta: Tensor, weights: Tensor) -> Tensor:
         """Σ_i w_i ∇ℓ_i(θ) over all data, for weights (N,) of any sign; shape (D,)."""
+        self.check_vector(theta)
+        if weights.shape != (len(self),):
+            raise ValueError(
+                f"The weights have the shape {tuple(weights.shape)}; give one for each of the {len(self)} "
+                "samples."
+            )
         self.gradient_equivalents += 1
         total = torch.zeros_like(theta)
         with self.network.at(theta):
@@ -62,6 +69,8 @@ class SingleSamples:
             v_jᵀ S v_j, shape (m,), and the trace of S. A minibatch of B samples drawn without
             replacement has the covariance (N − B)/((N − 1) B) · S.
         """
+        self.check_vector(theta)
+        self.check_vector(basis, block=True)
         self.gradient_equivalents += 3  # measured on the MNIST-5k MLP
         mean, squares = torch.zeros_like(theta), 0.0
         along = torch.zeros(basis.shape[1], dtype=torch.float64, device=basis.device)
@@ -82,6 +91,8 @@ class SingleSamples:
         By forward mode: a pass over the data for each column, and no gradient of a single sample is held.
         Where forward mode does not exist, by two backward passes.
         """
+        self.check_vector(theta)
+        self.check_vector(block, block=True)
         self.gradient_equivalents += block.shape[1]
         found = theta.new_empty(len(self), block.shape[1])
         with self.network.at(theta):
@@ -125,6 +136,7 @@ class SingleSamples:
         Raises:
             ValueError: the labels are something else.
         """
+        self.check_vector(theta)
         parts = self.samples.parts()
         labels = [self.samples.rows(part)[1] for part in parts]
         if not all(isinstance(y, Tensor) and y.ndim == 1 for y in labels) or (

@@ -17,7 +17,15 @@ from pathlib import Path
 from subspace_lib.runs import KINDS
 
 HOUSE = Path(__file__).resolve().parent.parent
-OUTSIDE = ("evidence", "trajectory", "errors")  # they read runs off and compute none
+# They read runs off and compute none; ``evidence.windows`` lays simulated ones out.
+OUTSIDE = (
+    "evidence",
+    "evidence.criteria",
+    "evidence.criterion",
+    "evidence.verdicts",
+    "trajectory",
+    "errors",
+)
 
 
 @cache
@@ -80,7 +88,7 @@ def _file(module: str) -> Path | None:
     """A module's file; None for what is no module, the face over everything, and ``OUTSIDE``."""
     names = module.split(".")[1:]
     place = HOUSE.joinpath(*names)
-    if not names or names[0] in OUTSIDE:
+    if not names or ".".join(names) in OUTSIDE:
         return None
     if place.with_suffix(".py").exists():
         return place.with_suffix(".py")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import threading
 import time
 import uuid
@@ -24,7 +23,7 @@ from subspace_lib.results.estimate import steps_of
 from subspace_lib.results.files import told
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.store import Store
-from subspace_lib.results.workers import Crew, report
+from subspace_lib.results.workers import Crew, cores, report
 from subspace_lib.runs import described
 from subspace_lib.runs.protocol import RunInProgress
 from subspace_lib.trajectory import Trajectory
@@ -111,11 +110,9 @@ def run_all(
     standing = Standing(missing)
     if missing and scheduler is not None:
         _by_dask(missing, store, scheduler, standing, display)
-    elif len(missing) > 1 and (crew.jobs if crew else jobs or os.cpu_count() or 1) > 1:
+    elif len(missing) > 1 and (crew.jobs if crew else jobs or cores()) > 1:
         with contextlib.ExitStack() as own:
-            at_work = crew or own.enter_context(
-                Crew(min(jobs or os.cpu_count() or 1, len(missing)))
-            )
+            at_work = crew or own.enter_context(Crew(min(jobs or cores(), len(missing))))
             _by_processes(missing, store, at_work, standing, display)
     else:
         for experiment in missing:

@@ -17,6 +17,13 @@ from typing import Any
 import torch
 
 
+def cores() -> int:
+    """How many cores this process may use: a container or a batch system may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Ear:
     """Hears what workers report, each by a connection of its own: a killed one holds no lock of the others.
 
@@ -63,7 +70,7 @@ def pool(jobs: int, ear: Ear | None = None) -> Iterator[ProcessPoolExecutor]:
     One thread a process beats all threads in one: minibatch steps are too small to share. Whatever ends the
     block before its time, an interrupt for instance, ends the processes at once.
     """
-    share = max(1, (os.cpu_count() or 1) // jobs)
+    share = max(1, cores() // jobs)
     threads = min(share, torch.get_num_threads())  # what OMP_NUM_THREADS allows
     before = set(multiprocessing.active_children())
     # A forked process would share locks of threads that it has not.
@@ -90,7 +97,7 @@ class Crew:
     """
 
     def __init__(self, jobs: int | None = None):
-        self.jobs = jobs or os.cpu_count() or 1
+        self.jobs = jobs or cores()
         self.told: Callable[[str, int], object] = lambda name, number: None
         self._pool: ProcessPoolExecutor | None = None
         self._open = contextlib.ExitStack()

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from subspace_lib import optimizers
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import TRAINING_ONLY, Experiment
 from subspace_lib.linalg.eigensolver import top_eigenpairs
 from subspace_lib.objective import Hessian
 from subspace_lib.parameters import ascending, quoted
@@ -83,7 +83,7 @@ class Amplification(Experiment):
 
     @model_validator(mode="after")
     def _windows_apart(self) -> Self:
-        self._check_plain()
+        self._check_plain(*TRAINING_ONLY)
         for first, following in pairwise((*self.anchors, self.steps)):
             if first + self.window > following:
                 raise ValueError(

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import TRAINING_ONLY, Experiment
 from subspace_lib.linalg.eigensolver import (
     Operator,
     orthonormalize,
@@ -79,7 +79,7 @@ class Curvature(Experiment):
 
     @model_validator(mode="after")
     def _within_the_run(self) -> Self:
-        self._check_plain()
+        self._check_plain(*TRAINING_ONLY)
         if self.anchors[-1] > self.steps:
             raise ValueError(
                 f"anchors = {quoted(list(self.anchors))} must be at most steps = {self.steps}"

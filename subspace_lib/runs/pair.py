@@ -70,9 +70,10 @@ class PairRun(RunInProgress):
 
     def __init__(self, experiment: Pair):
         super().__init__(experiment)
-        fields = {name: getattr(experiment, name) for name in Experiment.model_fields}
-        self.bulk = Run(Experiment(**fields | {"spectrum_every": None, "record_every": None}))
-        self.plain = Trainer(Experiment(**fields | {"projection": "none"}))
+        # Copies: one described anew would look up functions of the user's own as they are by now.
+        unrecorded = {"spectrum_every": None, "record_every": None}
+        self.bulk = Run(experiment.model_copy(update=unrecorded))
+        self.plain = Trainer(experiment.model_copy(update={"projection": "none"}))
         self.start = self.bulk.theta
         self.last: deque[Tensor] = deque(maxlen=experiment.average)
         self.rows: list[list[float]] = []

@@ -10,7 +10,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import TRAINING_ONLY, Experiment
 from subspace_lib.runs.protocol import RunInProgress, State, as_rows, nested, within
 from subspace_lib.runs.trainer import Trainer
 from subspace_lib.subspace import DominantSubspace
@@ -66,7 +66,7 @@ class EffectiveRates(Experiment):
 
     @model_validator(mode="after")
     def _plain(self) -> Self:
-        self._check_plain()
+        self._check_plain(*TRAINING_ONLY)
         return self
 
     @property

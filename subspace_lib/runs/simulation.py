@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from subspace_lib.evidence import criteria
+from subspace_lib.evidence import windows
 from subspace_lib.experiment import Count, Every, Rate, RunDescription
 from subspace_lib.runs.protocol import RUNNING, RunInProgress, State, as_tensor, as_text
 from subspace_lib.theory.regression import OUTLIERS, Regression, spiked
@@ -47,14 +47,14 @@ class Simulation(RunDescription):
     learning_rate: Rate = Field(1e-5, description="η")
     batch_size: Count = Field(1, description="samples")
     steps: int = Field(200_000, ge=2, le=LONGEST)
-    switch_step: int = Field(2000, ge=criteria.BEFORE_WINDOW)
+    switch_step: int = Field(2000, ge=windows.BEFORE_WINDOW)
     paths: int = Field(200, ge=1, le=100_000)
     record_every: Every = 1000
     settle_paths: int = Field(1000, ge=1, le=1_000_000, description="for stationary variances")
     without_noise: float = Field(
-        criteria.WITHOUT_NOISE, gt=0, description="GD, in units of 1/(ηλ_k)"
+        windows.WITHOUT_NOISE, gt=0, description="GD, in units of 1/(ηλ_k)"
     )
-    again: int = Field(criteria.AGAIN, ge=1, le=LONGEST, description="steps of SGD after GD")
+    again: int = Field(windows.AGAIN, ge=1, le=LONGEST, description="steps of SGD after GD")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -200,7 +200,7 @@ def _bulk_progress(
     kept = np.array([[1.0, 1.0], [0.0, 1.0]])[:, None, None, :]  # SGD, Bulk-SGD
     at_switch = valley.loss(points).mean(-1)
     steps = math.ceil(VALLEY_TIMES / eta)
-    last = math.ceil(criteria.TAIL * steps)
+    last = math.ceil(windows.TAIL * steps)
     losses = np.zeros((2, len(cross)))
     for step in range(steps):
         points = points - eta * kept * _sample_gradient(valley, cross, points, rng)
@@ -232,7 +232,7 @@ class RegressionSimulation(Simulation):
     learning_rate: Rate = Field(1e-3, description="η")
     batch_size: Count = Field(10, description="samples, drawn with replacement")
     steps: int = Field(2000, ge=2, le=LONGEST)
-    switch_step: int = Field(200, ge=criteria.BEFORE_WINDOW)
+    switch_step: int = Field(200, ge=windows.BEFORE_WINDOW)
     paths: int = Field(20, ge=1, le=1000)
     record_every: Every = 10
     settle_paths: int = Field(500, ge=1, le=10_000)
@@ -327,16 +327,16 @@ class SimulationRun(RunInProgress):
     def _branch(self) -> None:
         e = self.experiment
         start = np.broadcast_to(self.start, (1, e.paths, len(self.start)))
-        point = self._follow(("start",), start, 0, e.switch_step, criteria.BEFORE_WINDOW)
+        point = self._follow(("start",), start, 0, e.switch_step, windows.BEFORE_WINDOW)
         if self.status != RUNNING:
             return
         self._follow(BRANCHES, np.repeat(point, len(BRANCHES), 0), e.switch_step, e.steps)
         steepness = e.learning_rate * self.problem.values[self.problem.k - 1]
         steps = math.ceil(e.without_noise / steepness)
-        tail = math.ceil(criteria.WITHOUT_NOISE_TAIL * steps)
+        tail = math.ceil(windows.WITHOUT_NOISE_TAIL * steps)
         last = e.switch_step + steps
         point = self._follow(("GD",), point, e.switch_step, last, tail, OFTEN)
-        self._follow(("back",), point, last, last + e.again, criteria.AGAIN_WINDOW, OFTEN)
+        self._follow(("back",), point, last, last + e.again, windows.AGAIN_WINDOW, OFTEN)
 
     def _follow(
         self,

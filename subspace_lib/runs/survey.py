@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from subspace_lib.experiment import Experiment
+from subspace_lib.experiment import TRAINING_ONLY, Experiment
 from subspace_lib.linalg.eigensolver import orthonormalize, sin_largest_angle, top_eigenpairs
 from subspace_lib.objective import Hessian
 from subspace_lib.parameters import ascending, quoted
@@ -75,7 +75,7 @@ class Survey(Experiment):
 
     @model_validator(mode="after")
     def _within_the_run(self) -> Self:
-        self._check_plain()
+        self._check_plain(*TRAINING_ONLY)
         last, first = self.anchors[-1], self.anchors[0]
         if last >= self.steps:
             raise ValueError(

@@ -58,6 +58,7 @@ class Trainer:
                 inputs,
                 dataset.train_labels,
                 prepare=dataset.prepare,
+                together=True,
                 chunk=e.chunk,
                 device=e.device,
                 check=own,
@@ -120,7 +121,7 @@ class Trainer:
         return gradient, state, update
 
     def move(self, state: optimizers.State, update: Tensor) -> None:
-        """Take the step: θ ← θ + u; the rule of the next phase begins with a fresh state."""
+        """Take the step: θ ← θ + u; a phase with another rule, or another η, begins with a fresh state."""
         self.rule_state = state
         self.theta = self.theta + update
         self.step += 1

@@ -58,7 +58,8 @@ class Averaged(Experiment):
     components x_i ~ N(0, C_i). C_i = η σ_i²/(λ_i (2 − η λ_i)) is the variance at which SGD with minibatch
     noise of variance σ_i² comes to rest along an eigenvector v_i of the quadratic with eigenvalue λ_i. Its
     mean is ∇(L + ½ Σ_i C_i λ_i(θ)) to second order, C_i held fixed: what noise does to the slow motion.
-    σ_i² and C_i are measured anew every ``renew`` steps; 0 where λ_i is not in 0 … 2/η.
+    σ_i², λ_i = v_iᵀHv_i and C_i are measured anew every ``renew`` steps, along the basis in use there; C_i
+    is 0 where λ_i is not in 0 … 2/η.
 
     Source: the derivation here; the effect is that of So & Shin, arXiv 2607.23012.
     """
@@ -70,7 +71,7 @@ class Averaged(Experiment):
 
     @model_validator(mode="after")
     def _full_batch(self) -> Self:
-        self._check_plain()
+        self._check_plain("noise", "period")
         if self.batch_size != self.samples or self.optimizer != "sgd":
             raise ValueError(
                 f"batch_size = {self.batch_size} and optimizer = {self.optimizer!r}: this kind of run "
@@ -112,10 +113,11 @@ class AveragedRun(Run):
     def _measured(self) -> Tensor:
         """√C_i of the basis in use, (k,), float64."""
         e, o, n = self.experiment, self.objective, len(self.objective)
-        assert self._seen is not None  # since the first row
-        single, _ = o.gradient_variance(self.theta, self.subspace.basis)
+        basis = self.subspace.basis
+        single, _ = o.gradient_variance(self.theta, basis)
         variance = single.cpu() * (n - e.noise_of) / ((n - 1) * e.noise_of)
-        values = self._seen.values[: e.k].double().cpu()
+        # Not those of the last refresh, which may be many steps old.
+        values = (basis * (o.hessian(self.theta) @ basis)).sum(0).double().cpu()
         inside = (values > 0) & (e.learning_rate * values < 2)
         rest = e.learning_rate * variance / (values * (2 - e.learning_rate * values))
         return torch.where(inside, rest, torch.zeros_like(rest)).clamp(min=0).sqrt()

@@ -20,8 +20,13 @@ class Projector(Protocol):
 def restrict(update: Tensor, projection: str, subspace: Projector) -> Tensor:
     """Project an update: P_k u for Dom-X, (I − P_k) u for Bulk-X, u itself for X.
 
+    Raises:
+        ValueError: the projection is none of ``PROJECTIONS``.
+
     Source: arXiv 2405.16002, section 3 (Dom-SGD and Bulk-SGD).
     """
+    if projection not in PROJECTIONS:
+        raise ValueError(f"projection = {projection!r} must be one of {', '.join(PROJECTIONS)}.")
     if projection == "none":
         return update
     dominant = subspace.project(update)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from subspace_lib.linalg.eigensolver import NonFiniteProduct, RitzPairs, top_eigenpairs
 from subspace_lib.linalg.precision import full_precision
 from subspace_lib.objective import Objective
+from subspace_lib.subspace import given
 from subspace_lib.subspace.block import CLEAR
 from subspace_lib.subspace.budget import Budget
 from subspace_lib.subspace.drift import Drift, Seen
@@ -76,7 +76,6 @@ class DominantSubspace:
             None for no limit. A refresh is one pass then, and ``angle`` says how exact the basis is.
         watch: steps after which the watcher takes part again, ≥ 1.
         seed: of the cold start's random block.
-        refresh: the former name of ``refresh_every``.
 
     Attributes:
         schedule: says when the next look or refresh is due; last_step: of the last refresh, −1 before the
@@ -103,12 +102,8 @@ class DominantSubspace:
         allowance: float | None = None,
         watch: int = 1,
         seed: int = 0,
-        refresh: str | int | None = None,
     ):
-        if refresh is not None:
-            warnings.warn("refresh is now called refresh_every", DeprecationWarning, stacklevel=2)
-            refresh_every = refresh
-        _check(k, guards, target, watch, objective.dim)
+        given.numbers(k, guards, target, watch, objective.dim)
         guards = min(guards, objective.dim - k - 1)
         self.objective, self.k, self.guards = objective, k, guards
         self.schedule = as_schedule(refresh_every, target)
@@ -164,22 +159,30 @@ class DominantSubspace:
     @full_precision()
     def project(self, v: Tensor) -> Tensor:
         """P_k v = V_k V_kᵀ v, of shape (D,)."""
+        given.vector(v, self.basis)
         self._block.to_(v.device)
         return self.basis @ (self.basis.T @ v)
 
     @full_precision()
     def alignment(self, v: Tensor) -> float:
         """χ_k(v) = ‖P_k v‖ / ‖v‖, a norm ratio in 0 … 1; NaN for v = 0 (section 2)."""
+        given.vector(v, self.basis)
         self._block.to_(v.device)
         norm = float(v.norm())
         return float((self.basis.T @ v).norm()) / norm if norm > 0 else math.nan
 
     def due(self, step: int) -> bool:
-        """Whether the basis has to be looked at, or refreshed, before it is used at this step."""
+        """Whether the basis has to be looked at, or refreshed, before it is used at this step.
+
+        Raises:
+            ValueError: the step comes before the last one that was looked at.
+        """
         if self._block.empty:
             return True
+        given.step(step, self.last_look)
+        looks = self.schedule.looks and self._drift.known
         return self.schedule.due(step) and (
-            self.budget.may_look(step) if self._drift.known else self.budget.may_refresh(step)
+            self.budget.may_look(step) if looks else self.budget.may_refresh(step)
         )
 
     def angle_at(self, step: int) -> float:
@@ -205,7 +208,10 @@ class DominantSubspace:
 
         Raises:
             NonFiniteProduct: the loss has diverged; the message names the step.
+            ValueError: the step comes before the last one, or the probe is not of θ's shape and dtype.
         """
+        given.step(step, self.last_look)
+        probe = given.probe(probe, theta, step)
         if self._block.empty or not (self.schedule.looks and self._drift.known):
             return self._only_refreshed(self.refresh(theta, step, probe))
         self._to(theta.device)
@@ -266,7 +272,10 @@ class DominantSubspace:
 
         Raises:
             NonFiniteProduct: the loss has diverged; the message names the step.
+            ValueError: the step comes before the last one, or the probe is not of θ's shape and dtype.
         """
+        given.step(step, self.last_look)
+        probe = given.probe(probe, theta, step)
         self._to(theta.device)
         return self._refresh_at(theta, step, probe, measure=measure, again=False)
 
@@ -275,8 +284,6 @@ class DominantSubspace:
     ) -> Refresh:
         before, cold = self._work(), self._block.empty
         try:
-            if not torch.isfinite(probe.sum()):
-                raise NonFiniteProduct("The probe has NaN or inf; give a finite vector, or zeros.")
             seen = self._passes.refresh(theta, step, probe, measure)
         except NonFiniteProduct as error:
             raise type(error)(f"Step {step}: {error}") from None
@@ -331,15 +338,29 @@ class DominantSubspace:
             "start": torch.empty(0, 0, device="cpu")
             if self._start is None
             else self._start.T.clone(),
+            "made": torch.tensor([self.k, self.guards], device="cpu"),
             "budget": self.budget.state(),
             "ceilings": self._certificate.state(),
             "generator": self._generator.get_state(),
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from ``state()``, of a tracker that was made in the same way; {} changes nothing."""
+        """Continue from ``state()``, of a tracker that was made in the same way; {} changes nothing.
+
+        Raises:
+            ValueError: that one had another k, or other guards.
+        """
         if not state:
             return
+        if "made" in state and state["made"].tolist() != [
+            self.k,
+            self.guards,
+        ]:  # older ones do not say
+            k, guards = state["made"].tolist()
+            raise ValueError(
+                f"The state is of k = {k} with {guards} guards; this tracker has k = {self.k} with "
+                f"{self.guards}."
+            )
         self.schedule.load_state(
             {n.removeprefix(PREFIX): v for n, v in state.items() if n.startswith(PREFIX)}
         )
@@ -352,22 +373,6 @@ class DominantSubspace:
         self.budget.load_state(state["budget"])
         self._certificate.load_state(state["ceilings"])
         self._generator.set_state(state["generator"])
-
-
-def _check(k: int, guards: int, target: float, watch: int, dim: int) -> None:
-    """That the numbers make sense.
-
-    Raises:
-        ValueError: one sentence for the first that does not.
-    """
-    if watch < 1:
-        raise ValueError(f"watch = {watch} must be at least 1 step.")
-    if not 1 <= k < dim:
-        raise ValueError(f"k = {k} must be at least 1 and below D = {dim}.")
-    if guards < 0:
-        raise ValueError(f"guards = {guards} must be at least 0; 3 are enough as a rule.")
-    if not 0 < target <= 1:
-        raise ValueError(f"target = {target} must be a sine above 0, at most 1.")
 
 
 def _subset(objective: Objective) -> int:

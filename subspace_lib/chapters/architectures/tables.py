@@ -87,7 +87,8 @@ def cost(study: ArchitecturesStudy) -> Markdown:
                     "on": "; ".join(dict.fromkeys(processors(run.provenance) for run in runs)),
                 }
             )
-    note = "Of the measured steps: all of SGD's, those after the switch of the others; work in gradients."
+    note = "Of the measured steps: all of SGD's, those after the switch of the others; work in gradients, "
+    note += "the cold start apart."
     return table(lines, note=note)
 
 

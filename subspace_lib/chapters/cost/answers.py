@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from IPython.display import Markdown
 
 from subspace_lib.benchmark.aims import cheapest
@@ -17,6 +16,7 @@ from subspace_lib.chapters.cost.study import prices
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.trajectory import gradients_per_step
 
 
 def price(found: dict[str, Any]) -> Markdown:
@@ -84,11 +84,10 @@ def over_training(study: SwitchStudy) -> Markdown:
     after: dict[str, list[float]] = {name: [] for name in names}
     for name, side in zip(names, PROJECTIONS, strict=True):
         for run in study.of(side):
-            spent = run.table.set_index("step")["gradient_equivalents"]
             switch = study.switch_steps[run.experiment.seed]
             if side == "none":
-                watched.append(_a_step(spent[spent.index <= switch]))
-            after[name].append(_a_step(spent[spent.index >= switch]))
+                watched.append(gradients_per_step(run, 0, switch))
+            after[name].append(gradients_per_step(run, switch))
     until, later = says.mean(watched), says.mean(after[names[0]])
     told = [
         f"Until the switch a step of {names[0]} takes {says.mean_of(watched, _two)} gradient equivalents; "
@@ -99,13 +98,6 @@ def over_training(study: SwitchStudy) -> Markdown:
         than = says.whether(dearer == "as dear", "as", "than")
         told.append(f"So the steps until the switch are {dearer} {than} those after it.")
     return says.answer(*told)
-
-
-def _a_step(spent: pd.Series) -> float:
-    """Gradient equivalents a step of a stretch of a run; NaN where it has one row."""
-    if len(spent) < 2:
-        return math.nan
-    return float((spent.iloc[-1] - spent.iloc[0]) / (spent.index[-1] - spent.index[0]))
 
 
 def _two(value: float) -> str:

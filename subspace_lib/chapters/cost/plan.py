@@ -130,13 +130,20 @@ def answers(found: dict[str, Any]) -> list[str]:
     """What the table means, in sentences that its numbers choose."""
     p = plan(found)
     fits = says.whether(p.total < MEMORY, "fits each GPU whole", "does not fit a GPU")
-    moved = p.traffic / NETWORK / p.product
+    moved, beside = p.traffic / NETWORK / p.product, p.traffic / NETWORK / p.step
     told = [
         f"Everything {fits}: each holds all vectors and its share of the sentences. Up to about "
         f"{p.largest / 1e6:,.0f} million parameters would; beyond that the vectors have to be cut up over "
         "the GPUs, which this library does not do.",
-        f"Between machines the sum of a product takes {moved:.1%} of the time of computing it: "
-        + says.whether(moved < 0.1, "the network is not what limits.", "the network limits."),
+        f"Between machines the sum over processes takes {moved:.1%} of the time of computing a Hessian "
+        f"product, and {beside:.0%} of that of computing a step of SGD, whose sum is as large: "
+        + says.whether(
+            moved < 0.1 <= beside,
+            "the connection slows the steps, not the subspace.",
+            says.whether(
+                moved < 0.1, "the connection limits neither.", "the connection limits both."
+            ),
+        ),
         f"A refresh takes as long as {p.steps:,.0f} steps of SGD. So it must be rare, or see fewer "
         "sentences: its cost is proportional to them. Chapter 08 measures, for the MLP, how few samples "
         "still give the subspace.",

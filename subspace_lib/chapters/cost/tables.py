@@ -44,16 +44,15 @@ def _answer(part: dict[str, Any]) -> str:
         f"**{part['model'].upper()} on {part['dataset']}: Dom-SGD takes {bare['dominant']:.1f} times "
         f"the seconds of plain SGD, Bulk-SGD {bare['bulk']:.1f} times, and SGD whose subspace is only "
         f"followed {bare['none']:.1f} times.**",
-        f"That is over {part['steps']:,} steps after step {part['start']:,}. At {len(checks)} of "
-        f"them, drawn at random, the basis in use was within a sine of {_worst(checks, 'angle'):.3f} of "
-        f"the exact one; at {beyond} of these it was farther off than the tracker stated. The "
-        f"alignment was within {_worst(checks, 'alignment_error'):.4f}. A cold start of "
+        f"That is over {part['steps']:,} steps after step {part['start']:,}. At {len(checks)} "
+        f"random steps of theirs the basis in use was within a sine of {_worst(checks, 'angle'):.3f} of "
+        "the exact one. What the tracker states there is an estimate, not a bound: the basis was farther "
+        f"off at {beyond} of the {len(checks)}. The alignment was within "
+        f"{_worst(checks, 'alignment_error'):.4f}. A cold start of "
         f"{part['cold_start']['gradient_equivalents']:.0f} gradients comes on top, once.",
     ]
     told += [
-        f"With a budget of {row['budget']:g}, {row['method']} takes {row['ratio']:.1f} times the "
-        f"seconds; where it was checked ({len(row['checks'])} of the steps) its basis was within "
-        f"{_worst(row['checks'], 'angle'):.3f}."
+        f"With a budget of {row['budget']:g} {row['method']} takes {row['ratio']:.1f} times the seconds."
         for row in part["rows"]
         if row["budget"] is not None
     ]
@@ -84,7 +83,8 @@ def _price(row: dict[str, Any]) -> Row:
     if not checks:
         return line
     return line | {
-        "true sine": f"{_worst(checks, 'angle'):.3f} at {len(checks)} steps",
+        "true sine": f"{_worst(checks, 'angle'):.3f}",
+        "checked steps": len(checks),
         "as known": f"{_worst(checks, 'known'):.3f}",
         "alignment error": f"{_worst(checks, 'alignment_error'):.4f}",
     }
@@ -253,17 +253,17 @@ def _flat(rows: Sequence[dict[str, Any]]) -> list[str]:
     growth = max(row["peaks"][i + 2] / row["peaks"][i] for row in rows for i in (0, 1))
     told = [
         f"In GiB, of {rows[0]['steps']:,} steps of Bulk-SGD with refreshes and rows, as the operating "
-        f"system counts. From a quarter to the second one after it the peak rises by at most "
-        f"{growth - 1:.0%}; the estimate that is made before a run is too low by up to "
-        f"{_short(rows):.0%}."
+        f"system counts. From the first to the third quarter of the steps, and from the second to the "
+        f"fourth, the peak rises by at most {growth - 1:.0%}. The estimate that is made before a run is "
+        f"too low by up to {_short(rows):.0%}."
     ]
     few, many = (next((r for r in rows if r["dataset"] == d), None) for d in ("mnist5k", "mnist"))
     if few and many:
         more = max(many["peaks"]) - max(few["peaks"])
         graphs = many["graphs"] - few["graphs"]
         told.append(
-            f"With {many['samples'] / few['samples']:.0f} times the samples it is {_gib(more)} higher, of "
-            f"which {_gib(graphs)} are kept graphs; they have a limit of 1 GiB."
+            f"With {many['samples'] / few['samples']:.0f} times the samples the peak is {_gib(more)} "
+            f"higher, of which {_gib(graphs)} are kept graphs; they have a limit of 1 GiB."
         )
     return told
 
@@ -297,10 +297,10 @@ def per_product(found: dict[str, Any]) -> Markdown:
     alone = mlp["product_seconds"] / unit
     amortized = mlp["refresh_seconds"] / mlp["products"] / unit
     return Markdown(
-        f"By count of multiplications a product of this MLP takes {floor(784, 200, 200, 10):.2f} "
-        f"gradients, each alone. Measured, with what the products of a block of {mlp['products']:.0f} "
-        f"share computed once: {alone:.2f}; "
-        f"with the linear algebra and the certificate of a refresh: {amortized:.2f}."
+        f"By count of multiplications a product of this MLP, taken alone, costs "
+        f"{floor(784, 200, 200, 10):.2f} gradients. A block of {mlp['products']:.0f} shares work: "
+        f"measured, one of its products costs {alone:.2f}, and a whole refresh, with its linear algebra "
+        f"and certificate, {amortized:.2f} a product. The table below was measured apart."
     )
 
 

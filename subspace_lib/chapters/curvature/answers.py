@@ -26,15 +26,15 @@ def opening(study: CurvatureStudy) -> Markdown:
     """The chapter's answer: overlap and alignments at the last anchor."""
     end, last = study.at_end, study.parameters.anchors[-1]
     found = {name: says.mean_of(end("alignment", name), says.share) for name in ("H", "G", "F")}
-    (judged,) = judge(study)
+    word = page.word(judge(study)[0], study.parameters)
     return page.told(
         study.parameters,
-        f"**Q7, {judged.verdict}.** At step {last:,} the leading spaces of the Hessian and of the "
+        f"**{word}.** At step {last:,} the leading spaces of the Hessian and of the "
         f"Gauss–Newton matrix overlap by {says.mean_of(end('overlap', 'G'), says.share)} (mean squared "
         f"cosine; needed {criteria.Q7_OVERLAP}). The alignment of the gradient with the Gauss–Newton "
         f"space is {found['G']} (needed {criteria.Q7_ALIGNED}), with the Hessian's {found['H']}, with that "
         f"of the functional part {found['F']}. {says.over(len(study.runs))}",
-        SO.get(judged.verdict, ""),
+        SO.get(word.removeprefix("Q7, "), ""),
     )
 
 
@@ -123,6 +123,7 @@ def classes(study: CurvatureStudy) -> Markdown:
     }
     told = "; ".join(f"{title}: {value}" for title, value in spans.items())
     return says.answer(
-        f"At step {study.parameters.anchors[-1]:,} (mean squared cosines): {told}.",
+        f"At step {study.parameters.anchors[-1]:,} (mean squared cosines; 1 where one holds the other): "
+        f"{told}.",
         table=tables.classes(study),
     )

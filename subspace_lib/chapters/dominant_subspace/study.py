@@ -90,10 +90,8 @@ def alignment_study(
         )
         for count in p.classes
     }
-    surveys = {
-        seed: Survey.parse(**p.fields(seed, anchors=p.anchors, lags=p.lags, window=p.window))
-        for seed in p.seeds
-    }
+    own = {"anchors": p.anchors, "lags": p.lags, "window": p.window, "period": 1}
+    surveys = {seed: Survey.parse(**p.fields(seed, **own)) for seed in p.seeds}
     plain = {seed: get(p.run(seed, "none")) for seed in p.seeds}
     return AlignmentStudy(
         p,

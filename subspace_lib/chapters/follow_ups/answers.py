@@ -31,6 +31,8 @@ def weights(study: FollowUpStudy) -> Markdown:
     """Which weights gain most, which diverge, and what twice the bulk brings."""
     p, seed = study.parameters, study.parameters.seeds[0]
     base = gain(study.weighted[SGD, seed])
+    if not math.isfinite(base):
+        return says.answer("SGD itself diverged, so there is nothing to compare with.")
     gains = {w: gain(run) / base for (w, s), run in study.weighted.items() if s == seed}
     lost = [w for w, value in gains.items() if not math.isfinite(value)]
     best = max((w for w in gains if w not in lost), key=lambda w: gains[w])
@@ -93,12 +95,15 @@ def early(study: FollowUpStudy) -> Markdown:
         f"The alignment begins at {says.mean_of(first, says.share)}, falls to "
         f"{says.mean_of(low, says.share)} and ends at {says.mean_of(late, says.share)}.",
         f"The critical learning rate is {says.mean_of(sides['before'])} η before the switch and "
-        f"{says.mean_of(sides['after'])} η after it (medians over rows)."
+        f"{says.mean_of(sides['after'])} η after it (medians over the rows that have one; mean over seeds, "
+        "with the range)."
         if math.isfinite(says.mean(sides["after"]))
         else "",
-        f"By the second-order expansion, after the switch a dominant step of one batch lowers the loss in "
-        f"{lowers} of {len(later)} rows of all seeds. In {against} of them the batch's gradient points the "
-        "other way along the dominant subspace, so that no step lowers it; these are not in the medians."
+        "After the switch, by the second-order expansion, the dominant part of one batch's update lowers "
+        f"the loss in {lowers} of {len(later)} rows of all seeds, and raises it in the others. In "
+        f"{against} of the others no learning rate is small enough: the batch's gradient points the other "
+        "way along the dominant subspace. No step was taken to test this; the verdict is on the alignment "
+        "alone."
         if len(later)
         else "",
     )

@@ -36,7 +36,7 @@ def weights(study: FollowUpStudy) -> Picture:
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(rows, origin="lower", cmap="cividis", vmin=0, aspect="auto")
-    middle = np.nanmax(rows) / 2
+    middle = max((value for row in rows for value in row if np.isfinite(value)), default=0.0) / 2
     for i, row in enumerate(rows):
         for j, value in enumerate(row):
             text, colour = (f"{value:.2f}", "white" if value < middle else "black")

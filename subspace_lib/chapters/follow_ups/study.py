@@ -69,7 +69,7 @@ class FollowUpParameters(SwitchParameters):
         return numbers(values)
 
     def weighted(self, seed: int, switch: int, weights: tuple[float, float]) -> Weighted:
-        """SGD up to the switch, then α P u + β (I − P) u; a row at each step of the last 2%."""
+        """SGD up to the switch, then α P u + β (I − P) u; about 50 rows from there on."""
         end = switch + self.weighted_steps
         fields = {"dominant": weights[0], "bulk": weights[1], "switch_step": switch, "steps": end}
         rows = {"spectrum_every": None, "record_every": max(1, self.weighted_steps // 50)}
@@ -86,7 +86,7 @@ class FollowUpParameters(SwitchParameters):
         fields |= {"batch_size": self.samples}
         if method == "GD":
             return Experiment.parse(**self.fields(seed, **fields))
-        own = {"noise_of": self.batch_size, "renew": self.renew}
+        own = {"noise_of": self.batch_size, "renew": self.renew, "period": 1}
         return Averaged.parse(**self.fields(seed, **fields | own))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from subspace_lib.chapters.full_batch_gd.study import BatchStudy
 from subspace_lib.chapters.kit.noise import (
     alignment_again,
@@ -64,12 +66,14 @@ def judge(study: BatchStudy) -> list[Verdict]:
 
 def _f1(study: BatchStudy) -> list[Part]:
     small, large = max(criteria.F1_SMALL), min(criteria.F1_LARGE)
-    falls = []
+    falls, lacking = [], False
     for seed in study.parameters.seeds:
         late = {s: tail(study.sizes[s, seed], "alignment") for s in study.batch_sizes()}
         low = [value for size, value in late.items() if size <= small]
         high = [value for size, value in late.items() if size >= large]
-        falls.append(min(low) - max(high) if low and high else math.nan)
+        lacking = lacking or not (low and high)
+        # Of numpy, whose NaN stays NaN: no run that has diverged is left out.
+        falls.append(math.nan if lacking else float(np.min(low) - np.max(high)))
     note = f"no batch size up to {small}, or none from {large:,} on"
     shaped, isotropic = (
         [alignment_again(run) for run in study.of(name)] for name in ("shaped", "isotropic")
@@ -79,7 +83,7 @@ def _f1(study: BatchStudy) -> list[Part]:
             f"lowest late alignment up to batch size {small}, less the highest from {large:,} on",
             falls,
             criteria.F1_FALLING,
-            note if math.isnan(falls[0]) else "",
+            note if lacking else "",
         ),
         part("alignment under GD with noise of SGD's covariance", shaped, criteria.F1_SHAPED),
         part("under GD with isotropic noise", isotropic, criteria.F1_ISOTROPIC),

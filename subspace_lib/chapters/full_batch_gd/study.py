@@ -170,7 +170,7 @@ def batch_study(
         found |= {name: get(e) for name, e in _with_noise(p, seed, start).items()}
         found["start"] = get(_from_the_start(p, seed))
         runs |= {(name, seed): run for name, run in found.items()}
-        at = {"steps": start + 1, "anchors": (start,)}
+        at = {"steps": start + 1, "anchors": (start,), "period": 1}
         surveys[seed] = get(Survey.parse(**p.fields(seed, **at)))
         sizes[sgd.experiment.batch_size, seed] = sgd
     others = {

@@ -73,8 +73,9 @@ def ends(study: GeneralizationStudy) -> Markdown:
     return table(
         rows,
         note="At the end: means over the last 2% of the steps and over seeds, with the range; λ₁ as the "
-        "last refresh saw it. The training loss of the last columns is the highest at which an X or a "
-        "Bulk-X on the same network and data ends. *not known*: that run's training loss is never there.",
+        "last refresh saw it. The last columns compare all runs on a network and its data at one "
+        "training loss, the highest at which a run of X or Bulk-X ends. *not known*: that run's training "
+        "loss is never there.",
     )
 
 

@@ -17,7 +17,7 @@ from subspace_lib.evidence import criteria
 from subspace_lib.optimizers import ADAPTIVE
 from subspace_lib.runs.rates import mean_rates
 from subspace_lib.runs.windows import DEFINITIONS, amplification, directions, error, part_rates
-from subspace_lib.theory.quadratic import LinearRule, damping, stationary_variance
+from subspace_lib.theory.quadratic import LinearRule, damping, stationary_rate, stationary_variance
 from subspace_lib.trajectory import Trajectory, progress, tail, tail_loss
 
 GOOD = 0.25  # median relative error up to which a prediction is said to be good
@@ -197,12 +197,13 @@ def _the(way: str) -> str:
 def predicted(study: MomentumStudy) -> Markdown:
     """The answer of 07b: how far the predicted rates are from the measured ones (F4)."""
     found = {label: error(directions(run)) for label, (run, _) in study.with_theory().items()}
-    good = [label for label, value in found.items() if value <= GOOD]
-    others = [label for label in found if label not in good]
-    by = says.listed(f"{says.percent(found[label])} for {label}" for label in found)
+    others = [label for label, value in found.items() if not value <= GOOD]
+    best, worst = (choose(found, key=lambda label: found[label]) for choose in (min, max))
     told = [
-        f"**F4, descriptive.** A quadratic with noise predicts the rates of the leading eigendirections "
-        f"with a median error of {by}, without a fitted parameter."
+        "**F4, descriptive.** A quadratic with noise, without a fitted parameter, predicts the rates of "
+        "the leading eigendirections. The median error over directions is "
+        f"{says.percent(found[best])} for {best}"
+        + says.whether(len(found) > 1, f" up to {says.percent(found[worst])} for {worst}.", ".")
     ]
     if others:
         told.append(f"The error is above {says.percent(GOOD)} for {says.listed(others)}.")
@@ -221,9 +222,9 @@ def transfer(study: MomentumStudy) -> Markdown:
     return says.answer(
         f"Slow directions, at the left, are damped {_two(faster)} times as fast by heavy ball with "
         f"β = {p.beta:g} as by SGD: 1/(1 − β) is {_two(1 / (1 - p.beta))}.",
-        f"From ηλ = {_two(plateau)} on all directions are damped alike, by {_two(level)} "
-        f"a step. The price: where ηλ is small, the same noise makes the variance {_two(wider)} times "
-        "that of SGD.",
+        f"Where ηλ is above {_two(plateau)}, heavy ball damps all directions alike: a step leaves "
+        f"{_two(math.exp(-level))} of a deviation. The price: where ηλ is small, the same noise makes the "
+        f"variance {_two(wider)} times that of SGD.",
     )
 
 
@@ -241,7 +242,8 @@ def amplified_adaptive(study: MomentumStudy) -> Markdown:
 
 
 def _by_direction(study: MomentumStudy, adaptive: bool) -> list[str]:
-    told, rises = [], []
+    """Each rule's rates, and which of the two limits the flattest directions are nearer to."""
+    told, fluctuates = [], []
     for label, (run, rule) in study.with_theory().items():
         if (run.experiment.optimizer in ADAPTIVE) != adaptive:
             continue
@@ -250,21 +252,42 @@ def _by_direction(study: MomentumStudy, adaptive: bool) -> list[str]:
         if found.empty:
             continue
         count = max(1, round(FIFTH * len(found)))
-        flat, steep = found["measured"].iloc[:count], found["measured"].iloc[-count:]
-        off = error(found)
+        flat, steep = (
+            float(part["measured"].median()) for part in (found.iloc[:count], found.iloc[-count:])
+        )
+        limits = _limits(rule, float(found["eigenvalue"].iloc[:count].median()))
+        bounds = " and ".join(dict.fromkeys(map(_two, limits)))
         told.append(
-            f"{_title(label)}: rate over η {_two(float(steep.median()))} in the steepest fifth, "
-            f"{_two(float(flat.median()))} in the flattest; a gradient that persists would have "
-            f"{_two(rule.slow_rate / rule.learning_rate)}. The prediction's median error is "
-            f"{says.percent(off)}."
+            f"{_title(label)}: {_two(steep)} in the steepest fifth, {_two(flat)} in the flattest, where "
+            f"the {says.whether('and' in bounds, 'limits are', 'limit is')} {bounds}; the prediction's "
+            f"median error is {says.percent(error(found))}."
         )
         if rule.beta:
-            rises.append(float(flat.median()) > (1 + says.LEVEL) * float(steep.median()))
-    if rises:
-        told.append(
-            f"With momentum the flat directions have the higher rate in {says.counted(rises, 'rule')}"
-            + says.whether(
-                all(rises), ", as the theory has it where more of the gradient persists.", "."
-            )
+            fluctuates.append(abs(flat - limits[0]) < abs(flat - limits[1]))
+    return [
+        "Rates over η, and their limits for pure fluctuation and for a gradient that persists.",
+        *told,
+        _nearer(fluctuates),
+    ]
+
+
+def _limits(rule: LinearRule, value: float) -> tuple[float, float]:
+    """Rate over η of pure fluctuation at λ = value, and of a gradient that persists."""
+    rates = stationary_rate(rule, value), rule.slow_rate
+    return rates[0] / rule.learning_rate, rates[1] / rule.learning_rate
+
+
+def _nearer(fluctuates: list[bool]) -> str:
+    """Whether the leading directions are where a bulk is amplified."""
+    if not fluctuates:
+        return ""
+    return (
+        "With momentum the flattest fifth is nearer to pure fluctuation than to a gradient that persists "
+        f"in {says.counted(fluctuates, 'rule')}."
+        + says.whether(
+            all(fluctuates),
+            " So momentum amplifies little along these leading directions. By the theory, what chapter "
+            "07 measures in the bulk as a whole has to come from flatter ones.",
+            "",
         )
-    return told
+    )

@@ -48,6 +48,7 @@ STOP_ABOVE = 1.0
 UNRECORDED: dict[str, Any] = {
     "record_every": None,
     "spectrum_every": None,
+    "period": 1,
 }  # runs that measure in ways of their own
 
 

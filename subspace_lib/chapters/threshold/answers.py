@@ -8,7 +8,7 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.threshold import tables
-from subspace_lib.chapters.threshold.cuts import GAP, Case, ratio
+from subspace_lib.chapters.threshold.cuts import GAP, Case, height, ratio
 from subspace_lib.chapters.threshold.spaces import FOLLOWED, RANDOM, SpaceStudy
 from subspace_lib.chapters.threshold.study import ThresholdStudy
 from subspace_lib.evidence import criteria
@@ -53,10 +53,13 @@ def _learns(case: Case) -> str:
         )
     k, spectrum = min(learning), case.spectrum(case.parameters.seeds[0])
     more = says.listed(f"k = {n} ({says.share(value)})" for n, value in learning.items())
+    told = f"Dom-SGD makes more than {STILL:g} of SGD's progress at {more}."
+    if not spectrum:
+        return f"{told} The spectrum there is {says.UNKNOWN}."
     return (
-        f"Dom-SGD makes more than {STILL:g} of SGD's progress at {more}. At the smallest of them "
+        f"{told} At the smallest of them "
         f"{says.eigenvalue(k)}/{says.eigenvalue(k + 1)} is {says.number(ratio(spectrum, k))}, and "
-        f"{says.eigenvalue(k)} is {says.number(spectrum[k - 1] / spectrum[0])} of λ₁."
+        f"{says.eigenvalue(k)} is {says.number(height(spectrum, k))} of λ₁."
     )
 
 
@@ -80,15 +83,22 @@ def _limited(case: Case) -> str:
         return ""
     angles = [angle for k in wide for angle in case.angle(k)]
     return (
-        f"With k = {says.listed(map(str, wide))} the subspace was followed for at most {p.cut_budget:g} times "
-        f"the price of SGD: a sine of {says.mean_of(angles, says.share)} in use (medians over rows)."
+        f"With k = {says.listed(map(str, wide))} the subspace was followed for at most {p.cut_budget:g} "
+        f"times the price of SGD: a sine of {says.mean_of(angles, says.share)} in use (medians over rows)."
     )
 
 
 def _spectrum(study: ThresholdStudy, case: Case) -> str:
-    rules = case.rules(study.parameters.fractions)
-    where = says.listed(f"{rule} chooses k = {places[0]}" for rule, places in rules.items())
-    gap = ratio(case.spectrum(case.parameters.seeds[0]), rules[GAP][0])
+    spectrum = case.spectrum(case.parameters.seeds[0])
+    if not spectrum:
+        told = f"The spectrum at the switch is {says.UNKNOWN} for the first seed"
+        return f"{told}: its solve did not converge."
+    rules = {rule: places[0] for rule, places in case.rules(study.parameters.fractions).items()}
+    cut = rules[GAP]
+    where = says.listed(
+        f"{rule} chooses {'no k' if k is None else f'k = {k}'}" for rule, k in rules.items()
+    )
+    gap = math.nan if cut is None else ratio(spectrum, cut)
     return (
         f"From the spectrum at the switch, first seed, {where} (the gap's ratio: {says.number(gap)}). A "
         "gap is looked for between the smallest and the largest k that were run."

@@ -96,29 +96,35 @@ class Case:
 
     def angle(self, k: int) -> list[float]:
         """Median over rows of the angle in use, Dom-SGD's and Bulk-SGD's, of every seed."""
-        found = [run.table["angle"].dropna() for side in PROJECTIONS[1:] for run in self.at(k).of(side)]
+        found = [
+            run.table["angle"].dropna() for side in PROJECTIONS[1:] for run in self.at(k).of(side)
+        ]
         return [float(angles.median()) for angles in found]
 
     def spectrum(self, seed: int) -> list[float]:
-        """The leading eigenvalues at the switch, descending."""
+        """The leading eigenvalues at the switch, descending; none where the solve has not converged."""
         table = self.spectra[seed].table
         found = table[table["quantity"] == "eigenvalue"].sort_values("index")
-        return [float(value) for value in found["value"]]
+        values = [float(value) for value in found["value"]]
+        return values if all(map(math.isfinite, values)) else []
 
-    def rules(self, fractions: Sequence[float]) -> dict[str, list[int]]:
-        """Where rules cut the spectrum, by seed: at a fraction of λ₁, where λ_j/λ_{j+1} is largest."""
+    def rules(self, fractions: Sequence[float]) -> dict[str, list[int | None]]:
+        """Where rules cut the spectrum, by seed: at a fraction of λ₁, where λ_j/λ_{j+1} is largest.
+
+        None where the spectrum does not tell.
+        """
         spectra = [self.spectrum(seed) for seed in self.parameters.seeds]
-        found = {
-            f"λ ≥ {part:g} λ₁": [sum(value >= part * s[0] for value in s) for s in spectra]
-            for part in fractions
+        found: dict[str, list[int | None]] = {
+            f"λ ≥ {part:g} λ₁": [_at_least(part, s) for s in spectra] for part in fractions
         }
         return found | {GAP: [self._largest_gap(s) for s in spectra]}
 
-    def _largest_gap(self, spectrum: list[float]) -> int:
+    def _largest_gap(self, spectrum: list[float]) -> int | None:
         """Of the gaps from the smallest to the largest cut."""
         first, last = min(self.parameters.cuts), max(self.parameters.cuts)
-        ratios = [ratio(spectrum, k) for k in range(first, last + 1)]
-        return first + max(range(len(ratios)), key=lambda i: (ratios[i] == ratios[i], ratios[i]))
+        ratios = {k: ratio(spectrum, k) for k in range(first, last + 1)}
+        known = [k for k, value in ratios.items() if math.isfinite(value)]
+        return max(known, key=lambda k: ratios[k]) if known else None
 
     def nearest(self, k: int) -> int:
         """The cut that was run nearest to a k."""
@@ -143,6 +149,16 @@ def cut_study(p: CutParameters, store: Store | None = None, *, compute: bool | P
                     base.trajectories[side, seed] if own else get(p.cut(seed, side, k, switch))
                 )
     return Case(p, base, runs, spectra)
+
+
+def _at_least(part: float, spectrum: list[float]) -> int | None:
+    """How many eigenvalues are at least so large a part of the first."""
+    return sum(value >= part * spectrum[0] for value in spectrum) if spectrum else None
+
+
+def height(spectrum: Sequence[float], k: int) -> float:
+    """λ_k/λ₁; NaN where the spectrum has no λ_k."""
+    return spectrum[k - 1] / spectrum[0] if len(spectrum) >= k else math.nan
 
 
 def ratio(spectrum: Sequence[float], k: int) -> float:

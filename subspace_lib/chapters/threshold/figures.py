@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from string import ascii_lowercase
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from subspace_lib.chapters.kit import says
@@ -23,6 +22,7 @@ from subspace_lib.chapters.kit.style import (
     styles,
     waiting,
 )
+from subspace_lib.chapters.threshold.cuts import height
 from subspace_lib.chapters.threshold.spaces import FOLLOWED
 from subspace_lib.chapters.threshold.study import ThresholdStudy
 from subspace_lib.chapters.threshold.tables import apart
@@ -49,18 +49,22 @@ def cuts(study: ThresholdStudy) -> Picture:
         inside = [[tail(run, "alignment") for run in case.at(k).of("none")] for k in ks]
         _means(middle, x, inside, colour, "o", dashes)
         values = case.spectrum(case.parameters.seeds[0])
-        index = [i / case.parameters.k for i in range(1, len(values) + 1)]
-        shares = np.array(values) / values[0]
-        bottom.plot(index, shares, ".", color=colour, ms=5, label=name)
+        places = range(1, len(values) + 1)
+        shares = [height(values, i) for i in places]
+        bottom.plot(
+            [i / case.parameters.k for i in places], shares, ".", color=colour, ms=5, label=name
+        )
     for bound in (criteria.Q2_DOM.at_most, criteria.Q2_BULK.at_least):
         top.axhline(bound, color=INK, lw=0.8, ls=":")
     top.plot([], [], MARKERS["dominant"], color=INK, label="Dom-SGD")
     top.plot([], [], MARKERS["bulk"], color=INK, mfc="none", label="Bulk-SGD")
     top.set(xscale="log", ylabel="progress")
     middle.set(ylabel="SGD's late alignment", ylim=(0, 1.05))
-    bottom.set(
-        yscale="log", ylabel="λᵢ/λ₁ at the switch", xlabel="k, and i, over the number of classes"
-    )
+    bottom.set(ylabel="λᵢ/λ₁ at the switch", xlabel="k, and i, over the number of classes")
+    if any(
+        case.spectrum(case.parameters.seeds[0]) for case in study.cases.values()
+    ):  # or it is an error
+        bottom.set_yscale("log")
     log_ticks(bottom, "x")
     for axes in (top, middle, bottom):
         axes.axvline(1, color=INK, lw=0.6)

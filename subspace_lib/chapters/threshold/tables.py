@@ -10,10 +10,10 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.table import Row, span, table
-from subspace_lib.chapters.threshold.cuts import Case, ratio
+from subspace_lib.chapters.threshold.cuts import Case, height, ratio
 from subspace_lib.chapters.threshold.spaces import FOLLOWED, RANDOM, SpaceStudy
 from subspace_lib.chapters.threshold.study import ThresholdStudy
-from subspace_lib.trajectory import Trajectory, tail
+from subspace_lib.trajectory import gradients_per_step, tail
 
 
 def protocol(study: ThresholdStudy) -> Markdown:
@@ -41,9 +41,9 @@ def cuts(study: ThresholdStudy) -> Markdown:
     ]
     return table(
         rows,
-        note="Means over seeds, with their range. Angle in use: sine of the largest principal angle, as far as "
-        "known, the median over the rows of Dom-SGD and Bulk-SGD; it is near 1 where the spectrum has no gap "
-        "behind λₖ. Alignment: SGD's gradient with Sₖ, over the last 2% of "
+        note="Means over seeds, with their range. Angle in use: sine of the largest principal angle, as "
+        "far as known, the median over the rows of Dom-SGD and Bulk-SGD; it is near 1 where the spectrum "
+        "has no gap behind λₖ. Alignment: SGD's gradient with Sₖ, over the last 2% of "
         "the steps. Eigenvalues: at the switch. Chosen by: the rules whose cut of that spectrum is nearest "
         "to this k for the first seed, and where they cut.",
     )
@@ -51,11 +51,6 @@ def cuts(study: ThresholdStudy) -> Markdown:
 
 def _cut(name: str, case: Case, k: int, fractions: Sequence[float]) -> Row:
     spectra = [case.spectrum(seed) for seed in case.parameters.seeds]
-    chosen = [
-        f"{rule} (at {span(places, 'd')})"
-        for rule, places in case.rules(fractions).items()
-        if case.nearest(places[0]) == k
-    ]
     return {
         "case": name,
         "k": k,
@@ -63,10 +58,19 @@ def _cut(name: str, case: Case, k: int, fractions: Sequence[float]) -> Row:
         "progress(Bulk)": says.mean_of(case.progress(k, "bulk"), says.share),
         "angle in use": says.mean_of(case.angle(k), says.share),
         "alignment, late": says.mean_of(case.alignment(k), says.share),
-        "λₖ/λ₁": says.mean_of((s[k - 1] / s[0] for s in spectra if len(s) >= k), says.share),
+        "λₖ/λ₁": says.mean_of((height(s, k) for s in spectra), says.share),
         "λₖ/λₖ₊₁": says.mean_of((ratio(s, k) for s in spectra), says.share),
-        "chosen by": "; ".join(chosen),
+        "chosen by": _chosen_by(case, k, fractions) if spectra[0] else says.UNKNOWN,
     }
+
+
+def _chosen_by(case: Case, k: int, fractions: Sequence[float]) -> str:
+    """The rules whose cut for the first seed is nearest to this k, and where they cut."""
+    return "; ".join(
+        f"{rule} (at {span((place for place in places if place is not None), 'd')})"
+        for rule, places in case.rules(fractions).items()
+        if places[0] is not None and case.nearest(places[0]) == k
+    )
 
 
 def spaces(study: ThresholdStudy) -> Markdown:
@@ -107,7 +111,9 @@ def _space(study: SpaceStudy, name: str) -> Row:
         "largest": ", ".join(
             says.number(says.mean(study.along(name, s, "sine")), 2) for s in sides
         ),
-        "work": ", ".join(f"{says.mean(map(work, runs)):.2f}" for runs in (dom, bulk)),
+        "work": ", ".join(
+            says.share(says.mean(map(gradients_per_step, runs))) for runs in (dom, bulk)
+        ),
         "short": sum(int(run.table["unconverged"].iloc[-1]) for run in (*dom, *bulk)),
     }
 
@@ -116,12 +122,3 @@ def apart(study: SpaceStudy, name: str, side: str) -> list[float]:
     """√(1 − mean overlap), the root mean squared sine of the principal angles to S_k, by seed."""
     overlaps = study.along(name, side, "overlap")
     return [math.sqrt(max(0.0, 1 - overlap)) for overlap in overlaps]
-
-
-def work(run: Trajectory) -> float:
-    """Gradients over all data for each step since the switch."""
-    rows = run.table
-    steps = rows["step"].iloc[-1] - rows["step"].iloc[0]
-    return (
-        float(rows["gradient_equivalents"].iloc[-1] - rows["gradient_equivalents"].iloc[0]) / steps
-    )

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.experiment import Experiment
 from subspace_lib.parameters import Description, InvalidParameter
-from subspace_lib.trajectory import Trajectory
+from subspace_lib.trajectory import Trajectory, gradients_per_step
 
 
 class PanelParameters(SwitchParameters):
@@ -56,11 +57,7 @@ def eigenvalue_gap(run: Trajectory) -> float:
 
 
 def over_sgd(study: SwitchStudy, projection: str) -> float:
-    """Work of the measured steps over that of plain SGD, in gradients; all seeds together."""
-    p, work, plain = study.parameters, 0.0, 0.0
-    share = p.experiment(0).batch_size / p.samples
-    for run in study.of(projection):
-        first, last = (run.table[name].iloc[i] for name, i in (("step", 0), ("step", -1)))
-        work += float(run.table["gradient_equivalents"].iloc[-1]) - share * first
-        plain += share * (last - first)
-    return work / plain
+    """Work of a measured step over that of a step of plain SGD, in gradients; the mean over seeds."""
+    p = study.parameters
+    plain = p.experiment(0).batch_size / p.samples
+    return says.mean(map(gradients_per_step, study.of(projection))) / plain

@@ -1,0 +1,75 @@
+"""What a tracker is given: refused in one sentence where it makes no sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subspace_lib.linalg.eigensolver import NonFiniteProduct
+
+
+def numbers(k: int, guards: int, target: float, watch: int, dim: int) -> None:
+    """That a tracker can be made of them.
+
+    Raises:
+        ValueError: one sentence for the first that makes no sense.
+    """
+    for name, value in (("k", k), ("guards", guards), ("watch", watch)):
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise ValueError(f"{name} = {value!r} must be a whole number.")
+    if watch < 1:
+        raise ValueError(f"watch = {watch} must be at least 1 step.")
+    if not 1 <= k < dim:
+        raise ValueError(f"k = {k} must be at least 1 and below D = {dim}.")
+    if guards < 0:
+        raise ValueError(f"guards = {guards} must be at least 0; 3 are enough as a rule.")
+    if isinstance(target, str) or not 0 < target <= 1:
+        raise ValueError(f"target = {target!r} must be a sine above 0, at most 1.")
+
+
+def step(number: int, last: int) -> None:
+    """That steps go on.
+
+    Raises:
+        ValueError: this one comes before the last.
+    """
+    if number < last:
+        raise ValueError(
+            f"step = {number} comes before the last one, {last}; number the steps through, across epochs."
+        )
+
+
+def vector(v: Any, basis: Tensor) -> None:
+    """That a vector (D,), or a block of them, can be projected on a basis (D, k).
+
+    Raises:
+        ValueError: no tensor, another length or dtype.
+    """
+    if not isinstance(v, Tensor) or v.shape[:1] != basis.shape[:1] or v.dtype != basis.dtype:
+        raise ValueError(
+            f"A vector is {_kind(v)}; the basis is {_kind(basis)}, and projects vectors of as many entries "
+            "in that dtype."
+        )
+
+
+def probe(v: Any, theta: Tensor, number: int) -> Tensor:
+    """A probe without its graph.
+
+    Raises:
+        ValueError: it is not of θ's shape and dtype; NonFiniteProduct: it has NaN or inf.
+    """
+    if not isinstance(v, Tensor) or (v.shape, v.dtype) != (theta.shape, theta.dtype):
+        raise ValueError(
+            f"The probe is {_kind(v)}, θ is {_kind(theta)}; a gradient is such a vector, or zeros."
+        )
+    if not torch.isfinite(v.sum()):
+        raise NonFiniteProduct(
+            f"Step {number}: The probe has NaN or inf; give a finite vector, or zeros."
+        )
+    return v.detach()
+
+
+def _kind(v: Any) -> str:
+    return f"{tuple(v.shape)} of {v.dtype}" if isinstance(v, Tensor) else f"a {type(v).__name__}"
