@@ -67,7 +67,7 @@ def test_what_to_project_follows_each_rules_progress():
         "progress: only both projected did as well." in text
         and "progress: none of these did as well." in text
     )
-    assert "(F3; some of these numbers are of one seed;" in text
+    assert "some of these numbers are of one seed;" in text
     whole = {"F3": verdict(claims["F3"], parts[:1], p, [])}
     assert "one seed" not in plain(advice.rules(Evidence(whole, {}, None)))
 

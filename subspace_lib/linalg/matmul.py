@@ -41,7 +41,7 @@ def onednn_is_exact() -> bool:
 
 @contextlib.contextmanager
 def fast_matmul() -> Iterator[None]:
-    """Within it, float32 products on the CPU are that, by oneDNN if that loses nothing; also a decorator."""
+    """Within it, float32 products on the CPU are that, by oneDNN if that loses nothing; a decorator too."""
     global decided
     if _switched_off:
         yield
