@@ -46,10 +46,9 @@ answers.price(found)
 # %% [markdown]
 # Every experiment of this book needs the {term}`dominant subspace` along a whole training run. The paper computes it anew
 # at every step [code]. What does that cost more than SGD? From one point after the {term}`switch`, with the paper's pixels
-# and η, all runs go on in one process and take turns. *SGD, followed* has a basis at every step and does not use it; *at
-# rows only* has one where a row is recorded. *Gradients a step* counts everything, a minibatch too, in gradients over all
-# data. *True sine*: the angle to the exact subspace, solved for off the clock at random steps, on the MLP in float64. *As
-# known*: the {term}`angle in use` that the tracker states there.
+# and η, all runs go on in one process and take turns. *SGD, followed* has a basis at every step and does not use it.
+# *Gradients a step* counts everything, a minibatch too. *True sine*: the angle to the exact subspace, solved for off the
+# clock at random steps, on the MLP in float64. *As known*: the {term}`angle in use` that the tracker states there.
 #
 # **How the subspace is followed.** A {term}`refresh` multiplies the block of the last one by the Hessian of all data. That
 # certifies the old basis and gives the next. Between refreshes come {term}`looks <Look>`: a part of the data shows how the

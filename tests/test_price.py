@@ -164,8 +164,8 @@ def test_the_book_tells_the_prices_by_the_numbers(found, measured):
     checks = itertools.chain.from_iterable(r["checks"] for r in measured["rows"][:5])
     assert f"{max(check['angle'] for check in checks):.3f} of the exact one" in text
     beyond = sum(c["angle"] > c["known"] for r in measured["rows"][:5] for c in r["checks"])
-    assert f"at {beyond} of these it was farther off than the tracker stated" in text
-    assert "At 3 of them, drawn at random" in text and "With a budget of 2, Dom-SGD takes" in text
+    assert f"the basis was farther off at {beyond} of the" in text
+    assert "At 3 random steps of theirs" in text and "With a budget, Dom-SGD takes" in text
     shown = tables.price(found).data
     names = [figures.way(row) for row in measured["rows"]]
     assert len(set(names)) == len(names) and all(name in shown for name in names)
@@ -192,9 +192,12 @@ def test_an_aim_takes_the_dearest_run_that_it_speaks_of(found):
     rows = found["price"]["mlp"]["rows"]
     dominant = next(r for r in rows if r["projection"] == "dominant" and r["rows"])
     limit = aims.PRICE["mlp"]["dominant"]
-    aim = spoken[f"mlp, with rows: Dom-SGD for ≤ {limit:g} × plain SGD"]
+    aim = spoken[f"MLP after the switch, with rows: Dom-SGD for ≤ {limit:g} × plain SGD"]
     assert aim.measured == f"{dominant['ratio']:.1f}" and aim.met == (dominant["ratio"] <= limit)
-    assert spoken["mlp, with rows: Bulk-SGD for ≤ 4 × plain SGD"].measured == "not measured"
+    assert (
+        spoken["MLP after the switch, with rows: Bulk-SGD for ≤ 4 × plain SGD"].measured
+        == "not measured"
+    )
 
 
 def test_a_part_is_measured_alone_and_the_others_stay(tmp_path, monkeypatch):

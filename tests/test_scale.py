@@ -47,12 +47,16 @@ def test_the_plan_is_arithmetic_on_what_was_measured():
 
 def test_its_sentences_follow_its_numbers():
     told = " ".join(plan.answers(MEASURED))
-    assert "fits each GPU whole" in told and "not what limits" in told and "1.70 times" in told
+    assert (
+        "fits each GPU whole" in told
+        and "slows the steps, not the subspace" in told
+        and "1.70 times" in told
+    )
     turned = copy.deepcopy(MEASURED)
     turned["memory"]["measured"]["second pass"] = 400.0
     turned["scale"]["measured"]["large"]["product_flops"] = 1e8
     told = " ".join(plan.answers(turned))
-    assert "does not fit a GPU" in told and "the network limits" in told
+    assert "does not fit a GPU" in told and "the connection limits both" in told
     assert all(line.text for line in plan.lines(turned))
 
 
@@ -109,7 +113,7 @@ def test_memory_is_told_by_the_rows():
     many = few | {"dataset": "mnist", "samples": 60_000, "peaks": [2**31] * 4, "graphs": 2**29}
     found = {"footprint": {"mlp": few, "mnist": many, "cnn": {"failed": "no data"}}}
     told = tables.footprint(found).data
-    assert "rises by at most 0%" in told and "12 times the samples it is 1.00 higher" in told
+    assert "rises by at most 0%" in told and "12 times the samples the peak is 1.00 higher" in told
     few["peaks"] = [2**30, 2**30, 2**31, 2**30]
     assert "rises by at most 100%" in tables.footprint(found).data
     assert "Not measured: `python -m subspace_lib.benchmark --part footprint-cnn f" in told

@@ -217,7 +217,8 @@ def test_everything_that_changes_the_numbers_changes_the_key():
         "before": [{"until": 9, "batch_size": 20}],
     }
     fields = [SMALL | {name: value} for name, value in changes.items()]
-    sam, noisy = {"optimizer": "sam"}, {"batch_size": 1500, "noise": "sgd"}
+    sam = {"optimizer": "sam"}
+    noisy = {"batch_size": 1500, "noise": "sgd", "classes": 10}
     momentum = {"optimizer": "momentum"}
     fields += [SMALL | other for other in (momentum, momentum | {"beta": 0.5}, sam | {"rho": 0.1})]
     fields += [SMALL | other for other in (noisy, noisy | {"noise_batch": 9})]

@@ -89,10 +89,21 @@ def saving(e: Evidence) -> str:
             "be known first."
         )
     told += [
-        _seen(e, TEST, "On test data: {says} is {n} ({id})."),
+        _tested(e),
         _seen(e, WEIGHTS, "With other weights of the two parts: {says} is {n} ({id})."),
     ]
     return _paragraph(*told)
+
+
+def _tested(e: Evidence) -> str:
+    part = _first(e.judged.get(TEST))  # of accuracies, Bulk-SGD's less SGD's
+    if part is None or part.measured is None:
+        return ""
+    where = says.whether(part.measured >= 0, "above", "below")
+    return (
+        f"On test data the accuracy of Bulk-SGD ends {abs(100 * part.measured):.2f} percentage points "
+        f"{where} that of SGD ({TEST})."
+    )
 
 
 def rules(e: Evidence) -> str:

@@ -51,11 +51,12 @@ def _answer(part: dict[str, Any]) -> str:
         f"{_worst(checks, 'alignment_error'):.4f}. A cold start of "
         f"{part['cold_start']['gradient_equivalents']:.0f} gradients comes on top, once.",
     ]
-    told += [
-        f"With a budget of {row['budget']:g} {row['method']} takes {row['ratio']:.1f} times the seconds."
-        for row in part["rows"]
-        if row["budget"] is not None
-    ]
+    limited = [row for row in part["rows"] if row["budget"] is not None]
+    if limited:
+        times = says.listed(f"{row['ratio']:.1f} with {row['budget']:g}" for row in limited)
+        told.append(
+            f"With a budget, {limited[0]['method']} takes so many times the seconds: {times}."
+        )
     return " ".join(told)
 
 

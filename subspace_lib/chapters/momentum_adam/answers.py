@@ -10,6 +10,7 @@ from IPython.display import Markdown
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch import answers as switch_answers
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.table import Row, table
 from subspace_lib.chapters.momentum_adam import tables
 from subspace_lib.chapters.momentum_adam.judge import CLAIMS, excess, judge
 from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
@@ -231,19 +232,19 @@ def transfer(study: MomentumStudy) -> Markdown:
 @says.known
 def amplified(study: MomentumStudy) -> Markdown:
     """Rates of the steepest and of the flattest directions, beside the two limits of the theory."""
-    return says.answer(*_by_direction(study, adaptive=False))
+    return _by_direction(study, adaptive=False)
 
 
 @says.known
 def amplified_adaptive(study: MomentumStudy) -> Markdown:
-    """The same in the coordinates of the preconditioner; every rule's error in the table."""
+    """The same in the coordinates of the preconditioner; every rule's error in the second table."""
     told = _by_direction(study, adaptive=True)
-    return says.answer(*told, table=tables.predictions(study))
+    return Markdown(f"{told.data}\n\n{tables.predictions(study).data}")
 
 
-def _by_direction(study: MomentumStudy, adaptive: bool) -> list[str]:
+def _by_direction(study: MomentumStudy, adaptive: bool) -> Markdown:
     """Each rule's rates, and which of the two limits the flattest directions are nearer to."""
-    told, fluctuates = [], []
+    rows, fluctuates = list[Row](), []
     for label, (run, rule) in study.with_theory().items():
         if (run.experiment.optimizer in ADAPTIVE) != adaptive:
             continue
@@ -256,19 +257,17 @@ def _by_direction(study: MomentumStudy, adaptive: bool) -> list[str]:
             float(part["measured"].median()) for part in (found.iloc[:count], found.iloc[-count:])
         )
         limits = _limits(rule, float(found["eigenvalue"].iloc[:count].median()))
-        bounds = " and ".join(dict.fromkeys(map(_two, limits)))
-        told.append(
-            f"{_title(label)}: {_two(steep)} in the steepest fifth, {_two(flat)} in the flattest, where "
-            f"the {says.whether('and' in bounds, 'limits are', 'limit is')} {bounds}; the prediction's "
-            f"median error is {says.percent(error(found))}."
-        )
+        names = ("steepest fifth", "flattest fifth", "pure fluctuation", "gradient that persists")
+        numbers = map(_two, (steep, flat, *limits))
+        rows.append({"rule": label, **dict(zip(names, numbers, strict=True))})
         if rule.beta:
             fluctuates.append(abs(flat - limits[0]) < abs(flat - limits[1]))
-    return [
-        "Rates over η, and their limits for pure fluctuation and for a gradient that persists.",
-        *told,
+    return says.answer(
         _nearer(fluctuates),
-    ]
+        table=table(
+            rows, note="Rates over η: medians of what was measured, and the theory's limits."
+        ),
+    )
 
 
 def _limits(rule: LinearRule, value: float) -> tuple[float, float]:
