@@ -4,6 +4,7 @@
 
   const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
   const LEVELS = 64 ** 3 - 1;
+  const USUAL = "usual"; // of each method, the parameters that most of its runs have
   const LIMIT = 30; // lines that can be told apart at all
   const FIRST = { quantity: "train_loss", setting: "MLP · MNIST-5k · x/255", methods: ["SGD", "Dom-SGD", "Bulk-SGD"] };
   // As in the figures: SGD, Dom-SGD and Bulk-SGD; other rules have colours of their own, and the same dashes.
@@ -58,15 +59,28 @@
   }
   const shown = (value) => (value === null ? "–" : String(Number(value.toPrecision(4))));
 
+  /** The parameters that most of a method's runs in a setting have, by method. */
+  function usual(data, setting) {
+    const counts = {};
+    for (const run of data.runs.filter((r) => r.setting === setting)) {
+      const own = (counts[run.method] ??= {});
+      own[run.parameters] = (own[run.parameters] || 0) + 1;
+    }
+    const most = (own) => Object.keys(own).sort((a, b) => own[b] - own[a] || a.localeCompare(b))[0];
+    return Object.fromEntries(Object.entries(counts).map(([method, own]) => [method, most(own)]));
+  }
+
   /** Runs that a choice leaves; "parameters" and "seeds" that are empty leave all. */
   function chosen(data, choice) {
+    const own = usual(data, choice.setting);
+    const fits = (run) => !choice.parameters || run.parameters === (choice.parameters === USUAL ? own[run.method] : choice.parameters);
     const order = (run) => PARTS.length - PARTS.findIndex(([p]) => run.method.startsWith(p));
     const left = data.runs.filter(
       (run) =>
         run.setting === choice.setting &&
         choice.quantity in run.series &&
         choice.methods.includes(run.method) &&
-        (!choice.parameters || run.parameters === choice.parameters) &&
+        fits(run) &&
         (!choice.seeds.length || choice.seeds.includes(run.seed)),
     );
     return left.sort((a, b) => order(a) - order(b) || a.method.localeCompare(b.method) || a.seed - b.seed);
@@ -118,7 +132,7 @@
       this.root = root;
       this.data = data;
       this.step = Infinity;
-      this.choice = { ...FIRST, parameters: "", seeds: [] };
+      this.choice = { ...FIRST, parameters: USUAL, seeds: [] };
       const settings = distinct(data.runs.map((run) => run.setting));
       if (!settings.includes(this.choice.setting)) this.choice.setting = settings[0];
       this.read();
@@ -141,7 +155,7 @@
     write() {
       const { quantity, setting, methods, parameters, seeds } = this.choice;
       const told = new URLSearchParams({ quantity, setting, methods: methods.join(",") });
-      if (parameters) told.set("parameters", parameters);
+      if (parameters !== USUAL) told.set("parameters", parameters);
       if (seeds.length) told.set("seeds", seeds.join(","));
       history.replaceState(null, "", `#${told}`);
     }
@@ -179,7 +193,7 @@
         this.log = this.data.quantities[this.quantity.value].log;
         this.update();
       });
-      this.setting.addEventListener("change", () => this.change({ setting: this.setting.value, parameters: "", seeds: [] }));
+      this.setting.addEventListener("change", () => this.change({ setting: this.setting.value, parameters: USUAL, seeds: [] }));
       this.parameters.addEventListener("change", () => this.change({ parameters: this.parameters.value }));
       this.logBox.addEventListener("change", () => {
         this.log = this.logBox.checked;
@@ -205,8 +219,9 @@
       if (!choice.methods.some((m) => methods.includes(m))) choice.methods = methods.slice(0, 3);
       const seeds = distinct(here.map((run) => run.seed)).sort((a, b) => a - b);
       const sets = distinct(here.filter((run) => choice.methods.includes(run.method)).map((run) => run.parameters)).sort();
-      if (!sets.includes(choice.parameters)) choice.parameters = "";
-      fill(this.parameters, [["", `any (${sets.length})`], ...sets.map((s) => [s, s])], choice.parameters);
+      if (choice.parameters && !sets.includes(choice.parameters)) choice.parameters = USUAL;
+      const kinds = [[USUAL, "most frequent of each method"], ["", `any (${sets.length})`]];
+      fill(this.parameters, [...kinds, ...sets.map((s) => [s, s])], choice.parameters);
       boxes(this.methods, methods, choice.methods, () => this.change({ methods: ticked(this.methods) }));
       boxes(this.seeds, seeds, choice.seeds.length ? choice.seeds : seeds, () => this.change({ seeds: ticked(this.seeds).map(Number) }));
       this.logBox.checked = this.log;
