@@ -42,7 +42,7 @@ def cuts(study: ThresholdStudy) -> Markdown:
     return table(
         rows,
         note="Means over seeds, with their range. Angle in use: sine of the largest principal angle, as "
-        "far as known, the median over the rows of Dom-SGD and Bulk-SGD; it is near 1 where the spectrum "
+        "far as known, the median over the rows of Dom-SGD and Bulk-SGD; it may be 1 where the spectrum "
         "has no gap behind λₖ. Alignment: SGD's gradient with Sₖ, over the last 2% of "
         "the steps. Eigenvalues: at the switch. Chosen by: the rules whose cut of that spectrum is nearest "
         "to this k for the first seed, and where they cut.",
