@@ -144,11 +144,11 @@ def test_the_trackers_own_refreshes_are_counted_by_method():
     ]
     chosen = advice.branches([*runs, Trajectory(SimpleNamespace(kind="x"), None, "", None, {})])
     assert chosen == runs[:2]
-    text = plain(advice.refreshes(Evidence({}, {}, None, chosen)))
+    text = plain(advice.refreshes(Evidence({}, {}, None, runs=chosen)))
     assert "MLP on MNIST-5k Dom-SGD, batch 50, η 0.01 50 0.10 0.015 0.030" in text
     ended_at_once = run(13, angle=[0.0, 0.0])
     ended_at_once = replace(ended_at_once, table=ended_at_once.table.head(1))
-    assert "<table" not in advice.refreshes(Evidence({}, {}, None, [ended_at_once]))
+    assert "<table" not in advice.refreshes(Evidence({}, {}, None, runs=[ended_at_once]))
 
 
 def test_the_price_names_ways_and_budgets():
@@ -164,3 +164,25 @@ def test_the_price_names_ways_and_budgets():
         "CNN on CIFAR10-5k : 2.0 × for SGD, followed, after a cold start of 51 gradients. With a budget, "
         "which counts gradients and not seconds: 3.1 × with 4."
     )
+
+
+def spans(*held):
+    """Chapter 11's study with so much of S_k in the span of the mean outputs, anchor by anchor."""
+    steps = [0, 500, 20_000][: len(held)]
+    frame = pd.DataFrame({11: held, 12: held}, index=steps)
+    return SimpleNamespace(
+        parameters=SimpleNamespace(model="mlp", dataset="mnist5k"),
+        over_anchors=lambda quantity, operator: frame,
+    )
+
+
+def test_the_mean_outputs_stand_in_for_the_subspace_only_where_they_hold_it():
+    def told(*held):
+        return plain(advice.outputs(Evidence({}, {}, None, spans(*held))))
+
+    good = told(0.94, 0.9956, 0.997)
+    assert "span 0.94 of S k at step 0, and at least 0.99 from step 500 on" in good
+    assert "without one Hessian-vector product; there is no bound" in good
+    assert "from step" not in told(0.95) and "first look" in told(0.95)
+    assert "So they do not stand in for it all along." in told(0.94, 0.5, 0.99)
+    assert "Not measured yet" in told(math.nan, math.nan)

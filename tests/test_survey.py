@@ -214,8 +214,9 @@ def test_mean_output_gradients_match_single_samples():
         return o.outputs(theta, o.inputs)
 
     jacobian = torch.func.jacrev(outputs)(r.theta)  # (N, C, D)
-    whole, classes = o.mean_output_gradients(r.theta)
+    whole, classes = o.class_output_gradients(r.theta)
     torch.testing.assert_close(whole, jacobian.mean(0).T)
+    torch.testing.assert_close(o.mean_output_gradients(r.theta), jacobian.mean(0).T)
     for a in range(3):
         mean = jacobian[o.labels == a].mean(0).T
         torch.testing.assert_close(classes[:, 3 * a : 3 * a + 3], mean)

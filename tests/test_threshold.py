@@ -132,6 +132,9 @@ def matrix(run):
     if e.space == "batch_gradients":
         rows = [batch(e.switch_step + i) for i in range(e.batches)]
         return torch.cov(dense.gradients(rows).T), 1.0
+    if e.space == "mean_outputs":
+        j = torch.func.jacrev(lambda t: dense.outputs(t, dense.inputs).mean(0))(dense.theta)
+        return j.T @ j / len(j), 1.0
     v = second_moment(e)
     if e.space == "adam_coordinates":
         return torch.diag(v), 1.0
@@ -162,7 +165,8 @@ def test_each_space_is_that_of_a_dense_eigendecomposition(space):
     assert torch.dist(basis.T @ basis, torch.eye(k, dtype=basis.dtype)) < 1e-5
     q = torch.linalg.qr(root * vectors[:, :k])[0]
     # A solve leaves a residual of 1e-3 λ₁ or less, what is computed directly that of float32.
-    residual = 1e-5 if space in ("batch_gradients", "adam_coordinates") else 2e-3
+    direct = ("batch_gradients", "mean_outputs", "adam_coordinates")
+    residual = 1e-5 if space in direct else 2e-3
     slack = 0.005 + residual * float(values[0] / (values[k - 1] - values[k]))
     assert slack < 0.1
     assert torch.linalg.matrix_norm(basis - q @ (q.T @ basis), 2) < slack
@@ -210,6 +214,10 @@ def test_a_random_space_stays_and_others_are_found_anew_every_so_many_steps():
             "space = 'batch_hessian' needs minibatches",
         ),
         ({"space": "batch_gradients", "batches": 2}, "batches = 2 must be above k = 2"),
+        (
+            {"space": "mean_outputs", "k": 11},
+            "k = 11 must be at most 10 with space = 'mean_outputs', the number of outputs",
+        ),
         ({"period": 2}, "period has no meaning in a run of the kind substitute; leave it out"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,17 @@ from typing import Any
 from subspace_lib.book.made import judged, table
 from subspace_lib.chapters import ledger
 from subspace_lib.chapters.cost.study import prices, stored
+from subspace_lib.chapters.curvature.study import CurvatureStudy
 from subspace_lib.chapters.front import NAMES, NETWORKS, stored_study
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.threshold.answers import as_in_s_k
 from subspace_lib.chapters.threshold.cuts import GAP, Case, ratio
-from subspace_lib.chapters.threshold.spaces import SpaceStudy, hessian_of, kept
+from subspace_lib.chapters.threshold.spaces import (
+    NAMES as NAMES_OF_SPACES,
+    SpaceStudy,
+    hessian_of,
+    kept,
+)
 from subspace_lib.chapters.threshold.study import ThresholdStudy
 from subspace_lib.evidence.criteria import BULK_PROGRESS, DOM_PROGRESS
 from subspace_lib.evidence.verdicts import CLAIM, Part, Verdict
@@ -38,13 +45,14 @@ class Evidence:
 
     Attributes:
         judged: the verdicts by claim; found: the benchmark, {} where there is none.
-        threshold: chapter 08's study; None where it has no runs.
+        threshold, curvature: the studies of chapters 08 and 11; None where they have no runs.
         runs: Dom- and Bulk- runs of judged claims.
     """
 
     judged: Mapping[str, Verdict]
     found: Mapping[str, Any]
     threshold: ThresholdStudy | None
+    curvature: CurvatureStudy | None = None
     runs: Sequence[Trajectory] = field(default=())
 
 
@@ -61,6 +69,7 @@ def evidence() -> Evidence:
         {v.claim: v for v in judged()},
         found,
         stored_study("08_threshold", store),
+        stored_study("11_curvature", store),
         branches(store.of(key) for key in keys),
     )
 
@@ -190,6 +199,38 @@ def refreshes(e: Evidence) -> str:
     if own:
         own = _paragraph("How often the tracker refreshed by itself:") + own
     return _paragraph(told) + own
+
+
+def outputs(e: Evidence) -> str:
+    """How much of S_k the gradients of the mean outputs hold, and whether projecting on them does."""
+    if e.curvature is None:
+        return NOT_YET.format("11")
+    p = e.curvature.parameters
+    held = e.curvature.over_anchors("mean_outputs", "H").dropna(how="all").mean(axis=1)
+    if not len(held):
+        return NOT_YET.format("11")
+    first, later = held.iloc[0], held.iloc[1:]
+    since = (
+        f", and at least {math.floor(100 * later.min()) / 100:.2f} from step {later.index[0]:,} on"
+        if len(later)
+        else ""
+    )
+    told = [
+        f"On the {_name(p.model)}, {_name(p.dataset)}, the gradients of the mean outputs, one a class, span "
+        f"{says.share(first)} of S<sub>k</sub> at step {held.index[0]:,}{since} (mean squared cosine)."
+    ]
+    told.append(
+        "So where k is the number of classes they are a first look at the subspace, without one "
+        "Hessian-vector product; there is no bound on their error."
+        if held.min() >= MOST
+        else "So they do not stand in for it all along."
+    )
+    name = NAMES_OF_SPACES["mean_outputs"]
+    spaces = e.threshold.spaces if e.threshold is not None else None
+    if spaces is not None and name in spaces.names():
+        dom, bulk = (says.share(says.mean(spaces.progress(name, s))) for s in ("dominant", "bulk"))
+        told.append(f"Projected on it, Dom-SGD makes {dom} and Bulk-SGD {bulk} of SGD's progress.")
+    return _paragraph(*told)
 
 
 def samples(e: Evidence) -> str:
@@ -336,5 +377,6 @@ TOPICS: dict[str, Callable[[Evidence], str]] = {
     "dimensions": dimensions,
     "refreshes": refreshes,
     "samples": samples,
+    "outputs": outputs,
     "price": price,
 }

@@ -127,39 +127,54 @@ class SingleSamples:
 
     @fast_matmul()
     @settled()
-    def mean_output_gradients(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of mean outputs: ∇ mean_i f_c (D, C), and ∇ mean over each class a of f_c (D, C²).
+    def mean_output_gradients(self, theta: Tensor) -> Tensor:
+        """∇ mean_i f_c(x_i) for each output c, (D, C), in the dtype of θ; no labels, no Hessian.
 
-        Labels must be class numbers (N,) int64. The columns of the second come class by class; those
-        of a class without samples are left out.
+        The leading eigenvectors of a classifier's Hessian lie near their span (Fort & Ganguli 2019): see
+        chapters 01 and 11. Costs one pass forward and C back, counted as C gradients.
+
+        Raises:
+            ValueError: θ has another shape.
+        """
+        self.check_vector(theta)
+        return self._output_sums(theta, None) / len(self)
+
+    @fast_matmul()
+    @settled()
+    def class_output_gradients(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """∇ mean_i f_c (D, C), and ∇ mean over each class a of f_c (D, C²), class by class.
+
+        Labels must be class numbers (N,) int64; of a class without samples there are no columns.
 
         Raises:
             ValueError: the labels are something else.
         """
         self.check_vector(theta)
-        parts = self.samples.parts()
-        labels = [self.samples.rows(part)[1] for part in parts]
+        labels = [self.samples.rows(part)[1] for part in self.samples.parts()]
         if not all(isinstance(y, Tensor) and y.ndim == 1 for y in labels) or (
             labels[0].is_floating_point()
         ):
             raise ValueError(
-                "mean_output_gradients needs labels (N,) that are class numbers, int64."
+                "class_output_gradients needs labels (N,) that are class numbers, int64."
             )
-        every = torch.cat(labels)
-        present = every.unique()
+        present, counts = torch.cat(labels).unique(return_counts=True)
+        by_class = self._output_sums(theta, present).reshape(len(theta), len(present), -1)
+        return by_class.sum(1) / len(self), (by_class / counts.to(theta)[:, None]).flatten(1)
+
+    def _output_sums(self, theta: Tensor, present: Tensor | None) -> Tensor:
+        """Σ over the samples of each class present of ∇ f_c, (D, classes · C); None: over all, (D, C)."""
         sums: Tensor | None = None
         with self.network.at(theta):
-            for part in parts:
+            for part in self.samples.parts():
                 inputs, y = self.samples.rows(part)
                 outputs = self.network.outputs(inputs)
-                onehot = (y[:, None] == present).to(outputs.dtype)
-                block = self._backward_of_sums(outputs, onehot)
+                every = torch.ones_like(outputs[:, :1])
+                member = every if present is None else (y[:, None] == present).to(every)
+                block = self._backward_of_sums(outputs, member)
                 sums = block if sums is None else sums + block
         assert sums is not None  # no data, no objective
-        counts = (every[:, None] == present).sum(0).to(theta)
-        by_class = sums.reshape(len(theta), len(present), -1)
-        self.gradient_equivalents += by_class.shape[1] * by_class.shape[2]
-        return by_class.sum(1) / len(self), (by_class / counts[:, None]).flatten(1)
+        self.gradient_equivalents += sums.shape[1]
+        return sums
 
     def _backward_of_sums(self, outputs: Tensor, onehot: Tensor) -> Tensor:
         """∇ Σ_{i of class a} f_c, (D, classes · C), class by class."""

@@ -219,7 +219,7 @@ class CurvatureRun(RunInProgress):
     def _classes(self, spaces: dict[str, Space]) -> None:
         """How much of the spaces of H and G lies in spans that the classes make."""
         o, theta = self.trainer.objective, self.trainer.theta
-        outputs, classes = o.mean_output_gradients(theta)
+        outputs, classes = o.class_output_gradients(theta)
         spans = {"mean_outputs": outputs, "class_means": classes, "class_losses": self._losses()}
         for quantity, span in spans.items():
             inside = orthonormalize(span)

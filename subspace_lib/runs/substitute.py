@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from subspace_lib import data
 from subspace_lib.experiment import Count, Every, Experiment
 from subspace_lib.linalg.eigensolver import (
     Operator,
@@ -35,6 +36,7 @@ SpaceName = Literal[
     "gauss_newton",
     "sample_gradients",
     "batch_gradients",
+    "mean_outputs",
     "random",
     "adam_coordinates",
     "adam_hessian",
@@ -78,6 +80,8 @@ class Substitute(Experiment):
     - "sample_gradients": S = (1/N) Σ_i (∇ℓ_i − g)(∇ℓ_i − g)ᵀ, to which the covariance of minibatch
       gradients is proportional;
     - "batch_gradients": the covariance of the next ``batches`` minibatches' gradients at θ;
+    - "mean_outputs": (1/C) Σ_c ∇f̄_c ∇f̄_cᵀ, with the gradients of the C mean outputs f̄_c, so that k ≤ C and
+      no Hessian is needed;
     - "adam_hessian": M H with Adam's preconditioner M = diag(1/(√v̂ + ε)), whose moments come from the run's
       own minibatch gradients since step 0;
 
@@ -85,8 +89,8 @@ class Substitute(Experiment):
 
     At rows S_k is solved for, up to a certified sine of 0.01, and compared with the space in use.
 
-    Source: "batch_gradients" after 2507.03545; the preconditioned Hessian as for Adam in Cohen et al. 2022
-    (2207.14484).
+    Source: "batch_gradients" after 2507.03545; "mean_outputs" after Fort & Ganguli 2019 (1910.05929); the
+    preconditioned Hessian as for Adam in Cohen et al. 2022 (2207.14484).
     """
 
     kind: ClassVar[str] = "substitute"
@@ -125,6 +129,13 @@ class Substitute(Experiment):
             raise ValueError(f"space = {self.space!r} needs minibatches; use a smaller batch_size")
         if self.space == "batch_gradients" and self.batches <= self.k:
             raise ValueError(f"batches = {self.batches} must be above k = {self.k}")
+        if self.space == "mean_outputs":
+            most = data.classes(self.origin(self.dataset))
+            if self.k > most:
+                raise ValueError(
+                    f"k = {self.k} must be at most {most} with space = 'mean_outputs', the number of "
+                    "outputs"
+                )
         return self
 
     @property
@@ -170,19 +181,18 @@ class Preconditioned:
 
 
 def leading_space(vectors: Tensor, k: int) -> Tensor:
-    """Orthonormal basis (D, k) of the leading principal directions of vectors given as rows (n, D), n > k.
+    """Orthonormal basis (D, k) of the leading singular directions of vectors given as rows (n, D), n ≥ k.
 
-    Those of their covariance, by its n × n counterpart; fewer columns where they have a lower rank.
+    By the n × n matrix of their products; fewer columns where they have a lower rank.
 
     Raises:
         Diverged: the vectors are not finite.
     """
-    centred = vectors - vectors.mean(0)
-    gram = (centred @ centred.T).double()
+    gram = (vectors @ vectors.T).double()
     if not torch.isfinite(gram).all():
         raise Diverged
     weights = torch.linalg.eigh(gram)[1][:, -k:].flip(1).to(vectors)
-    return orthonormalize(centred.T @ weights)
+    return orthonormalize(vectors.T @ weights)
 
 
 def largest_coordinates(values: Tensor, k: int) -> Tensor:
@@ -252,7 +262,11 @@ class SubstituteRun(RunInProgress):
         elif e.space == "adam_coordinates":
             basis = largest_coordinates(self._moments["second"], e.k)
         elif e.space == "batch_gradients":
-            basis = leading_space(self._batch_gradients(), e.k)
+            rows = self._batch_gradients()
+            basis = leading_space(rows - rows.mean(0), e.k)
+        elif e.space == "mean_outputs":
+            outputs = self.trainer.objective.mean_output_gradients(self.trainer.theta)
+            basis = leading_space(outputs.T, e.k)
         else:
             basis = self._solved(gradient)
         # In this order in memory, as it comes out of a checkpoint: sums round alike.

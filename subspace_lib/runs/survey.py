@@ -207,7 +207,7 @@ class SurveyRun(RunInProgress):
         self._note(step, "noise", 0, total)
         for i, value in enumerate(along, 1):
             self._note(step, "noise", i, value if pairs.converged else math.nan)
-        whole, classes = o.mean_output_gradients(theta)
+        whole, classes = o.class_output_gradients(theta)
         other = torch.randn(len(theta), classes.shape[1], generator=generator).to(theta)
         for name, span in (
             ("mean_outputs", whole),

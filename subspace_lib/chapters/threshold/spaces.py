@@ -23,6 +23,7 @@ NAMES: dict[SpaceName, str] = {
     "gauss_newton": "Gauss–Newton",
     "sample_gradients": "covariance of sample gradients",
     "batch_gradients": "covariance of minibatch gradients",
+    "mean_outputs": "gradients of the mean outputs",
     "random": RANDOM,
     "adam_coordinates": "Adam's largest coordinates",
     "adam_hessian": "Adam's preconditioned H",
