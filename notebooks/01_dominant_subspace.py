@@ -82,8 +82,8 @@ answers.outliers(study)
 #
 # The {term}`Gauss–Newton matrix` is a part of the Hessian. Apart from the loss's own curvature, it is the mean of $J_i^\top
 # J_i$ over the samples, $J_i$ the $C \times D$ Jacobian of the $C$ outputs. If the Jacobians had only their mean $\bar J$
-# in common, $\bar J^\top \bar J$ would have rank $C$: one large eigenvalue a class {cite:p}`papyan2018`. There are two ways
-# to check this. The first is to train on fewer classes: the spectrum should then break earlier.
+# in common, $\bar J^\top \bar J$ would have rank $C$: one large eigenvalue a class {cite:p}`papyan2018,fort2019`. There
+# are two ways to check this. The first is to train on fewer classes: the spectrum should then break earlier.
 
 # %% mystnb={"figure": {"caption": "The 20 largest eigenvalues over the first, after training on the samples of the first few classes, first seed (log scale). A dotted line of the same colour: the number of classes.", "name": "fig-classes"}}
 figures.by_classes(study)

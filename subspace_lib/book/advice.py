@@ -216,8 +216,8 @@ def outputs(e: Evidence) -> str:
         else ""
     )
     told = [
-        f"On the {_name(p.model)}, {_name(p.dataset)}, the gradients of the mean outputs, one a class, span "
-        f"{says.share(first)} of S<sub>k</sub> at step {held.index[0]:,}{since} (mean squared cosine)."
+        f"On the {_name(p.model)}, {_name(p.dataset)}, the gradients of the mean outputs, one a class, "
+        f"span {says.share(first)} of S<sub>k</sub> at step {held.index[0]:,}{since} (mean squared cosine)."
     ]
     told.append(
         "So where k is the number of classes they are a first look at the subspace, without one "

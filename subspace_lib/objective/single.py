@@ -134,7 +134,7 @@ class SingleSamples:
         chapters 01 and 11. Costs one pass forward and C back, counted as C gradients.
 
         Raises:
-            ValueError: θ has another shape.
+            ValueError: θ is not (D,), or the outputs are not (N, C).
         """
         self.check_vector(theta)
         return self._output_sums(theta, None) / len(self)
@@ -147,7 +147,7 @@ class SingleSamples:
         Labels must be class numbers (N,) int64; of a class without samples there are no columns.
 
         Raises:
-            ValueError: the labels are something else.
+            ValueError: the labels are something else, or the outputs are not (N, C).
         """
         self.check_vector(theta)
         labels = [self.samples.rows(part)[1] for part in self.samples.parts()]
@@ -168,6 +168,11 @@ class SingleSamples:
             for part in self.samples.parts():
                 inputs, y = self.samples.rows(part)
                 outputs = self.network.outputs(inputs)
+                if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+                    found = tuple(getattr(outputs, "shape", ())) or type(outputs).__name__
+                    raise ValueError(
+                        f"The model's outputs are {found}; gradients of mean outputs need (samples, C)."
+                    )
                 every = torch.ones_like(outputs[:, :1])
                 member = every if present is None else (y[:, None] == present).to(every)
                 block = self._backward_of_sums(outputs, member)
