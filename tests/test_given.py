@@ -236,7 +236,7 @@ def test_the_top_pairs_of_a_hessian_are_those_of_the_dense_one(problem):
 @pytest.mark.parametrize("name", ["mean_output_gradients", "class_output_gradients"])
 def test_mean_outputs_are_those_of_a_classifier(name):
     inputs, labels = torch.randn(12, 5, 3), torch.zeros(12, dtype=torch.int64)
-    loss = lambda outputs, y: outputs.square().mean((1, 2))  # noqa: E731
+    loss = lambda outputs, y: outputs.square().mean()  # noqa: E731
     o = Objective(nn.Linear(3, 1), loss, inputs, labels)
     with pytest.raises(ValueError, match=r"outputs are \(12, 5, 1\); gradients of mean outputs"):
         getattr(o, name)(o.initial())
