@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from docutils import nodes
+from docutils.core import publish_doctree
 
 from subspace_lib.book import (
     checks,
@@ -25,11 +27,13 @@ from subspace_lib.book import (
     paper,
     release,
     rerun,
+    site as site_parts,
     status,
 )
 from subspace_lib.book.shown import ShownRun, runs
 from subspace_lib.chapters import ledger, registered
 from subspace_lib.chapters.kit.page import NOT_YET
+from subspace_lib.chapters.kit.table import markdown
 from subspace_lib.evidence.criterion import MARKS
 from subspace_lib.evidence.verdicts import Verdict, missing
 from subspace_lib.experiment import NUMERICS, Experiment
@@ -521,3 +525,34 @@ def test_of_the_icons_those_that_are_named_are_left():
     )
     assert icons.reduced(script, {"ghost"}).startswith("var p={ghost:")
     assert icons.reduced("another script", {"ghost"}) == "another script"
+
+
+@pytest.mark.parametrize(
+    ("columns", "said", "wide"),
+    [
+        (2, "(0.1\u00a0…\u00a00.2)", False),
+        (7, "(0.1\u00a0…\u00a00.2)", True),
+        (9, "(0.1\u00a0… 0.2)", True),
+    ],
+)
+def test_a_range_in_a_table_is_not_torn(columns, said, wide):
+    cells = ", ".join(["0.15 (0.1 … 0.2)"] * columns)
+    page = publish_doctree(f"0.1 … 0.2\n\n.. csv-table::\n\n   {cells}\n")
+    site_parts.mend_tables(None, page)
+    paragraph, table = page.children
+    assert paragraph.astext() == "0.1 … 0.2"
+    assert [cell.astext() for cell in table.findall(nodes.entry)] == [f"0.15 {said}"] * columns
+    assert ("wide" in table["classes"]) is wide
+
+
+def test_negative_numbers_in_tables_have_a_real_minus():
+    cells = {
+        "-0.5 ± 1.0": "−0.5 ± 1.0",
+        "0.1 (-0.2 … -.1)": "0.1 (−0.2 … −.1)",
+        "2026-11-27": "2026-11-27",
+        "1e-3": "1e-3",
+        "`x -1`": "`x -1`",
+        "Dom-2": "Dom-2",
+    }
+    row = markdown([{str(i): cell for i, cell in enumerate(cells)}]).splitlines()[-1]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == list(cells.values())

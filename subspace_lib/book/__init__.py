@@ -66,6 +66,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", site.withhold_files)
     app.connect("config-inited", site.without_thebe)
     app.connect("doctree-read", site.mark_verdict_tables)
+    app.connect("doctree-read", site.mend_tables)
     app.connect("doctree-read", rerun.add_box)
     app.connect("env-check-consistency", checks.check)
     app.connect("doctree-resolved", site.link_keys)
@@ -75,4 +76,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("build-finished", site.write_files)
     app.connect("build-finished", download.write_plain_notebooks)
     app.connect("build-finished", icons.reduce_icons)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    return {
+        "version": "1",
+        "env_version": 2,
+        "parallel_read_safe": True,
+        "parallel_write_safe": True,
+    }

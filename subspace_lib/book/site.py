@@ -33,6 +33,8 @@ ON_DEMAND = {
     EXPLORER_START: ((UPLOT[0], EXPLORER_DATA, "explorer.js"), (UPLOT[1], "explorer.css")),
 }
 CARD = "dom_vs_bulk.png"  # the picture of a link's preview
+BETWEEN = " … "  # the ends of a range
+WIDE, WIDEST = 6, 8  # columns
 WORDS = 200  # characters of a description
 
 
@@ -131,6 +133,18 @@ def link_keys(app: Sphinx, doctree: nodes.document, page: str) -> None:
             link = nodes.reference("", "", internal=True, refuri=f"{status}#run-{key}")
             literal.replace_self(link)
             link += literal
+
+
+def mend_tables(app: Sphinx, doctree: nodes.document) -> None:
+    """Tables of many columns are set smaller; a range in a cell stays on one line, or breaks once."""
+    for table in doctree.findall(nodes.table):
+        columns = len(list(table.findall(nodes.colspec)))
+        tied = "\u00a0…\u00a0" if columns < WIDEST else "\u00a0… "
+        for text in list(table.findall(nodes.Text)):
+            if BETWEEN in text:
+                text.parent.replace(text, nodes.Text(text.replace(BETWEEN, tied)))
+        if columns >= WIDE:
+            table["classes"].append("wide")
 
 
 def mark_verdict_tables(app: Sphinx, doctree: nodes.document) -> None:

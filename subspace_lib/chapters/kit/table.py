@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from IPython.display import Markdown
 from tabulate import tabulate
 
 Row = Mapping[str, object]
+HYPHEN = re.compile(r"(?<![\w.)–-])-(?=[\d∞.])")  # before a number, and not between two
 
 
 def markdown(rows: Iterable[Row], columns: Sequence[str] | None = None) -> str:
     """Rows as a Markdown table; ``columns`` name those of a table that may have no row.
 
-    A row that lacks a column leaves its cell empty.
+    A row that lacks a column leaves its cell empty. Negative numbers get a real minus, but not in code.
     """
     rows = list(rows)
     names = (
         list(columns) if columns is not None else list(dict.fromkeys(n for r in rows for n in r))
     )
-    cells = [[row.get(name, "") for name in names] for row in rows]
+    cells = [[_signed(str(row.get(name, ""))) for name in names] for row in rows]
     return tabulate(cells, headers=names, tablefmt="pipe", disable_numparse=True)
+
+
+def _signed(cell: str) -> str:
+    return cell if "`" in cell else HYPHEN.sub("−", cell)
 
 
 def table(rows: Iterable[Row], columns: Sequence[str] | None = None, *, note: str = "") -> Markdown:
