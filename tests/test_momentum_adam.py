@@ -127,7 +127,8 @@ def rates(parameters, label, seed, dominant, bulk):
             "bulk_rate": [bulk + 0.2, bulk - 0.2],
         }
     )
-    return Trajectory(parameters.table_runs()[label, seed], table, "complete", None, {})
+    run = (parameters.table_runs() | parameters.other_runs())[label, seed]
+    return Trajectory(run, table, "complete", None, {})
 
 
 def made_up(table, dom=0.99, bulk=0.51, status="complete"):
@@ -223,3 +224,20 @@ def test_c8_rests_on_every_run_of_the_judged_seeds():
     c8 = judge(made_up(TABLE))[0]
     assert c8.seeds == (11, 12, 13, 14, 15)
     assert len(set(c8.results)) == 5 * (3 + 2 * 2)
+
+
+@pytest.mark.parametrize(
+    ("most", "says"),
+    [
+        (0.020, "4.0 with β = 0.99 times the ratio of SGD (seed 12): more momentum need not"),
+        (0.060, "12 with β = 0.99 times the ratio of SGD (seed 12): more momentum amplifies more."),
+    ],
+)
+def test_what_more_momentum_does_follows_from_its_runs(most, says):
+    study, p = made_up(TABLE), MomentumParameters()
+    assert "β =" not in answers.first_steps(study).data  # of one β alone
+    for beta, bulk in ((0.5, 0.01), (0.99, most)):
+        label = f"heavy ball {beta:g}"
+        study.others[label, p.shown] = rates(p, label, p.shown, 0.006, bulk)
+    said = answers.first_steps(study).data
+    assert "Heavy ball has 2.0 with β = 0.5, 6.6 with β = 0.9 and " + says in said

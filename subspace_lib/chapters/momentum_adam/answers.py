@@ -69,7 +69,28 @@ def first_steps(study: MomentumStudy) -> Markdown:
             f"{_title(label)} has {says.mean_of(over, _two)} times the ratio of SGD. By C8's criterion it "
             f"amplifies the bulk part {criteria.FACTOR:g} times or more in {says.counted(more)}."
         )
-    return says.answer(*told, table=tables.first_steps(study))
+    return says.answer(*told, _by_beta(study), table=tables.first_steps(study))
+
+
+def _by_beta(study: MomentumStudy) -> str:
+    """Heavy ball's ratio over SGD's by β, on the seed that has each; not of fewer than three."""
+    p, runs = study.parameters, study.table | study.others
+    betas = sorted({p.beta, *p.betas})
+    found = {beta: runs.get((f"heavy ball {beta:g}", p.shown)) for beta in betas}
+    plain = runs.get((p.label("sgd"), p.shown))
+    over = {
+        beta: _ratio(run) / _ratio(plain)
+        for beta, run in found.items()
+        if run is not None and plain is not None
+    }
+    if len(over) < 3:
+        return ""
+    told = says.listed(f"{_two(value)} with β = {beta:g}" for beta, value in over.items())
+    grows = list(over.values()) == sorted(over.values())
+    more = says.whether(
+        grows, "more momentum amplifies more", "more momentum need not amplify more"
+    )
+    return f"Heavy ball has {told} times the ratio of SGD (seed {p.shown}): {more}."
 
 
 def _two(value: float) -> str:
