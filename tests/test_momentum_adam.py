@@ -241,3 +241,15 @@ def test_what_more_momentum_does_follows_from_its_runs(most, says):
         study.others[label, p.shown] = rates(p, label, p.shown, 0.006, bulk)
     said = answers.first_steps(study).data
     assert "Heavy ball has 2.0 with β = 0.5, 6.6 with β = 0.9 and " + says in said
+
+
+@pytest.mark.parametrize(
+    ("bulk", "says"),
+    [(0.0125, "has 1.0 times the ratio of SGD, less than"), (0.1, "of SGD, no less than")],
+)
+def test_what_adam_does_without_momentum_follows_from_its_run(bulk, says):
+    study, p = made_up(TABLE), MomentumParameters()
+    assert "β₁ = 0) has" not in answers.first_steps(study).data
+    label = "Adam, β₁ = 0"
+    study.others[label, p.shown] = rates(p, label, p.shown, 0.015, bulk)
+    assert f"{says} the 2.8 with it (seed 12)." in answers.first_steps(study).data

@@ -73,24 +73,32 @@ def first_steps(study: MomentumStudy) -> Markdown:
 
 
 def _by_beta(study: MomentumStudy) -> str:
-    """Heavy ball's ratio over SGD's by β, on the seed that has each; not of fewer than three."""
+    """What momentum does to the ratio over SGD's, on the seed of the further rules, where they ran."""
+    p, told = study.parameters, []
+    betas = {beta: _over_sgd(study, f"heavy ball {beta:g}") for beta in sorted({p.beta, *p.betas})}
+    known = {beta: over for beta, over in betas.items() if over is not None}
+    if len(known) >= 3:
+        each = says.listed(f"{_two(over)} with β = {beta:g}" for beta, over in known.items())
+        grows = list(known.values()) == sorted(known.values())
+        more = says.whether(
+            grows, "more momentum amplifies more", "more momentum need not amplify more"
+        )
+        told.append(f"Heavy ball has {each} times the ratio of SGD (seed {p.shown}): {more}.")
+    bare, whole = _over_sgd(study, "Adam, β₁ = 0"), _over_sgd(study, p.label("adam"))
+    if bare is not None and whole is not None:
+        less = says.whether(bare < whole, "less", "no less")
+        told.append(
+            f"Adam without momentum (β₁ = 0) has {_two(bare)} times the ratio of SGD, {less} than the "
+            f"{_two(whole)} with it (seed {p.shown})."
+        )
+    return " ".join(told)
+
+
+def _over_sgd(study: MomentumStudy, label: str) -> float | None:
+    """A rule's Bulk-LR over Dom-LR over SGD's, on the seed that every rule has; None without its run."""
     p, runs = study.parameters, study.table | study.others
-    betas = sorted({p.beta, *p.betas})
-    found = {beta: runs.get((f"heavy ball {beta:g}", p.shown)) for beta in betas}
-    plain = runs.get((p.label("sgd"), p.shown))
-    over = {
-        beta: _ratio(run) / _ratio(plain)
-        for beta, run in found.items()
-        if run is not None and plain is not None
-    }
-    if len(over) < 3:
-        return ""
-    told = says.listed(f"{_two(value)} with β = {beta:g}" for beta, value in over.items())
-    grows = list(over.values()) == sorted(over.values())
-    more = says.whether(
-        grows, "more momentum amplifies more", "more momentum need not amplify more"
-    )
-    return f"Heavy ball has {told} times the ratio of SGD (seed {p.shown}): {more}."
+    run, plain = (runs.get((name, p.shown)) for name in (label, p.label("sgd")))
+    return _ratio(run) / _ratio(plain) if run is not None and plain is not None else None
 
 
 def _two(value: float) -> str:
