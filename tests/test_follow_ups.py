@@ -228,3 +228,13 @@ def test_a_dominant_step_lowers_the_loss_where_its_eta_is_below_the_critical_one
     whole = pd.concat([tables.dominant_steps(run) for run in study.plain.values()])
     late = whole[whole.index >= 20]
     assert f"lowers the loss in {int(late['lowers'].sum())} of {len(late)} rows" in told
+
+
+def test_the_map_of_weights_is_computed_on_the_first_seed_alone():
+    p = chapter(NAME).parameters
+    whole, *others = [piece for _, piece in tasks(p)[0]]
+    assert (whole.weights_dominant, whole.weights_bulk) == (p.weights_dominant, p.weights_bulk)
+    assert [(o.seeds, o.weights_dominant, o.weights_bulk) for o in others] == [
+        ((17,), (1.0,), (1.0, 2.0)),
+        ((18,), (1.0,), (1.0, 2.0)),
+    ]

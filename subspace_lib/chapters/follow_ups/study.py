@@ -161,9 +161,11 @@ def _noise(p: FollowUpParameters, switches: dict[int, int]) -> dict[Any, RunDesc
 
 
 def tasks(parameters: FollowUpParameters) -> Stages:
-    """Seed by seed; the first has the map."""
-    alone = by_seed(parameters)
-    return ([(follow_up_study, p) for p in alone[: parameters.repeats]], [(plain_runs, parameters)])
+    """Seed by seed; the first has the map, the others two of its combinations."""
+    two = {"weights_dominant": (SGD[0],), "weights_bulk": (SGD[1], FASTER[1])}
+    first, *others = by_seed(parameters)[: parameters.repeats]
+    pieces = [first, *(p.model_copy(update=two) for p in others)]
+    return ([(follow_up_study, p) for p in pieces], [(plain_runs, parameters)])
 
 
 def plain_runs(parameters: FollowUpParameters) -> list[Trajectory]:
