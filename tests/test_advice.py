@@ -88,7 +88,7 @@ def case(dominant, inside, spectrum, cut=3):
 
 def dimensions(**numbers):
     study = SimpleNamespace(
-        cases={"mlp on mnist5k": case(**numbers)}, parameters=SimpleNamespace(fractions=())
+        cases={"MLP on MNIST-5k": case(**numbers)}, parameters=SimpleNamespace(fractions=())
     )
     return plain(advice.dimensions(Evidence({}, {}, study)))
 

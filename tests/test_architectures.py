@@ -156,11 +156,28 @@ def test_no_panel_waits_for_the_other(found, tmp_path):
     partial = chapter(NAME).study(other, store, compute=False)
     assert list(partial.panels) == ["b"] and list(partial.doubled) == ["b"]
     assert [v.claim for v in chapter(NAME).judge(partial)] == ["C2b", "C3b"]
-    assert "*(c): its runs are not stored yet" in answers.losses(partial).data
+    assert "*Panel c: not stored yet.*" in answers.losses(partial).data
     assert tables.protocol(partial).data.count("**missing**") == 2
     assert len(figures.losses(partial).figure.axes) == 1
     with pytest.raises(MissingRun):
         chapter(NAME).study(other, Store(tmp_path), compute=False)
+
+
+def test_a_panel_is_shown_by_the_seeds_that_have_their_runs_and_not_judged_by_too_few(found):
+    study, store = found
+    partial = chapter(NAME).study(
+        study.parameters.model_copy(update={"seeds": (11, 12, 13)}), store, compute=False
+    )
+    assert {letter: panel.parameters.seeds for letter, panel in partial.panels.items()} == {
+        "b": (12,),
+        "c": (12,),
+    }
+    verdicts = chapter(NAME).judge(partial)
+    assert {(v.verdict, v.seeds) for v in verdicts} == {("inconclusive", (12,))}
+    told = answers.losses(partial).data
+    assert told.startswith(answers.losses(study).data)
+    assert "*Panel b: not stored yet of seed 11 and 13.*" in told
+    assert "**missing**: the runs of seed 11 and 13" in tables.protocol(partial).data
 
 
 def test_an_empty_store_has_its_claims_as_missing(tmp_path):

@@ -52,8 +52,8 @@ def keys(study, parameters, store):
     [
         ("GD, full batch", "05_edge_of_stability", "switch"),
         ("SAM", "06_sam", "minibatch"),
-        ("SGD, cnn on cifar10_5k", "02b_architectures", "b"),
-        ("SGD, transformer on sst2_1k", "02b_architectures", "c"),
+        ("SGD, CNN on CIFAR10-5k", "02b_architectures", "b"),
+        ("SGD, Transformer on SST2-1k", "02b_architectures", "c"),
     ],
 )
 def test_the_groups_are_the_runs_of_other_chapters(tmp_path, group, other, part):

@@ -43,11 +43,11 @@ def test_the_cases_are_those_of_the_question():
     cases = chapter(NAME).parameters.cases()
     found = {name: (len(p.seeds), p.steps) for name, p in cases.items()}
     assert found == {
-        "mlp on mnist5k, cross_entropy": (3, 10_000),
-        "cnn on cifar10_5k, cross_entropy": (3, 6000),
-        "transformer on sst2_1k, cross_entropy": (1, 3000),
-        "vgg11_quarter on cifar10_1k, mse": (1, 2000),
-        "resnet8_quarter on cifar10_1k, mse": (1, 2000),
+        "MLP on MNIST-5k, cross-entropy": (3, 10_000),
+        "CNN on CIFAR10-5k, cross-entropy": (3, 6000),
+        "Transformer on SST2-1k, cross-entropy": (1, 3000),
+        "VGG-11 (¼ width) on CIFAR10-1k": (1, 2000),
+        "ResNet-8 (¼ width) on CIFAR10-1k": (1, 2000),
     }
     assert [len(stage) for stage in tasks(chapter(NAME).parameters)] == [3, 3, 1, 1, 1, 1]
     with pytest.raises(
@@ -65,7 +65,7 @@ def test_judged_are_the_cases_with_cross_entropy_and_three_seeds(found):
     assert {p.date for p in judged} == {"2026-11-26"} and all("mlp" in p.says for p in judged)
     shown = [p for p in v.parts if p.criterion == "none"]
     assert {p.verdict for p in shown} == {"descriptive"} and len(shown) == 2
-    mlp = study.cases["mlp_small on digits_300, cross_entropy"]
+    mlp = study.cases["mlp_small on digits_300, cross-entropy"]
     expected = [progress(*pair) for pair in zip(mlp.of("none"), mlp.of("dominant"), strict=True)]
     np.testing.assert_allclose(judged[0].values, expected)
     mse = study.parameters.model_copy(update={"losses": ("mse", "mse")})
@@ -127,7 +127,7 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
     assert len(figures.causes(study).figure.axes[0].lines) == len(CHANGES) + 1
     text = answers.losses(study).data
     assert (
-        "mlp_small on digits_300, cross_entropy: Dom-SGD's loss" in text
+        "mlp_small on digits_300, cross-entropy: Dom-SGD's loss" in text
         and "| transformer_small" in text
     )
     assert (
@@ -141,7 +141,7 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
     assert len(partial.cases) == 1 and partial.causes == {}
     assert "not stored yet" in answers.causes(partial).data
     assert (
-        "*transformer_small on sentences, cross_entropy: not stored yet.*"
+        "*transformer_small on sentences, cross-entropy: not stored yet.*"
         in answers.losses(partial).data
     )
     assert tables.protocol(partial).data.count("**missing**") == 2

@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_thinned_further(monkeypatch):
 
 def test_a_run_says_what_it_is_in_a_few_words():
     run = made("none", [1.0, 0.5], optimizer="sam", rho=0.02, k=5)
-    assert run.setting == "MLP · MNIST-5k · x/255"
+    assert run.setting == "MLP · MNIST-5k · pixels x/255"
     assert run.parameters == "η 0.01 · batch 50 · ρ 0.02 · k 5 · 10 steps"
 
 

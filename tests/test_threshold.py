@@ -230,11 +230,11 @@ def test_the_cuts_are_those_of_the_question_and_repeat_no_run_of_chapter_02():
     p = chapter(NAME).parameters
     cases = p.cases()
     assert {name: (case.cuts, len(case.seeds)) for name, case in cases.items()} == {
-        "mlp on mnist5k": ((1, 2, 5, 8, 10, 12, 20, 40), 3),
-        "mlp on fashion_mnist5k": ((1, 2, 5, 8, 10, 12, 20, 40), 1),
-        "transformer on sst2_1k": ((1, 2, 4, 8), 1),
+        "MLP on MNIST-5k": ((1, 2, 5, 8, 10, 12, 20, 40), 3),
+        "MLP on Fashion-MNIST-5k": ((1, 2, 5, 8, 10, 12, 20, 40), 1),
+        "Transformer on SST2-1k": ((1, 2, 4, 8), 1),
     }
-    ours, theirs = cases["mlp on mnist5k"], DomBulkParameters()
+    ours, theirs = cases["MLP on MNIST-5k"], DomBulkParameters()
     for side, step in (("none", 0), ("dominant", 2500), ("bulk", 2500)):
         assert ours.run(11, side, step).key == theirs.run(11, side, step).key
     many, few = p.spaces()
@@ -349,7 +349,7 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     found, store = study
     assert len(figures.cuts(found).figure.axes) == 3 and len(figures.spaces(found).figure.axes) == 2
     text = answers.cuts(found).data
-    assert "mlp_small on digits_300" in text and "| mlp_small on digits_300, cross_entropy" in text
+    assert "mlp_small on digits_300" in text and "| mlp_small on digits_300, cross-entropy" in text
     assert "In a random space Dom-SGD makes" in answers.spaces(found).data
     assert "**How exact**" in answers.opening(found).data
     plan = Plan(store)
@@ -359,7 +359,7 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     partial = chapter(NAME).study(other, store, compute=False)
     assert len(partial.cases) == 1 and hessian_of(60) not in partial.spaces.names()
     assert len(chapter(NAME).judge(partial)) == 2
-    assert "*mlp_small on digits_300, cross_entropy: not stored yet.*" in answers.cuts(partial).data
+    assert "*mlp_small on digits_300, cross-entropy: not stored yet.*" in answers.cuts(partial).data
     assert tables.protocol(partial).data.count("**missing**") == 2
     without = found.parameters.model_copy(update={"kept": (criteria.Q5_KEPT,), "compare_every": 3})
     alone = chapter(NAME).study(without, store, compute=False)

@@ -6,7 +6,7 @@
   const LEVELS = 64 ** 3 - 1;
   const USUAL = "usual"; // of each method, the parameters that most of its runs have
   const LIMIT = 30; // lines that can be told apart at all
-  const FIRST = { quantity: "train_loss", setting: "MLP · MNIST-5k · x/255", methods: ["SGD", "Dom-SGD", "Bulk-SGD"] };
+  const FIRST = { quantity: "train_loss", setting: "MLP · MNIST-5k · pixels x/255", methods: ["SGD", "Dom-SGD", "Bulk-SGD"] };
   // As in the figures: SGD, Dom-SGD and Bulk-SGD; other rules have colours of their own, and the same dashes.
   const COLOURS = { SGD: "#0072B2", "Dom-SGD": "#D55E00", "Bulk-SGD": "#009E73", GD: "#CC79A7", Momentum: "#E69F00", Adam: "#56B4E9" };
   const PARTS = [["Dom-", [7, 3]], ["Bulk-", [9, 3, 2, 3]], ["", []]];

@@ -15,12 +15,13 @@ from subspace_lib.book.made import judged, table
 from subspace_lib.chapters import ledger
 from subspace_lib.chapters.cost.study import prices, stored
 from subspace_lib.chapters.curvature.study import CurvatureStudy
-from subspace_lib.chapters.front import NAMES, NETWORKS, stored_study
+from subspace_lib.chapters.front import NETWORKS, stored_study
 from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.names import title, trained
 from subspace_lib.chapters.threshold.answers import as_in_s_k
 from subspace_lib.chapters.threshold.cuts import GAP, Case, ratio
 from subspace_lib.chapters.threshold.spaces import (
-    NAMES as NAMES_OF_SPACES,
+    NAMES,
     SpaceStudy,
     hessian_of,
     kept,
@@ -85,7 +86,7 @@ def saving(e: Evidence) -> str:
         doms.append(dom.measured or 0.0)
         bulks.append(bulk.measured or 0.0)
         told.append(
-            f"On the {_name(v.model)} Dom-SGD made {says.share(doms[-1])} of SGD's progress and Bulk-SGD "
+            f"On the {title(v.model)} Dom-SGD made {says.share(doms[-1])} of SGD's progress and Bulk-SGD "
             f"{says.share(bulks[-1])} ({', '.join(claims)})."
         )
     if not told:
@@ -150,7 +151,7 @@ def dimensions(e: Evidence) -> str:
         return NOT_YET.format("08")
     return "".join(
         _paragraph(
-            f"<em>{escape(_case(name))}</em>:", *_dimensions(case, e.threshold.parameters.fractions)
+            f"<em>{escape(name)}</em>:", *_dimensions(case, e.threshold.parameters.fractions)
         )
         for name, case in e.threshold.cases.items()
     )
@@ -216,7 +217,7 @@ def outputs(e: Evidence) -> str:
         else ""
     )
     told = [
-        f"On the {_name(p.model)}, {_name(p.dataset)}, the gradients of the mean outputs, one a class, "
+        f"On the {title(p.model)}, {title(p.dataset)}, the gradients of the mean outputs, one a class, "
         f"span {says.share(first)} of S<sub>k</sub> at step {held.index[0]:,}{since} (mean squared cosine)."
     ]
     told.append(
@@ -225,7 +226,7 @@ def outputs(e: Evidence) -> str:
         if held.min() >= MOST
         else "So they do not stand in for it all along."
     )
-    name = NAMES_OF_SPACES["mean_outputs"]
+    name = NAMES["mean_outputs"]
     spaces = e.threshold.spaces if e.threshold is not None else None
     if spaces is not None and name in spaces.names():
         dom, bulk = (says.share(says.mean(spaces.progress(name, s))) for s in ("dominant", "bulk"))
@@ -280,7 +281,7 @@ def _label(run: Trajectory) -> tuple[str, str]:
     e = run.experiment
     batch = "all samples" if e.batch_size == e.samples else f"batch {e.batch_size:,}"
     method = f"{says.rule(e.method)}, {batch}, η {e.learning_rate:g}"
-    return f"{_name(e.model)} on {_name(e.dataset)}", method
+    return trained(e.model, e.dataset), method
 
 
 def _cost(runs: Sequence[Trajectory]) -> tuple[str, ...]:
@@ -316,7 +317,7 @@ def price(e: Evidence) -> str:
         given = {row["budget"]: row["ratio"] for row in bare if row["budget"] is not None}
         start = part["cold_start"]
         lines = [
-            f"<em>{_name(part['model'])} on {_name(part['dataset'])}</em>: "
+            f"<em>{trained(part['model'], part['dataset'])}</em>: "
             + says.listed(f"{says.number(value, 2)} × for {name}" for name, value in free.items())
             + f", after a cold start of {says.number(start['gradient_equivalents'], 2)} gradients."
         ]
@@ -356,15 +357,6 @@ def _seen(e: Evidence, claim: str, text: str) -> str:
     if part is None or part.measured is None:
         return ""
     return text.format(says=escape(part.says), n=says.number(part.measured), id=claim)
-
-
-def _name(name: str | None) -> str:
-    return NAMES.get(str(name), str(name))
-
-
-def _case(name: str) -> str:
-    """ "mlp on mnist5k" as it is read."""
-    return " ".join(_name(word) for word in name.split(" "))
 
 
 def _paragraph(*sentences: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from subspace_lib.chapters.kit.names import title
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.files import Corrupted
 from subspace_lib.results.store import MissingRun, Store
@@ -17,24 +18,6 @@ from subspace_lib.trajectory import Trajectory
 
 KEY = re.compile(r"\b[a-z][a-z0-9_+-]*-s\d+-[0-9a-f]{10}\b")  # as ``RunDescription.key`` makes it
 DATA = "runs"  # folder of the site with a file of numbers and one of words for each run
-PIXELS = {
-    "unit": "x/255",
-    "standardized": "standardised pixels",
-    "per_pixel": "each pixel standardised",
-}
-TITLES = {
-    "mlp": "MLP",
-    "cnn": "CNN",
-    "transformer": "Transformer",
-    "resnet8": "ResNet-8",
-    "vgg11": "VGG-11",
-    "mnist5k": "MNIST-5k",
-    "fashion_mnist5k": "Fashion-MNIST-5k",
-    "cifar10_5k": "CIFAR10-5k",
-    "sst2_1k": "SST2-1k",
-    "mse": "",  # the rule: not said
-    "cross_entropy": "cross-entropy",
-}
 
 
 @dataclass(frozen=True)
@@ -49,14 +32,16 @@ class ShownRun:
 
     @property
     def setting(self) -> str:
-        """The network, the data and the pixels in a few words: "MLP · MNIST-5k · x/255"."""
+        """The network, the data and the pixels in a few words: "MLP · MNIST-5k · pixels x/255"."""
         d = self.description
         if "model" not in d:
             return {"valley": "The valley", "regression": "The spiked regression"}[d["kind"]]
-        told = [_title(d["model"]), _title(d["dataset"])]
+        told = [title(d["model"]), title(d["dataset"])]
         if d["dataset"] != "sst2_1k":
-            told.append(PIXELS.get(d.get("preprocessing", ""), str(d.get("preprocessing"))))
-        return " · ".join(filter(None, [*told, _title(d.get("loss", "mse"))]))
+            told.append(title(d.get("preprocessing")))
+        if (loss := d.get("loss", "mse")) != "mse":  # the rule: not said
+            told.append(title(loss))
+        return " · ".join(told)
 
     @property
     def parameters(self) -> str:
@@ -70,10 +55,6 @@ class ShownRun:
         if "steps" in d:
             told.append(f"{d['steps']:,} steps")
         return " · ".join(told)
-
-
-def _title(name: str) -> str:
-    return TITLES.get(name, name)
 
 
 def _special(d: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from subspace_lib.chapters import chapter, registered
 from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.names import title, trained
 from subspace_lib.chapters.kit.switch.figures import losses_of
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import interval_text
@@ -45,19 +46,7 @@ NETWORKS = (("C2", "C3"), ("C2b", "C3b"), ("C2c", "C3c"))
 HEADLINES = 2  # parts of a reproduced claim whose numbers stand on its card
 
 
-# What the runs are made with, and the paper's own settings, by its code very probably.
-NAMES = {
-    "mlp": "MLP",
-    "cnn": "CNN",
-    "transformer": "Transformer",
-    "mnist5k": "MNIST-5k",
-    "fashion_mnist5k": "Fashion-MNIST-5k",
-    "cifar10_5k": "CIFAR10-5k",
-    "sst2_1k": "SST2-1k",
-    "standardized": "standardised pixels",
-    "unit": "pixels x/255",
-    "per_pixel": "each pixel standardised",
-}
+# The paper's own settings, by its code very probably.
 PAPER_MLP: Setting = ("mlp", "mnist5k", "unit")
 PAPER_OTHERS = (("cnn", "cifar10_5k"), ("transformer", "sst2_1k"))
 _TICK, _CROSS = "M3 8.5 6.5 12 13 4.5", "M4 4 12 12 M12 4 4 12"
@@ -324,7 +313,7 @@ def main_figure(study: SwitchStudy | None, others: Sequence[SwitchStudy] = ()) -
 
 def _network(study: SwitchStudy) -> str:
     p = study.parameters
-    return f"{NAMES.get(p.model, p.model)} on {NAMES.get(p.dataset, p.dataset)}"
+    return trained(p.model, p.dataset)
 
 
 def _seeds(study: SwitchStudy) -> str:
@@ -382,7 +371,7 @@ def _unbroken(text: str) -> str:
 
 
 def _name(name: str) -> str:
-    return escape(NAMES.get(name, name))
+    return escape(title(name))
 
 
 def _list(items: Sequence[str]) -> str:

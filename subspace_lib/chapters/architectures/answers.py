@@ -7,7 +7,7 @@ from collections.abc import Callable
 from IPython.display import Markdown
 
 from subspace_lib.chapters.architectures import tables
-from subspace_lib.chapters.architectures.study import LETTERS, ArchitecturesStudy
+from subspace_lib.chapters.architectures.study import ArchitecturesStudy
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.switch import answers as switch
 from subspace_lib.chapters.kit.switch.panel import label
@@ -20,13 +20,14 @@ def _each(
     table: Markdown | None = None,
 ) -> Markdown:
     """A paragraph a panel, one for each that is missing, and a table below."""
-    told = []
-    for letter in LETTERS[: len(study.parameters.datasets)]:
-        if letter in study.panels:
-            panel = study.panels[letter]
-            told.append(f"**({letter}) {label(panel)}.** {say(panel).data}")
-        else:
-            told.append(says.missing(f"({letter}): its runs are").data)
+    told = [
+        f"**({letter}) {label(panel)}.** {say(panel).data}"
+        for letter, panel in study.panels.items()
+    ]
+    panels = {f"Panel {letter}": part for letter, part in study.panels.items()}
+    told += says.not_yet(
+        {f"Panel {letter}": p for letter, p in study.parameters.panels().items()}, panels
+    )
     return says.answer("\n\n".join(told), table=table)
 
 

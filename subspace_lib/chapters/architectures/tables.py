@@ -8,9 +8,9 @@ from IPython.display import Markdown
 
 from subspace_lib import data
 from subspace_lib.chapters.architectures.study import ArchitecturesStudy
-from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.panel import eigenvalue_gap, label, over_sgd
-from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.chapters.kit.table import Row, span, table
 from subspace_lib.results.provenance import processors
 from subspace_lib.subspace.projection import PROJECTIONS
@@ -37,14 +37,18 @@ def protocol(study: ArchitecturesStudy) -> Markdown:
     for part, whole in (("", study.parameters.panels()), (" at 2η", study.parameters.doubled())):
         having = study.doubled if part else study.panels
         rows += [
-            {
-                "parameter": f"panel {letter}{part}",
-                "in force": "**missing**: its runs are not stored",
-            }
-            for letter in whole
-            if letter not in having
+            {"parameter": f"panel {letter}{part}", "in force": told}
+            for letter, asked in whole.items()
+            if (told := _lacking(asked, having.get(letter)))
         ]
     return page.in_force(study.parameters, study.runs(), rows)
+
+
+def _lacking(asked: SwitchParameters, found: SwitchStudy | None) -> str:
+    if found is None:
+        return "**missing**: its runs are not stored"
+    lacking = [str(seed) for seed in asked.seeds if seed not in found.parameters.seeds]
+    return f"**missing**: the runs of seed {says.listed(lacking)}" if lacking else ""
 
 
 def ends(study: ArchitecturesStudy) -> Markdown:

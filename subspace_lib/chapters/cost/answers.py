@@ -14,6 +14,7 @@ from subspace_lib.chapters.cost import tables
 from subspace_lib.chapters.cost.figures import MARKERS, shares, way
 from subspace_lib.chapters.cost.study import prices
 from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.names import title
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import gradients_per_step
@@ -29,7 +30,7 @@ def price(found: dict[str, Any]) -> Markdown:
             f"{share} in {says.counted([top == share for top in most.values()], 'bar')}"
             for share in dict.fromkeys(most.values())
         ]
-        told.append(f"{part['model'].upper()}: the largest part is {says.listed(largest)}.")
+        told.append(f"{title(part['model'])}: the largest part is {says.listed(largest)}.")
         recorded = [row["rows"] for row in rows.values() if row["rows"] > 0]
         if recorded:
             told.append(

@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from subspace_lib.benchmark.problem import ANGLE
 from subspace_lib.chapters.cost.study import prices
+from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.style import (
     COLOURS,
     CYCLE,
@@ -74,7 +75,7 @@ def price(found: dict[str, Any]) -> Picture:
             left += table[share]
         axes.invert_yaxis()
         axes.axvline(1, color=INK, lw=0.8, ls=":")
-        axes.set_title(f"{part['model']} on {part['dataset']}")
+        axes.set_title(trained(part["model"], part["dataset"]))
     axes.set_xlabel("seconds, over those of plain SGD")
     below(figure, axes)
     return Picture(figure, "Seconds over those of plain SGD, by way to train")
@@ -110,7 +111,7 @@ def accuracy(case: dict[str, Any]) -> Picture:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("true sine of the largest angle")
     below(figure, axes)
-    return Picture(figure, f"Cost against true angle, {case['model']} on {case['dataset']}")
+    return Picture(figure, f"Cost against true angle, {trained(case['model'], case['dataset'])}")
 
 
 @styled

@@ -14,6 +14,7 @@ from pydantic import Field
 from subspace_lib.benchmark.measure import run_case
 from subspace_lib.benchmark.problem import CASES, PIXELS, Case
 from subspace_lib.chapters import chapter
+from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import DryRun, Plan, Profiled
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import (
@@ -123,9 +124,7 @@ def comparison(
     cases = stored().get("cases", {})
     if case.name in cases:
         return cases[case.name]
-    where = (
-        f"{case.model} on {case.dataset} after {case.after:,} steps at η = {case.learning_rate:g}"
-    )
+    where = f"{trained(case.model, case.dataset)} after {case.after:,} steps at η = {case.learning_rate:g}"
     if parameters.dry_run:
         raise DryRun(
             f"{where} is not stored; the solvers would be measured there at {case.points} points."

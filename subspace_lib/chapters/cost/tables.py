@@ -15,6 +15,7 @@ from subspace_lib.benchmark.growth import REFRESHES
 from subspace_lib.chapters.cost.figures import MARKERS, shares, way
 from subspace_lib.chapters.cost.study import prices
 from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.names import title, trained
 from subspace_lib.chapters.kit.table import Row, markdown, table
 
 MARKED = tuple(MARKERS)  # every solver, ours first
@@ -41,7 +42,7 @@ def _answer(part: dict[str, Any]) -> str:
     checks = [check for row in free for check in row["checks"]]
     beyond = sum(check["angle"] > check["known"] for check in checks)
     told = [
-        f"**{part['model'].upper()} on {part['dataset']}: Dom-SGD takes {bare['dominant']:.1f} times "
+        f"**{trained(part['model'], part['dataset'])}: Dom-SGD takes {bare['dominant']:.1f} times "
         f"the seconds of plain SGD, Bulk-SGD {bare['bulk']:.1f} times, and SGD whose subspace is only "
         f"followed {bare['none']:.1f} times.**",
         f"That is over {part['steps']:,} steps after step {part['start']:,}. At {len(checks)} "
@@ -65,10 +66,12 @@ def _worst(checks: list[dict[str, float]], name: str) -> float:
 
 
 def price(found: dict[str, Any]) -> Markdown:
-    """Every way to train: its seconds over those of plain SGD, and how true its basis was."""
-    parts = prices(found).values()
-    rows = [{"network": part["model"], **_price(row)} for part in parts for row in part["rows"]]
-    return table(rows, note=" ".join(map(_plain, parts)))
+    """A table a network: each way to train, its seconds over plain SGD's, how true its basis was."""
+    tables = []
+    for part in prices(found).values():
+        head = f"*{trained(part['model'], part['dataset'])}.* {_plain(part)}"
+        tables.append(f"{head}\n\n{markdown(map(_price, part['rows']))}")
+    return Markdown("\n\n".join(tables))
 
 
 def _price(row: dict[str, Any]) -> Row:
@@ -95,17 +98,17 @@ def _plain(part: dict[str, Any]) -> str:
     """How long a step of plain SGD takes, and how well that repeats."""
     low, high = sorted(part["plain_seconds"])
     each, apart = 500 * (low + high) / part["steps"], high / low - 1
-    return f"{part['model']}: a plain step takes {each:.2f} ms; its two runs differ by {apart:.0%}."
+    return f"A plain step takes {each:.2f} ms; its two runs differ by {apart:.0%}."
 
 
 def solvers(case: dict[str, Any]) -> Markdown:
     """Every solver on one case; medians, with the range over the points where there are several."""
     rows = [_solver(row) for row in case["rows"]]
     head = (
-        f"{case['model']} on {case['dataset']} ({case['preprocessing']}), {case['parameters']:,} "
-        f"parameters, after {case['after']:,} steps at η = {case['learning_rate']:g}; one gradient takes "
-        f"{case['gradient_seconds']:.3f} s; λ₁ = {case['eigenvalues'][0]:.1f}, λ₁₀/λ₁₁ = "
-        f"{case['eigenvalues'][9] / case['eigenvalues'][10]:.2f}."
+        f"{trained(case['model'], case['dataset'])} ({title(case['preprocessing'])}), "
+        f"{case['parameters']:,} parameters, after {case['after']:,} steps at η = "
+        f"{case['learning_rate']:g}; one gradient takes {case['gradient_seconds']:.3f} s; λ₁ = "
+        f"{case['eigenvalues'][0]:.1f}, λ₁₀/λ₁₁ = {case['eigenvalues'][9] / case['eigenvalues'][10]:.2f}."
     )
     return Markdown(f"{head}\n\n{markdown(rows, SOLVERS)}")
 
@@ -179,7 +182,7 @@ def ways(found: dict[str, Any]) -> Markdown:
     """Every way to take a Hessian product, in gradients per product."""
     rows = []
     for row in found["products"]["measured"]:
-        line = {"network": row["model"], "matrix products": row["matmul"], "way": row["way"]}
+        line = {"network": title(row["model"]), "matrix products": row["matmul"], "way": row["way"]}
         if "failed" in row:
             rows.append(line | {"samples a chunk": row["failed"]})
             continue
@@ -235,7 +238,7 @@ def footprint(found: dict[str, Any]) -> Markdown:
         return Markdown(*missing)
     lines = [
         {
-            "run": f"{row['model']} on {row['dataset']}",
+            "run": trained(row["model"], row["dataset"]),
             "samples": f"{row['samples']:,}",
             "D": f"{row['parameters']:,}",
             "before the first step": _gib(row["before"]),

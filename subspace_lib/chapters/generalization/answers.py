@@ -69,11 +69,7 @@ def over_loss(study: GeneralizationStudy) -> Markdown:
             "",
         ),
         *[_group(name, group) for name, group in list(study.groups.items())[1:]],
-        *[
-            f"*{name}: not stored yet.*"
-            for name in study.parameters.groups()
-            if name not in study.groups
-        ],
+        *says.not_yet(study.parameters.groups(), study.groups),
         table=tables.ends(study),
     )
 

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
+from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import (
     SHARED,
     SMALL,
@@ -114,7 +115,7 @@ class GeneralizationParameters(SwitchParameters):
             own |= {"steps": steps, "switch_step": self.network_switch_step}
             own |= {"seeds": self.network_seeds, "spectrum_every": 4950, "record_every": 90}
             rest = {n: v for n, v in shared.items() if n != "preprocessing"} | watched
-            found[f"SGD, {model} on {dataset}"] = PanelParameters.parse(**rest | own)
+            found[f"SGD, {trained(model, dataset)}"] = PanelParameters.parse(**rest | own)
         return found
 
 

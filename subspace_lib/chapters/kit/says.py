@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import numpy as np
 from IPython.display import Markdown
@@ -154,3 +154,15 @@ def known(say: Callable[Arguments, Markdown]) -> Callable[Arguments, Markdown]:
 def missing(what: str) -> Markdown:
     """In the place of an answer whose runs are not stored."""
     return Markdown(f"*{what} not stored yet: nothing can be said here.*")
+
+
+def not_yet(asked: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """What is not stored of the parts of a chapter, by their names: a whole part, or some of its seeds."""
+    told = []
+    for name, parameters in asked.items():
+        there = found[name].parameters.seeds if name in found else ()
+        lacking = [str(seed) for seed in parameters.seeds if seed not in there]
+        if lacking:
+            which = f" of seed {listed(lacking)}" if there else ""
+            told.append(f"*{name}: not stored yet{which}.*")
+    return told

@@ -235,14 +235,31 @@ def optional(load: Callable[[], dict[Key, Trajectory]]) -> dict[Key, Trajectory]
 def present(
     parts: Mapping[Key, Part], load: Callable[[Part], Study]
 ) -> tuple[dict[Key, Study], MissingRun | None]:
-    """The studies of the parts of which every run is there, by name, and what the first other one lacks."""
+    """The studies by name, and what the first one lacks that is not whole.
+
+    One that lacks runs is made of the seeds that have all of theirs; without such a seed it is left out.
+    """
     found, lacking = {}, None
     for name, part in parts.items():
         try:
             found[name] = load(part)
         except MissingRun as error:
             lacking = lacking or error
+            if (some := _whole_seeds(part, load)) is not None:
+                found[name] = load(some)
     return found, lacking
+
+
+def _whole_seeds(part: Any, load: Callable[[Any], Any]) -> Any:
+    """The part with only those of its seeds that have all of their runs; None without any."""
+    if not isinstance(part, StudyParameters):
+        return None
+    whole: list[int] = []
+    for alone in by_seed(part):
+        with contextlib.suppress(MissingRun):
+            load(alone)
+            whole += alone.seeds
+    return part.model_copy(update={"seeds": tuple(whole)}) if whole else None
 
 
 def there(part: dict[Key, Trajectory]) -> dict[Key, Trajectory]:

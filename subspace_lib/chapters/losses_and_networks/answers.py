@@ -40,9 +40,7 @@ def _case(name: str, case: SwitchStudy) -> str:
 def losses(study: LossesStudy) -> Markdown:
     """Whether Dom-SGD's loss rises and Bulk-SGD learns, case by case; the table below."""
     told = [_case(name, case) for name, case in study.cases.items()]
-    told += [
-        f"*{name}: not stored yet.*" for name in study.parameters.cases() if name not in study.cases
-    ]
+    told += says.not_yet(study.parameters.cases(), study.cases)
     return says.answer(*told, table=tables.overview(study))
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
+from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import (
     Plan,
     Seeded,
@@ -137,7 +138,7 @@ class LossesParameters(Seeded):
             fields |= {"learning_rate": rate, "steps": steps, "switch_step": switch}
             seeds = self.seeds[:repeats]
             case = PanelParameters.parse(**shared, **fields, seeds=seeds)
-            found[f"{model} on {dataset}, {loss}"] = case
+            found[trained(model, dataset, loss)] = case
         return found
 
 

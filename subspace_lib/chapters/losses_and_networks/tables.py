@@ -10,6 +10,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.names import title
 from subspace_lib.chapters.kit.switch.panel import eigenvalue_gap, over_sgd
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import Row, span, table
@@ -47,8 +48,8 @@ def _case(case: SwitchStudy) -> Row:
         for side in ("dominant", "bulk")
     }
     return {
-        "network": p.model,
-        "data": p.dataset,
+        "network": title(p.model),
+        "data": title(p.dataset),
         "loss": p.loss,
         "seeds": len(p.seeds),
         "η": f"{p.learning_rate:g}",

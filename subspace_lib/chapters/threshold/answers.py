@@ -32,9 +32,7 @@ def cuts(study: ThresholdStudy) -> Markdown:
     told = []
     for name, case in study.cases.items():
         told += [f"*{name}*: {_learns(case)}", _bulk(case), _limited(case), _spectrum(study, case)]
-    told += [
-        f"*{name}: not stored yet.*" for name in study.parameters.cases() if name not in study.cases
-    ]
+    told += says.not_yet(study.parameters.cases(), study.cases)
     return says.answer(*told, table=tables.cuts(study) if study.cases else None)
 
 

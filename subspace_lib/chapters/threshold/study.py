@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
+from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, described_first, numbers, present
 from subspace_lib.chapters.kit.switch.panel import entries
 from subspace_lib.chapters.kit.switch.study import switch_study
@@ -141,7 +142,7 @@ class ThresholdParameters(Seeded):
             fields |= {"learning_rate": rate, "switch_step": switch, "cut_steps": min(end, steps)}
             ratio = k / self.dimensions[0]
             cuts = tuple(sorted({max(1, round(cut * ratio)) for cut in self.cuts}))
-            name = f"{model} on {dataset}" + ("" if loss == "mse" else f", {loss}")
+            name = trained(model, dataset, loss)
             found[name] = CutParameters.parse(
                 **shared, **fields, cuts=cuts, seeds=self.seeds[:repeats]
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.experiment import Experiment
 from subspace_lib.parameters import Description, InvalidParameter
@@ -46,7 +47,7 @@ def entries(parameters: Description, names: Sequence[str], what: str) -> list[tu
 def label(study: SwitchStudy) -> str:
     """What a panel is of: network, data, learning rate."""
     p = study.parameters
-    return f"{p.model} on {p.dataset}, η = {p.learning_rate:g}, k = {p.k}"
+    return f"{trained(p.model, p.dataset)}, η = {p.learning_rate:g}, k = {p.k}"
 
 
 def eigenvalue_gap(run: Trajectory) -> float:

@@ -1,0 +1,33 @@
+"""Names of networks, data, losses and pixels as a reader knows them; what is not listed keeps its own."""
+
+from __future__ import annotations
+
+TITLES = {
+    "mlp": "MLP",
+    "cnn": "CNN",
+    "transformer": "Transformer",
+    "resnet8": "ResNet-8",
+    "resnet8_quarter": "ResNet-8 (¼ width)",
+    "vgg11": "VGG-11",
+    "vgg11_quarter": "VGG-11 (¼ width)",
+    "mnist": "MNIST",
+    "mnist5k": "MNIST-5k",
+    "fashion_mnist5k": "Fashion-MNIST-5k",
+    "cifar10_1k": "CIFAR10-1k",
+    "cifar10_5k": "CIFAR10-5k",
+    "sst2_1k": "SST2-1k",
+    "cross_entropy": "cross-entropy",
+    "unit": "pixels x/255",
+    "standardized": "standardised pixels",
+    "per_pixel": "each pixel standardised",
+}
+
+
+def title(name: object) -> str:
+    """The name as a reader knows it: "MNIST-5k" of ``mnist5k``."""
+    return TITLES.get(str(name), str(name))
+
+
+def trained(model: object, dataset: object, loss: object = "mse") -> str:
+    """A network and its data: "MLP on MNIST-5k"; the loss where it is not the mean square."""
+    return f"{title(model)} on {title(dataset)}" + ("" if loss == "mse" else f", {title(loss)}")
