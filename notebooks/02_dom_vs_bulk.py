@@ -88,11 +88,12 @@ answers.spectra(study)
 # %% [markdown]
 # ## Is it the right subspace, and what does it cost?
 #
-# Between two refreshes the basis is that of an earlier point. Each refresh measures how far the basis has turned since the
-# last, and bounds its angle to the exact subspace by residuals and gap {cite:p}`davis1970`. The costs are in
-# {term}`gradient equivalents <gradient equivalent>`: minibatches, Hessian products, watching, spectra; one thread a run.
+# A {term}`refresh` multiplies the basis by the Hessian over all data, and bounds its angle to the exact subspace by residuals
+# and gap {cite:p}`davis1970`. Between refreshes {term}`looks <look>` at a part of the data turn the basis; how exact it is
+# there is estimated ({term}`angle in use`). The costs are in {term}`gradient equivalents <gradient equivalent>`: minibatches,
+# Hessian products, watching, spectra; one thread a run.
 
-# %% mystnb={"figure": {"caption": "Sine of the largest principal angle between the basis in use and the dominant subspace (log scale): measured (coloured), and the certified bound (grey); each the largest since the row before, all seeds. Dotted: the target.", "name": "fig-angle"}}
+# %% mystnb={"figure": {"caption": "Sine of the largest principal angle (log scale), the largest since the row before, all seeds. Coloured: how far the basis was seen to turn. Grey: its angle to the dominant subspace, certified at the dots, an estimate elsewhere. Dotted: the target.", "name": "fig-angle"}}
 figures.angles(study)
 
 # %%
@@ -121,8 +122,8 @@ own_figures.settings(study)
 own.settings(study)
 
 # %% [markdown]
-# The replication {cite:p}`replication2026` sees the loss of Dom-SGD on MNIST-5k rise. Does it with us, at $2\eta$, where a basis
-# is certified, and where it is stale?
+# The replication {cite:p}`replication2026` sees the loss of Dom-SGD on MNIST-5k rise. Does it with us, at $2\eta$, with a basis
+# that is followed, and with one that is refreshed seldom?
 
 # %%
 own.drift(study)

@@ -84,7 +84,7 @@ page.verdict(CHAPTER, study)
 # %% [markdown]
 # ## Is it the right subspace, and what did it cost?
 
-# %% mystnb={"figure": {"caption": "Sine of the largest principal angle between the basis and the dominant subspace: measured turn (coloured) and certified bound (grey), each the largest since the row before, all seeds. Dotted: the target.", "name": "fig-angles"}}
+# %% mystnb={"figure": {"caption": "Sine of the largest principal angle (log scale), the largest since the row before, all seeds. Coloured: how far the basis was seen to turn. Grey: its angle to the dominant subspace, certified at the dots, an estimate elsewhere. Dotted: the target.", "name": "fig-angles"}}
 figures.angles(study)
 
 # %%

@@ -87,8 +87,9 @@ answers.onward(study)
 # %% [markdown]
 # ## Self-stabilization, step by step
 #
-# Above the edge each step overshoots by more than it corrects, and the gradient along the top eigenvector grows. A large
-# bounce lowers the sharpness, through the third derivative of the loss. Below the edge it shrinks, and the sharpness rises.
+# In theory {cite:p}`damian2023`: above the edge each step overshoots by more than it corrects, and the gradient along the top
+# eigenvector grows. A large bounce lowers the sharpness, through the third derivative of the loss. Below the edge it shrinks,
+# and the sharpness rises.
 
 # %% mystnb={"figure": {"caption": "GD after the switch, every step, first seed. Top: gradient along the top eigenvector, whose sign is kept from step to step. Middle: the two largest eigenvalues over 2/\u03b7. Bottom: training loss.", "name": "fig-cycles"}}
 figures.cycles(study)
@@ -120,7 +121,7 @@ figures.approaches(study)
 # %%
 answers.approaches(study)
 
-# %% mystnb={"figure": {"caption": "Sine of the largest principal angle between the basis in use and the dominant subspace (log scale): measured (coloured), and the certified bound (grey), all seeds. Dotted: the target. Below: what following the subspace cost.", "name": "fig-edge-angle"}}
+# %% mystnb={"figure": {"caption": "Sine of the largest principal angle (log scale), the largest since the row before, all seeds. Coloured: how far the basis was seen to turn. Grey: its angle to the dominant subspace, certified at the dots, an estimate elsewhere. Dotted: the target. Below: what following the subspace cost.", "name": "fig-edge-angle"}}
 figures.angles(study)
 
 # %%

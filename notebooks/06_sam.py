@@ -96,8 +96,8 @@ answers.ascents(study)
 # %% [markdown]
 # ## Which ρ?
 #
-# The paper's ρ is not known. A pilot chose ours before any judged run: the smallest that lowers the sharpness at the switch
-# by as much as the note below the table says. The pilot's seed is never judged.
+# The paper's ρ is not known. A pilot chose ours before any judged run: the smallest tried that lowers the sharpness at the
+# switch by the share in the note below the table. The pilot's seed is never judged.
 
 # %% mystnb={"figure": {"caption": "Plain SAM with minibatches for several radii, first seed: sharpness (log scale), alignment (rolling mean over five rows) and training loss (log scale).", "name": "fig-rhos"}}
 figures.rhos(study)
@@ -108,7 +108,7 @@ answers.rhos(study)
 # %% [markdown]
 # ## Is it the right subspace, and what does it cost?
 
-# %% mystnb={"figure": {"caption": "Sine of the largest principal angle between the basis in use and the dominant subspace (log scale): measured (coloured), and the certified bound (grey), all seeds. Dotted: the target.", "name": "fig-sam-angle"}}
+# %% mystnb={"figure": {"caption": "Sine of the largest principal angle (log scale), the largest since the row before, all seeds. Coloured: how far the basis was seen to turn. Grey: its angle to the dominant subspace, certified at the dots, an estimate elsewhere. Dotted: the target.", "name": "fig-sam-angle"}}
 figures.angles(study)
 
 # %%

@@ -91,6 +91,7 @@ def run(p, seed, projection, end, alignment=0.95, status="complete", first=SWITC
     loss = [0.3 + (end - 0.3) * min(1, share) for share in since]
     table = {"step": steps, "train_loss": loss, "test_loss": loss, "test_accuracy": 0.9}
     table |= {"alignment": alignment, "batch_alignment": alignment / 2, "turn": 0.02}
+    table |= {"refreshes": [i // 5 for i in range(len(steps))]}
     table |= {"angle_bound": 0.1, "update_alignment": alignment, "batch_gradient_norm": 1.0}
     frame = pd.DataFrame(table)
     for i in range(1, 21):
@@ -214,10 +215,10 @@ def test_settings_are_told_by_what_changes_its_side():
     object.__setattr__(one.parameters, "seeds", (1,))
     found.settings.update(own=Made(one, good), other=Made(one, good | {"under GD": 0.5}))
     told = dom_bulk.settings(found).data
-    assert "With the settings as we read them, all quantities are where" in told
-    assert "On the other side of its bar than before: under GD." in told
+    assert "With the settings as we read them, all quantities pass." in told
+    assert "With other, under GD would fail its criterion; all else would pass." in told
     found.settings["other"] = Made(one, good)
-    assert "None changes its side." in dom_bulk.settings(found).data
+    assert "With other, all quantities pass." in dom_bulk.settings(found).data
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ def edge_study(**fields):
 
 def test_the_edge_is_told_as_it_came_out():
     told = edge.losses(edge_study()).data
-    assert LEARNS in told and "Only the second is counted as learning." in told
+    assert LEARNS in told and "Only what comes after the bounce is judged." in told
     assert "the loss of Dom-GD falls by 0.40 while its bounce dies out, and falls by 0.02" in told
     turned = edge.losses(edge_study(dom=0.5, bulk=0.95)).data
     assert LEARNS not in turned and "falls behind GD" in turned
@@ -263,7 +264,9 @@ def test_the_edge_is_told_as_it_came_out():
     assert "not as aligned as the claim says" in low
     far = edge.sharpness(edge_study(gd_fields={"sharpness": 10.0}).switch).data
     assert "not at the edge there" in far and "aligned" not in far
-    assert "in all 3 runs; within 1,000 steps of that" in edge.approaches(edge_study()).data
+    lasting = edge.approaches(edge_study()).data
+    assert "in all 3 runs; within 1,000 steps of that" in lasting
+    assert re.search(r", and (stays|does not stay): from there on its mean is 0\.\d+", lasting)
     assert "does not reach 2/η" in edge.approaches(edge_study(arrival=9000)).data
 
 
@@ -351,9 +354,11 @@ def test_rows_without_a_certificate_are_told_and_stand_in_the_ledger():
         trajectory.table.loc[trajectory.table.index % 2 == 0, "angle_bound"] = 1.0
     told = found.doubts(", full batch")
     assert re.fullmatch(
-        r"Bulk-SGD, full batch: at (4|5)\d% of the rows nothing certifies the basis in use.", told
+        r"Bulk-SGD, full batch: in (4|5)\d% of the steps nothing certifies the basis in use.", told
     )
-    assert switch.angles(found).data.count("nothing is certified") == 1
+    told = switch.angles(found).data
+    assert told.count("of the steps nothing is certified") == 1 and "Bulk-SGD: in " in told
+    assert told.count("| 0%") == 3 and told.count(" 20% ") == 3  # above the target; after a refresh
 
 
 def test_a_branch_that_always_diverges_is_not_said_to_fall_behind():

@@ -150,6 +150,7 @@ def test_whether_the_edge_comes_back_is_read_off_the_long_run(values, told):
     steps = np.arange(0, P.onward_steps + 1, 50)
     after = levels(steps, (0, values[0]), (5000, values[1]), (14_000, values[2]))
     table = {"step": steps, "train_loss": 1 / (1 + steps), "eigenvalue_11": after}
+    table["eigenvalue_01"] = 100.0
     fields = {"projection": "bulk", "switch_step": SWITCH, "steps": P.onward_steps}
     found = replace(study(), onward={11: run(table, **fields)})
     assert re.search(told, answers.onward(found).data)
@@ -165,8 +166,8 @@ def test_whether_the_edge_comes_back_is_read_off_the_long_run(values, told):
 def test_f7_is_judged_before_and_after_the_edge(changed, expected):
     c6, _, f7 = judge(study(**changed))
     assert (c6.verdict, f7.verdict) == ("reproduced", expected)
-    # two losses with two parts each, and the smaller η of each shown
-    assert [p.verdict for p in f7.parts].count("descriptive") == 2 and len(f7.parts) == 6
+    # two losses with two parts each; shown: the mean at the edge, and the smaller η of each
+    assert [p.verdict for p in f7.parts].count("descriptive") == 4 and len(f7.parts) == 8
     assert set(f7.seeds) == {11, 12, 13} and len(f7.results) == 6
 
 

@@ -38,7 +38,7 @@ class Item:
     absent: str = ""
 
 
-NARROW = "at the paper's width it was not run; chapter 09 has a quarter of the width"
+NARROW = "at the paper's width it was not run; chapter 09 is to have a quarter of the width"
 ITEMS = (
     Item(
         "fig-1a",

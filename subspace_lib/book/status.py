@@ -85,7 +85,7 @@ class Runs(Made):
         devices = {run.run.provenance["machine"]["device"] for run in group}
         on = " or ".join(PLACES[device] for device in sorted(devices))
         return (
-            f"{RUNS_START}><summary>{escape(name)}: {many}, {took} on {on} each</summary>"
+            f"{RUNS_START}><summary>{escape(name)}: {many}, {took} in all, each run on {on}</summary>"
             f"{table(heads, rows, 'runs')}</details>"
         )
 

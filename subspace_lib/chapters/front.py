@@ -97,6 +97,8 @@ def _found(findings: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
         mine = [v for v in findings if v.verdict == kind]
         if kind == HOLDS:
             told += [_seen(v, claims[v.claim]) for v in mine]
+        elif kind == FAILS:
+            told += [f"{FAILS}: {_failing(v)}" for v in mine]
         elif mine:
             names = [
                 _anchor(v) + (f" ({escape(claims[v.claim].name)})" if claims[v.claim].name else "")
@@ -104,6 +106,12 @@ def _found(findings: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
             ]
             told.append(f"{kind}: {_list(names)}")
     return _items(told, "found")
+
+
+def _failing(v: Verdict) -> str:
+    """What a finding fails by."""
+    deciding = headlines(v)[0]
+    return f"{escape(deciding.says)} {_number(deciding)}, needed {_needed(deciding)} ({_anchor(v)})"
 
 
 def _items(items: Iterable[str], name: str = "reasons") -> str:
@@ -156,12 +164,15 @@ def still_missing(missing: Sequence[Verdict], settings: Sequence[Setting]) -> st
         if (model, dataset) not in [setting[:2] for setting in settings]:
             lacks.append(f"the {_name(model)} on {_name(dataset)}")
     have = [f"the {_name(m)} on {_name(d)} with {_name(p)}" for m, d, p in settings]
-    lead = "every network judged here is" if len(have) == 1 else "the networks judged here are"
-    told = [f"{lead} {_list(have)}"] if have else []
+    told = []
     if lacks:
         told.append(f"not yet run: {_list(lacks)}")
     if missing:
         told.append(f"no results yet for {_list([_anchor(v) for v in missing])}")
+    if not told:
+        told.append("nothing of the paper's settings and claims")
+    if have:
+        told.append(f"what is here was judged on {_list(have)}")
     return "; ".join(told) + "."
 
 

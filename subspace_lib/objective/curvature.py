@@ -11,7 +11,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from subspace_lib.linalg.matmul import fast_matmul
 from subspace_lib.objective.network import settled
-from subspace_lib.objective.samples import Rows
+from subspace_lib.objective.samples import Rows, spread
 
 if TYPE_CHECKING:
     from subspace_lib.objective.objective import Objective
@@ -61,11 +61,12 @@ class Hessian:
         self.loss: Tensor | None = None
         self.gradient: Tensor | None = None
         self._kept: dict[int, Graph] = {}  # by the first sample of their chunk
+        self._held = objective.network.held()
         self._free = float(objective.graph_memory)  # bytes
         self._rows: Tensor | None = None
         self._samples = whole = len(objective)
         if samples is not None and samples < whole:
-            self._rows = torch.arange(samples, device="cpu") * whole // samples
+            self._rows = spread(samples, whole)
             self._samples = samples
 
     @property
@@ -74,7 +75,16 @@ class Hessian:
         return self.objective.graph_memory - self._free
 
     def on(self, samples: int) -> Hessian:
-        """The Hessian at the same θ of the loss on a fixed subset of the data."""
+        """The Hessian at the same θ of the loss on a fixed subset of the data.
+
+        Raises:
+            ValueError: the loss is neither a mean over samples nor their sum: some do not tell of the rest.
+        """
+        if not self.objective.additive:
+            raise ValueError(
+                "The loss is neither a mean over its samples nor their sum, so that it cannot be estimated "
+                "from some of them; take all: subset = 0."
+            )
         return type(self)(self.objective, self.theta, samples)
 
     @fast_matmul()
@@ -133,6 +143,9 @@ class Hessian:
     def _graph(self, part: slice, share: float) -> Graph:
         """Loss and gradient on a chunk, which makes up this share of all data, with their graph."""
         objective = self.objective
+        if self._held != (held := objective.network.held()):
+            self._kept, self._held = {}, held  # graphs of another function than today's
+            self._free = float(objective.graph_memory)
         if part.start in self._kept:
             return self._kept[part.start]
         rows = part if self._rows is None else self._rows[part]

@@ -42,6 +42,12 @@ def plain_module(model: Any) -> nn.Module:
         )
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         raise ValueError(f"The model is wrapped in {type(model).__name__}; give model.module.")
+    for name, module in model.named_modules():
+        if getattr(module, "max_norm", None) is not None:
+            raise ValueError(
+                f"{name or 'The model'} ({type(module).__name__}) has a max_norm: a forward pass changes "
+                "its parameters, so that the loss is no function of θ; use max_norm=None."
+            )
     for name, p in model.named_parameters():
         if isinstance(p, nn.parameter.UninitializedParameter):
             raise ValueError(

@@ -75,12 +75,12 @@ class Classes:
 
     @classmethod
     def of(cls, loss: Loss) -> Classes | None:
-        """As PyTorch's losses define it, with ``reduction="mean"``; None for any other loss."""
+        """As PyTorch's losses define it, with ``reduction="mean"``, or "sum"; None for any other loss."""
         if loss is cross_entropy:
             return cls(None, -100)
         function = loss.func if isinstance(loss, functools.partial) and not loss.args else loss
         known = isinstance(loss, CLASSIFIES) or function in FUNCTIONS
-        if not known or partly(loss, "reduction", "mean") != "mean":
+        if not known or partly(loss, "reduction", "mean") not in ("mean", "sum"):
             return None
         return cls(partly(loss, "weight", None), partly(loss, "ignore_index", -100))
 
@@ -106,7 +106,9 @@ class Weighing:
 
     def __init__(self, loss: Loss):
         self.sums = partly(loss, "reduction", None) == "sum"
-        self._classes = Classes.of(loss)
+        classes = Classes.of(loss)
+        self._ignored = None if classes is None else classes.ignored
+        self._classes = None if self.sums else classes
 
     @property
     def uniform(self) -> bool:
@@ -123,7 +125,7 @@ class Weighing:
     @property
     def ignored(self) -> int | None:
         """The label that does not count, if the loss has one."""
-        return None if self._classes is None else self._classes.ignored
+        return self._ignored
 
     def amount(self, labels: Any, samples: int) -> float:
         """What a part of the data counts: its number of samples, or Σ ω of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
 
 from subspace_lib.linalg.precision import full_precision
 from subspace_lib.objective.calls import Call
@@ -21,8 +23,8 @@ from subspace_lib.objective.losses import Loss
 def settled(second: bool = False) -> Iterator[None]:
     """Within it, gradients are taken in the dtype of the data, whatever has been set around it.
 
-    no_grad, inference mode, autocast and fused encoder layers are off; with ``second`` attention is
-    computed by the kernel that has second derivatives. Also a decorator.
+    no_grad, inference mode, autocast, caches of parametrizations and fused encoder layers are off; with
+    ``second`` attention is computed by the kernel that has second derivatives. Also a decorator.
     """
     mha: Any = torch.backends.mha
     fast = mha.get_fastpath_enabled()
@@ -37,7 +39,19 @@ def settled(second: bool = False) -> Iterator[None]:
         if fast:
             mha.set_fastpath_enabled(False)
             stack.callback(mha.set_fastpath_enabled, True)
+        stack.enter_context(uncached())
         yield
+
+
+@contextmanager
+def uncached() -> Iterator[None]:
+    """Within it, ``parametrize.cached()`` around it neither gives old weights nor keeps ours."""
+    before = parametrize._cache_enabled, parametrize._cache
+    parametrize._cache_enabled, parametrize._cache = 0, {}
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled, parametrize._cache = before
 
 
 class Network:
@@ -64,7 +78,7 @@ class Network:
         self.parameters = [p for _, p in kept]
         self.shapes = [p.shape for p in self.parameters]
         self.sizes = [p.numel() for p in self.parameters]
-        own = set(map(id, self.parameters))
+        own = self._own
         whole = [model, loss] if isinstance(loss, nn.Module) else [model]
         # Modules, not tensors: what a buffer's name refers to can be replaced.
         self._others = [
@@ -73,11 +87,20 @@ class Network:
             for module in one.modules()
             if any(id(p) not in own for p in _tensors(module))
         ]
-        self._own = own
         self.noisy = noisy(model)
+        self.differentiates = (
+            False  # in its forward pass, as one that gives forces; the self-test asks
+        )
+        self._modes = [(module, module.training) for module in model.modules()]
+
+    @property
+    def _own(self) -> set[int]:
+        """Which tensors θ stands for; asked anew, because a copy of the model has others."""
+        return set(map(id, self.parameters))
 
     def initial(self) -> Tensor:
         """The model's current values as θ (D,), a copy."""
+        self.check_parameters()
         with torch.inference_mode(False):
             flat = [p.detach().reshape(-1).to(self.device, self.dtype) for p in self.parameters]
             return torch.cat(flat)
@@ -86,12 +109,49 @@ class Network:
         """θ (…, D) as views in the shapes of the parameters."""
         pieces = theta.split(self.sizes, -1)
         lead = theta.shape[:-1]
-        return [p.view(*lead, *s) for p, s in zip(pieces, self.shapes, strict=True)]
+        return [p.view((*lead, *s)) for p, s in zip(pieces, self.shapes, strict=True)]
+
+    @contextmanager
+    def as_given(self) -> Iterator[None]:
+        """Within it, modules are in the mode that they were given in, and hooks on gradients are off.
+
+        Raises:
+            ValueError: the model is in a mode that has no L(θ), or has other parameters than it had.
+        """
+        refuse_noise(self.noisy)
+        self.check_parameters()
+        moved = [module for module, mode in self._modes if module.training != mode]
+        hooked = [(p, p._backward_hooks) for p in self.parameters if p._backward_hooks]
+        try:
+            for module in moved:
+                module.training = not module.training
+            for p, _ in hooked:
+                p._backward_hooks = None
+            yield
+        finally:
+            for module in moved:
+                module.training = not module.training
+            for p, hooks in hooked:
+                p._backward_hooks = hooks
+
+    def check_parameters(self) -> None:
+        """That θ still stands for the model's parameters; raises ValueError where it does not."""
+        now = [p for p in self.model.parameters() if p.requires_grad]
+        if len(now) != len(self.parameters) or any(map(operator.is_not, now, self.parameters)):
+            raise ValueError(
+                "The model has other parameters, or others that require a gradient, than when the "
+                "Objective was made of it (a layer replaced, load_state_dict(assign=True), "
+                "requires_grad_); make a new Objective."
+            )
 
     @contextmanager
     def at(self, theta: Tensor) -> Iterator[None]:
         """Within it, the model's parameters have the values θ, and gradients are taken by them."""
-        refuse_noise(self.noisy)
+        with self.as_given(), self._moved_to(theta):
+            yield
+
+    @contextmanager
+    def _moved_to(self, theta: Tensor) -> Iterator[None]:
         theta = theta.clone() if theta.is_inference() else theta.detach()
         values = self.parts(theta)
         before = [p.data for p in self.parameters]
@@ -121,6 +181,14 @@ class Network:
         """Frozen parameters and buffers, each once."""
         tensors = (t for module in self._others for t in _tensors(module))
         return {id(t): t for t in tensors if id(t) not in self._own}
+
+    def forward_only(self) -> torch.set_grad_enabled:
+        """Within it no graph is built, unless the model's own forward pass needs one."""
+        return torch.set_grad_enabled(self.differentiates)
+
+    def held(self) -> tuple[int, ...]:
+        """Changes when a frozen parameter or a buffer is written to, as by batch normalisation."""
+        return tuple(t._version for t in self._rest().values() if not t.is_inference())
 
     def outputs(self, inputs: Any) -> Any:
         """f(x; θ), within ``at(θ)``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -24,7 +25,7 @@ from subspace_lib.objective.inputs import (
     refuse_noise,
 )
 from subspace_lib.objective.losses import Loss, Weighing, named
-from subspace_lib.objective.network import Network, settled
+from subspace_lib.objective.network import Network, settled, uncached
 from subspace_lib.objective.ranks import Ranks
 from subspace_lib.objective.samples import Loaded, Prepare, Rows, Samples, chunks
 from subspace_lib.objective.single import SingleSamples
@@ -186,6 +187,7 @@ class Objective(SingleSamples):
     def assign(self, theta: Tensor) -> None:
         """Write θ into the model's own parameters, in place: for a training loop of one's own."""
         self.check_vector(theta)
+        self.network.check_parameters()
         with torch.no_grad():
             for p, part in zip(self.network.parameters, self.network.parts(theta), strict=True):
                 p.copy_(part)
@@ -213,8 +215,13 @@ class Objective(SingleSamples):
             )
 
     def outputs(self, theta: Tensor, inputs: Any) -> Any:
-        """Network outputs f(x; θ) of shape (n, C), differentiable in θ."""
-        return self.network.functional(theta, inputs)
+        """Network outputs f(x; θ) of shape (n, C), differentiable in θ; inputs as the model takes them.
+
+        Parameters that the model reaches by other ways than its own attributes keep the model's values.
+        """
+        self.check_vector(theta)
+        with self.network.as_given(), uncached():
+            return self.network.functional(theta, inputs)
 
     @fast_matmul()
     @settled()
@@ -233,11 +240,12 @@ class Objective(SingleSamples):
         samples = self.samples
         if inputs is not None or labels is not None:
             labels = class_numbers(self.loss, labels)
-            samples = Samples(inputs, labels, self.chunk, self.device, self.dtype)
+            chunk = self.chunk if self.additive else sys.maxsize
+            samples = Samples(inputs, labels, chunk, self.device, self.dtype)
         weighing, total, loss = Weighing(self.loss), 0.0, 0.0
         weighing.sums = self.weighing.sums
         correct = counted = 0.0
-        with torch.no_grad(), self.network.at(theta):
+        with self.network.forward_only(), self.network.at(theta):
             for part in samples.parts():
                 x, y = samples.rows(part)
                 amount = weighing.amount(y, part.stop - part.start)

@@ -71,7 +71,7 @@ class Trial:
     def loss(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
         """L on these samples, or some of them, without a graph."""
         inputs, labels = tree_map(lambda t: t[rows], (self.inputs, self.labels))
-        with torch.no_grad(), self.network.at(theta):
+        with self.network.at(theta):
             return self.network.value(inputs, labels).detach().double()
 
     def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,6 +123,7 @@ def run(objective: Objective) -> None:
     rows = _few(objective)
     with _unchanged(objective.model):
         outputs = _first(objective, rows)
+        objective.network.differentiates = _differentiates(objective, rows)
         trial = _trial(objective, rows)
         loss = trial.loss(trial.theta)
         if not torch.isfinite(loss):
@@ -181,6 +182,17 @@ def _first(objective: Objective, rows: tuple[Any, Any]) -> Any:
     return tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, outputs)
 
 
+def _differentiates(objective: Objective, rows: tuple[Any, Any]) -> bool:
+    """Whether the model works in its forward pass with a gradient of its own."""
+    network = objective.network
+    with torch.no_grad(), network.at(network.initial()):
+        try:
+            network.outputs(rows[0])
+        except RuntimeError:
+            return True
+    return False
+
+
 def _trial(objective: Objective, rows: tuple[Any, Any]) -> Trial:
     """In float64 if the model can be computed in it."""
     try:
@@ -207,7 +219,7 @@ def _adds_up(objective: Objective, trial: Trial, loss: Tensor, outputs: Any) -> 
         _settle(o, losses, [_take(trial.labels, part) for part in parts], parts, loss)
     if not o.additive and broadcasts(outputs, trial.labels):
         raise ValueError(broadcast(outputs, trial.labels))
-    if o.additive and len(o.samples.parts()) > 1:
+    if o.additive:
         _settle_chunks(o, outputs)
     if not o.additive and len(o.samples.parts()) > 1:
         raise ValueError(
@@ -237,18 +249,36 @@ def _settle(
 
 def _settle_chunks(o: Objective, outputs: Any) -> None:
     """The same for the chunks of all labels, on outputs that repeat those of the few samples."""
-    if not isinstance(outputs, Tensor) or not outputs.ndim:
+    leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    rows = {len(leaf) if leaf.ndim else 0 for leaf in leaves}
+    if len(rows) != 1 or 0 in rows:  # something that is not of one sample each
         return
-    count = min(len(o), TILED // max(1, outputs[0].numel()))
-    parts = [part for part in o.samples.parts() if part.stop <= count]
+    (few,) = rows
+    count = min(len(o), TILED // max(1, sum(leaf[0].numel() for leaf in leaves)))
+    every = o.samples.parts()
+    if len(every) == 1 and hasattr(
+        o.samples, "labels"
+    ):  # the data that evaluate is given may have several
+        every = [slice(0, len(o) // 2), slice(len(o) // 2, len(o))]
+    parts = [part for part in every if part.start < part.stop <= count]
     if len(parts) < 2:
         return
     labels = [o.samples.rows(part)[1] for part in parts]
-    tiled = outputs[torch.arange(parts[-1].stop, device=outputs.device) % len(outputs)]
+    shapes = {tuple(y.shape[1:]) for y in tree_leaves(labels)}
+    if len(shapes) > len(
+        tree_leaves(labels[0])
+    ):  # batches of several lengths: outputs of one fit no other
+        return
+
+    def tiled(part: slice) -> Any:
+        index = torch.arange(part.start, part.stop, device="cpu") % few
+        return tree_map(lambda t: t[index.to(t.device)] if isinstance(t, Tensor) else t, outputs)
+
     with torch.no_grad(), o.network.at(o.network.initial()):
-        losses = [o.loss(tiled[p], y).detach().double() for p, y in zip(parts, labels, strict=True)]
+        losses = [o.loss(tiled(p), y).detach().double() for p, y in zip(parts, labels, strict=True)]
         joined = tree_map(lambda *ys: torch.cat(ys), *labels)
-        _settle(o, losses, labels, parts, o.loss(tiled, joined).detach().double())
+        whole = o.loss(tiled(slice(0, parts[-1].stop)), joined)
+        _settle(o, losses, labels, parts, whole.detach().double())
 
 
 def _derivatives(trial: Trial) -> None:

@@ -144,7 +144,8 @@ class SingleSamples:
     def class_output_gradients(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """∇ mean_i f_c (D, C), and ∇ mean over each class a of f_c (D, C²), class by class.
 
-        Labels must be class numbers (N,) int64; of a class without samples there are no columns.
+        Labels must be class numbers (N,) int64; of a class without samples there are no columns, and
+        samples with the label that the loss ignores take no part.
 
         Raises:
             ValueError: the labels are something else, or the outputs are not (N, C).
@@ -158,8 +159,10 @@ class SingleSamples:
                 "class_output_gradients needs labels (N,) that are class numbers, int64."
             )
         present, counts = torch.cat(labels).unique(return_counts=True)
+        counts = counts[present != self.weighing.ignored]
+        present = present[present != self.weighing.ignored]
         by_class = self._output_sums(theta, present).reshape(len(theta), len(present), -1)
-        return by_class.sum(1) / len(self), (by_class / counts.to(theta)[:, None]).flatten(1)
+        return by_class.sum(1) / counts.sum(), (by_class / counts.to(theta)[:, None]).flatten(1)
 
     def _output_sums(self, theta: Tensor, present: Tensor | None) -> Tensor:
         """Σ over the samples of each class present of ∇ f_c, (D, classes · C); None: over all, (D, C)."""
@@ -197,6 +200,13 @@ class SingleSamples:
                 columns.append(self.network.flat(found))
         return torch.stack(columns, 1)
 
+    def _regularised(self, theta: Tensor, rows: slice) -> bool:
+        """Whether the loss depends on θ by other ways than the outputs."""
+        inputs, labels = self.samples.rows(rows)
+        with torch.enable_grad():
+            outputs = tree_map(lambda t: t.detach(), self.network.outputs(inputs))
+            return self.loss(outputs, labels).requires_grad
+
     def forward(self, theta: Tensor, inputs: Any, column: Tensor) -> Tensor:
         """J v of the outputs, by forward mode."""
         return torch.func.jvp(lambda t: self.network.functional(t, inputs), (theta,), (column,))[1]
@@ -222,7 +232,8 @@ class SingleSamples:
                 right = jacobian_product(along, pulled, network.parts(column))
             try:
                 change = self.forward(theta, inputs, column)
-                self._forward_mode = bool((change - right).norm() <= 1e-3 * right.norm())
+                same = bool((change - right).norm() <= 1e-3 * right.norm())
+                self._forward_mode = same and not self._regularised(theta, first)
             except (RuntimeError, NotImplementedError, TypeError, ValueError):
                 self._forward_mode = False
         return self._forward_mode

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -139,9 +141,11 @@ def as_schedule(refresh_every: str | int | Schedule, target: float) -> Schedule:
         return refresh_every
     if refresh_every == "adaptive":
         return Adaptive(target)
-    # True is an int as well.
-    if isinstance(refresh_every, int) and refresh_every is not True and refresh_every >= 1:
-        return Every(refresh_every)
+    # True is a number as well.
+    if isinstance(refresh_every, SupportsIndex) and refresh_every is not True:
+        steps = operator.index(refresh_every)
+        if steps >= 1:
+            return Every(steps)
     raise ValueError(
         f"refresh_every = {refresh_every!r} must be 'adaptive', a number of steps of at least 1, or a "
         "Schedule."

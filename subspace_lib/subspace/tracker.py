@@ -10,6 +10,7 @@ from torch import Tensor
 from subspace_lib.linalg.eigensolver import NonFiniteProduct, RitzPairs, top_eigenpairs
 from subspace_lib.linalg.precision import full_precision
 from subspace_lib.objective import Objective
+from subspace_lib.objective.samples import spread
 from subspace_lib.subspace import given
 from subspace_lib.subspace.block import CLEAR
 from subspace_lib.subspace.budget import Budget
@@ -168,6 +169,9 @@ class DominantSubspace:
         """χ_k(v) = ‖P_k v‖ / ‖v‖, a norm ratio in 0 … 1; NaN for v = 0 (section 2)."""
         given.vector(v, self.basis)
         self._block.to_(v.device)
+        largest = v.abs().max()
+        if not 1e-10 < largest < 1e10:  # squares would leave the range of float32
+            v = v / largest
         norm = float(v.norm())
         return float((self.basis.T @ v).norm()) / norm if norm > 0 else math.nan
 
@@ -361,9 +365,13 @@ class DominantSubspace:
                 f"The state is of k = {k} with {guards} guards; this tracker has k = {self.k} with "
                 f"{self.guards}."
             )
-        self.schedule.load_state(
-            {n.removeprefix(PREFIX): v for n, v in state.items() if n.startswith(PREFIX)}
-        )
+        own = {n.removeprefix(PREFIX): v for n, v in state.items() if n.startswith(PREFIX)}
+        if own.keys() != self.schedule.state().keys():
+            raise ValueError(
+                f"The state is that of another schedule than {type(self.schedule).__name__}; use the "
+                "refresh_every that it was saved with."
+            )
+        self.schedule.load_state(own)
         self._block.load_state(state)
         self._drift.load_state(state)
         self.last_step, self.last_look, *failed = state["last_step"].tolist()
@@ -376,7 +384,16 @@ class DominantSubspace:
 
 
 def _subset(objective: Objective) -> int:
-    """How many samples looks see by default; none where the operator knows no samples."""
-    samples = len(objective) if hasattr(objective, "__len__") else 0
+    """How many samples looks see by default; none where these do not tell of the others."""
+    known = hasattr(objective, "__len__") and getattr(objective, "additive", True)
+    samples = len(objective) if known else 0
     subset = min(250, max(50, samples // 20))
-    return subset if 2 * subset <= samples else 0
+    if 2 * subset > samples:
+        return 0
+    weighing = getattr(objective, "weighing", None)
+    if weighing is not None and weighing.ignored is not None:
+        try:
+            objective.weights(spread(subset, samples))
+        except ValueError:  # none of them counts
+            return 0
+    return subset

@@ -18,6 +18,7 @@ from subspace_lib.chapters.kit.style import (
     methods,
     styled,
 )
+from subspace_lib.chapters.kit.switch.figures import angle_lines
 from subspace_lib.chapters.kit.switch.panel import label
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 
@@ -152,17 +153,14 @@ def spectra(study: ArchitecturesStudy) -> Picture:
 
 @styled
 def angles(study: ArchitecturesStudy) -> Picture:
-    """How far the basis had turned when it was refreshed, and the certified bound of that angle."""
+    """How far the basis has turned since the row before, and its angle in use; dots: certified."""
     figure, drawn = _rows(study, len(COLOURS), 2.6, share=True)
     for row, panel in drawn:
         for axes, (projection, colour) in zip(row, COLOURS.items(), strict=True):
             for i, run in enumerate(panel.of(projection)):
-                rows = run.table.iloc[1:]
-                axes.plot(rows["step"], rows["angle_bound"], color="#999999", lw=0.7)
-                name = None if i else panel.name(projection)
-                axes.plot(rows["step"], rows["turn"], color=colour, lw=0.7, label=name)
+                angle_lines(axes, run, colour, None if i else panel.name(projection))
             axes.axhline(panel.parameters.target_angle, color=INK, lw=0.8, ls=":")
             axes.set(yscale="log", ylabel="sin ∠" if projection == "none" else "")
     handles = [line for axes in figure.axes[:3] for line in axes.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
-    return Picture(figure, _says(study, "Measured and certified angle of the subspace"))
+    return Picture(figure, _says(study, "Turn of the basis and its angle in use"))

@@ -145,15 +145,15 @@ def answers(found: dict[str, Any]) -> list[str]:
             ),
         ),
         f"A refresh takes as long as {p.steps:,.0f} steps of SGD. So it must be rare, or see fewer "
-        "sentences: its cost is proportional to them. Chapter 08 measures, for the MLP, how few samples "
+        "sentences: its cost is proportional to them. Chapter 08 asks, for the MLP, how few samples "
         "still give the subspace.",
     ]
     ranks = {row["ranks"]: row["products_a_second"] for row in found["scale"]["measured"]["ranks"]}
     if len(ranks) > 1:
         most = max(ranks)
         told.append(
-            f"On this book's machine {most} ranks of one thread each make "
-            f"{ranks[most] / ranks[1]:.2f} times the products of one rank a second (MLP, blocks of "
+            f"On this book's machine {most} processes (ranks) of one thread each make "
+            f"{ranks[most] / ranks[1]:.2f} times as many Hessian products a second as one (MLP, blocks of "
             f"{found['scale']['measured']['ranks'][0]['block']})."
         )
     return told

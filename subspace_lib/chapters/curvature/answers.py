@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 from IPython.display import Markdown
 from torch import Tensor
 
@@ -77,8 +78,24 @@ def evolution(study: CurvatureStudy) -> Markdown:
     told = []
     for i in (1, study.parameters.k + 1):
         means = study.over_anchors("eigenvalue", "H", i).mean(axis=1)
-        told.append(f"{says.eigenvalue(i)} of the Hessian {says.moves(*means.iloc[[0, -1]])}.")
+        told.append(_moved(f"{says.eigenvalue(i)} of the Hessian", means))
+    told.append(
+        f"{says.eigenvalue(study.parameters.k + 1)} is an estimate from below, which may be far too low; "
+        "chapter 01 has full spectra."
+    )
     return says.answer(*told, table=tables.values(study))
+
+
+def _moved(name: str, means: pd.Series) -> str:
+    """From the first anchor to the last, by the lowest or highest between where that lies beyond both."""
+    told = f"{name} {says.moves(float(means.iloc[0]), float(means.iloc[-1]))}"
+    for value, step, word in (
+        (float(means.min()), means.idxmin(), "lowest"),
+        (float(means.max()), means.idxmax(), "highest"),
+    ):
+        if step not in means.index[[0, -1]]:
+            told += f"; it is {word}, {says.number(value)}, at step {step:,}"
+    return f"{told}."
 
 
 def spaces(study: CurvatureStudy) -> Markdown:

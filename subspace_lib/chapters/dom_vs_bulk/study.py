@@ -112,7 +112,7 @@ class DomBulkStudy(SwitchStudy):
             return {}
         *_, setting = self.settings.values()
         (followed,), every = setting.switch.of("dominant"), self.stale.experiment.refresh_every
-        return {"certified": followed, f"stale by up to {every} steps": self.stale}
+        return {"followed": followed, f"refreshed every {every} steps": self.stale}
 
 
 @described_first

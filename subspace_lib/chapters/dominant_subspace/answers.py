@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -56,7 +56,8 @@ def _on_the_way(tables: Sequence[pd.DataFrame]) -> str:
     )
     return (
         f"The alignment of the full-batch gradient is {says.mean_of(begins, says.share)} at the "
-        f"initialisation; its lowest row has {says.mean_of(low, says.share)}, at step {where}."
+        f"initialisation; its lowest row has {says.mean_of(low, says.share)}, at step {where} (the "
+        "figure is a mean over rows, and does not come down as far)."
     )
 
 
@@ -90,15 +91,17 @@ def outliers(study: AlignmentStudy) -> Markdown:
 
 def by_classes(study: AlignmentStudy) -> Markdown:
     """Where the spectrum breaks after training on fewer classes; the table says it for each."""
-    broken = []
+    broken, clear = [], []
     for count in study.classes:
         values = study.spectrum(count)
         steps = [first / second for first, second in itertools.pairwise(values)]
         broken.append(steps.index(max(steps)) + 1 == count)
+        clear += [max(steps) >= criteria.GAP.at_least] if broken[-1] else []
     if not broken:
         return says.missing("Runs on fewer classes are")
     return says.answer(
-        f"The largest step down comes right after the last class in {says.counted(broken, 'case')}.",
+        f"The largest step down comes right after the last class in {says.counted(broken, 'case')}"
+        + (f"; in {sum(clear)} of these it is as large as C1 asks." if clear else "."),
         says.whether(
             all(broken),
             "So the number of outliers is the number of classes.",
@@ -129,7 +132,8 @@ def class_spans(study: AlignmentStudy) -> Markdown:
         told.append(
             says.whether(
                 bool(most.all()),
-                "So most of the dominant subspace lies in the span of the class means all along.",
+                "So most of the dominant subspace lies in the span of the class means all "
+                f"along{_few(found)}.",
                 says.whether(
                     bool(most.any()),
                     "So the dominant subspace is mostly that of the class means at "
@@ -139,6 +143,16 @@ def class_spans(study: AlignmentStudy) -> Markdown:
             )
         )
     return says.answer(*told)
+
+
+def _few(found: Mapping[str, pd.Series]) -> str:
+    """Whether the C directions of the mean outputs hold as much of it as the C² of the class means."""
+    many, few, *_ = (values.iloc[-1] for values in found.values())
+    return says.whether(
+        few >= (1 - says.LEVEL) * many,
+        ", and at the end in that of the C means over all samples: the other directions add nothing",
+        "",
+    )
 
 
 def turning(study: AlignmentStudy) -> Markdown:
@@ -183,13 +197,16 @@ def _jitter(wide: pd.DataFrame) -> str:
     if both.empty:
         return ""
     part = float(both[1].iloc[-1] / both[100].iloc[-1])
-    told = f"One step has {says.percent(part)} of the turn of 100 steps there"
+    told = (
+        f"From step {both.index[-1]:,} on, one step turns the subspace by {says.percent(part)} of what 100 "
+        "steps do"
+    )
     if part > STEADY:
         return (
-            f"{told}; a steady turn would have 1%. So the subspace moves to and fro, presumably with the "
-            "minibatches."
+            f"{told}; at a steady pace it would be 1%. So the subspace moves to and fro, presumably with "
+            "the minibatches."
         )
-    return f"{told}, as a steady turn has."
+    return f"{told}, as at a steady pace."
 
 
 def changes(study: AlignmentStudy) -> Markdown:
@@ -206,6 +223,12 @@ def changes(study: AlignmentStudy) -> Markdown:
         told.append(
             f"The {part} part lowers the loss by more than twice its error at {lowers} and raises it at "
             f"{raises}."
+        )
+    first, whole = float(frame["measured_dominant"].iloc[0]), float(frame["measured_whole"].iloc[0])
+    if first < 0 and whole < 0:
+        told.append(
+            f"From step {frame.index[0]:,} on the dominant part has {says.percent(first / whole)} of the "
+            "fall of the loss."
         )
     near = []
     for part in ("bulk", "dominant"):

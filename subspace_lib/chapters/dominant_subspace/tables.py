@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 from IPython.display import Markdown
 
@@ -10,6 +11,7 @@ from subspace_lib.chapters.dominant_subspace.figures import loss_change_table
 from subspace_lib.chapters.dominant_subspace.study import AlignmentStudy
 from subspace_lib.chapters.kit.table import table
 
+ORDERS = ("first", "second")
 TERMS = {
     "first_dominant": "first order, dominant",
     "second_dominant": "second order, dominant",
@@ -36,7 +38,10 @@ def loss_changes(study: AlignmentStudy) -> Markdown:
     for part, where in (("dominant", "dominant part"), ("bulk", "bulk")):
         first, second = last[f"first_{part}"], last[f"second_{part}"]
         if first < 0 < second:
-            told.append(f"{-second / first:.0%} of what the first order gains in the {where}")
+            # Of a ratio, as if its two terms were independent.
+            spread = math.hypot(*(last[f"error_{n}_{part}"] / last[f"{n}_{part}"] for n in ORDERS))
+            share = f"{-second / first:.0%} ± {-2 * spread * second / first:.0%}"
+            told.append(f"{share} of what the first order gains in the {where}")
     note = "Loss change a step, in 10⁻⁶; ± is twice the standard error of the mean."
     if told:
         note += (

@@ -8,7 +8,7 @@ import numpy as np
 from IPython.display import Markdown
 
 from subspace_lib.chapters.edge_of_stability import tables
-from subspace_lib.chapters.edge_of_stability.approach import approach
+from subspace_lib.chapters.edge_of_stability.approach import Approach, approach
 from subspace_lib.chapters.edge_of_stability.judge import NAMES
 from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
 from subspace_lib.chapters.kit import says
@@ -122,12 +122,16 @@ def onward(study: EdgeStudy) -> Markdown:
         "So at the end it is below the edge again.",
         f"So at the end {name} is at the edge.",
     )
+    sharp = p.learning_rate / 2 * rows["eigenvalue_01"].ffill()
+    at_edge = float(sharp[rows["step"] >= there.iloc[0]].iloc[0])
     first, last = (float(rows["train_loss"].iloc[i]) for i in (0, -1))
     falls = says.whether(last < first, "falls", "does not fall")
     return says.answer(
         f"{come} From there on it lies between {says.share(float(since.min()))} and "
         f"{says.share(float(since.max()))}; over the last {criteria.TAIL:.0%} of the {p.onward_steps:,} "
         f"steps it is {says.share(late)}. {ends}",
+        f"λ₁η/2 is {says.share(at_edge)} when {name} comes to the edge, and "
+        f"{says.share(float(sharp.iloc[-1]))} at the end.",
         f"The training loss {falls} over this run, from {says.number(first)} to {says.number(last)}.",
     )
 
@@ -149,19 +153,43 @@ def cycles(study: EdgeStudy) -> Markdown:
         f"{says.share(np.nanmax(relative))}."
     ]
     if large.any() and (~large).any():
-        often, seldom = float(falls[large].mean()), float(falls[~large].mean())
-        told.append(
-            f"The sharpness falls at {says.percent(often)} of the steps with a large bounce (above the "
-            f"median), and at {says.percent(seldom)} of the others."
-        )
-        told.append(
-            says.whether(
-                often > seldom,
-                "So the sharpness falls more often where the bounce is large.",
-                "So the sharpness does not fall more often where the bounce is large.",
-            )
-        )
+        told.append(_falls(falls[large], falls[~large]))
+    if np.nanmin(relative) > 1:
+        told.append("λ₁ does not come below 2/η here: no cycle is closed within these steps.")
     return says.answer(*told)
+
+
+def _falls(large: np.ndarray, small: np.ndarray) -> str:
+    """Whether the sharpness falls more often where the bounce is large, beyond twice the standard error."""
+    shares = [float(found.mean()) for found in (large, small)]
+    errors = [
+        math.sqrt(p * (1 - p) / len(found)) for p, found in zip(shares, (large, small), strict=True)
+    ]
+    difference = shares[0] - shares[1]
+    clear = abs(difference) > 2 * math.hypot(*errors)
+    word = says.whether(difference > 0, "more", "less")
+    shown = [f"{share:.0%} ± {error:.0%}" for share, error in zip(shares, errors, strict=True)]
+    return (
+        f"The sharpness falls at {shown[0]} of the steps with a large bounce (above the median), and at "
+        f"{shown[1]} of the others (± a standard error). "
+    ) + says.whether(
+        clear,
+        f"So the sharpness falls {word} often where the bounce is large.",
+        "The difference is below twice its standard error, so these steps do not show that a large bounce "
+        "lowers the sharpness.",
+    )
+
+
+def _stays(found: list[Approach]) -> str:
+    """Whether the alignment lasts once it has come, by its mean over the rest of these steps."""
+    lasting = [each.lasting for each in found]
+    if math.isnan(says.mean(lasting)):
+        return ""
+    stays = says.mean(lasting) >= criteria.ALIGNED.at_least
+    return (
+        f", and {says.whether(stays, 'stays', 'does not stay')}: from there on its mean is "
+        f"{says.mean_of(lasting, says.share)}"
+    )
 
 
 @says.known
@@ -216,7 +244,7 @@ def approaches(study: EdgeStudy) -> Markdown:
             text += (
                 f"; λ₁ reaches 2/η in {says.counted(came, 'run')}; within {criteria.F7_WITHIN:,} steps of "
                 f"that the alignment comes to {criteria.F7_AT_EDGE} in {sum(aligned)} of these "
-                f"{len(aligned)}"
+                f"{len(aligned)}{_stays(found)}"
             )
         else:
             furthest = max(each.furthest for each in found)
@@ -224,4 +252,9 @@ def approaches(study: EdgeStudy) -> Markdown:
         told.append(text + ".")
     if not told:
         return says.missing("Runs on their way to the edge are")
+    first = [float(run.table["alignment"].iloc[0]) for run in study.approaches.values()]
+    told.append(
+        f"The first {criteria.F7_SKIP:.0%} of the steps before the edge are left out: at the "
+        f"initialisation the alignment is {says.share(min(first))} to {says.share(max(first))}, and decays."
+    )
     return says.answer(*told, table=tables.approaches(study))

@@ -17,7 +17,8 @@ class Approach:
         arrival: first recorded step at which λ₁ ≥ 2/η, or None.
         before: mean alignment up to then, or of the whole run, without the first tenth of these steps.
         highest, mean: of the alignment within 1,000 steps from then on; NaN where λ₁ has not arrived.
-        aligned: the first recorded step of these at which the alignment has come, or None.
+        aligned: the first recorded step of these at which the alignment has come, or None; lasting: the
+            mean from there on, NaN without it.
         furthest: the largest λ₁ η/2 of the run.
     """
 
@@ -26,6 +27,7 @@ class Approach:
     highest: float
     mean: float
     aligned: int | None
+    lasting: float
     furthest: float
 
 
@@ -37,11 +39,13 @@ def approach(run: Trajectory) -> Approach:
     arrival = None if there.empty else int(there.iloc[0])
     end = int(rows["step"].iloc[-1]) + 1 if arrival is None else arrival
     before = window(run, "alignment", criteria.F7_SKIP * end, end - 1)
-    highest = mean = math.nan
+    highest = mean = lasting = math.nan
     aligned = None
     if arrival is not None:
         after = rows[rows["step"].between(arrival, arrival + criteria.F7_WITHIN)]
         highest, mean = float(after["alignment"].max()), float(after["alignment"].mean())
         come = after.loc[after["alignment"] >= criteria.F7_AT_EDGE.at_least, "step"]
-        aligned = None if come.empty else int(come.iloc[0])
-    return Approach(arrival, before, highest, mean, aligned, float(relative.max()))
+        if not come.empty:
+            aligned = int(come.iloc[0])
+            lasting = float(after.loc[after["step"] >= aligned, "alignment"].mean())
+    return Approach(arrival, before, highest, mean, aligned, lasting, float(relative.max()))

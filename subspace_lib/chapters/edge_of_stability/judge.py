@@ -16,14 +16,15 @@ from subspace_lib.trajectory import Trajectory, tail, window
 C6, F5, F7 = CLAIMS = (
     Claim(
         "C6",
-        "At the edge of stability, self-stabilization causes the alignment",
+        "At the edge of stability the gradient aligns without noise; Dom-GD fails, Bulk-GD does not",
         f"over the {criteria.EDGE_WINDOW} steps before the switch λ₁ η/2 within {criteria.EDGE} and "
         f"alignment {criteria.EDGE_ALIGNED}; gain of Dom-GD after its bounce {criteria.DOM_EDGE_GAIN} of "
         f"GD's; progress(Bulk-GD) {criteria.BULK_PROGRESS}",
         name="the edge of stability",
         plain=(
-            "At the edge of stability the gradient lies in the dominant subspace without any noise, "
-            "by self-stabilization; still Dom-GD fails, and Bulk-GD is as good as GD or better."
+            "At the edge of stability the gradient lies in the dominant subspace without any noise; "
+            "still Dom-GD fails, and Bulk-GD is as good as GD or better. (The paper's explanation, "
+            "self-stabilization, is not judged.)"
         ),
         seen="at the edge of stability, GD aligns without noise, Dom-GD fails and Bulk-GD does not",
     ),
@@ -32,7 +33,7 @@ C6, F5, F7 = CLAIMS = (
         "Without the dominant part, the sharpness passes 2/η",
         f"λ₁ η/2 of Bulk-GD at the end {criteria.BEYOND_EDGE}",
         name="sharpness of Bulk-GD",
-        plain="Nothing holds the sharpness of Bulk-GD back: it goes on past 2/η.",
+        plain="Without the dominant part nothing holds λ₁ at 2/η: the sharpness of Bulk-GD goes past it.",
         seen="the sharpness of Bulk-GD passes 2/η",
         kind="finding",
     ),
@@ -44,8 +45,8 @@ C6, F5, F7 = CLAIMS = (
         name="the way to the edge",
         plain=(
             "On its way to the edge of stability the gradient of GD with a small learning rate does not "
-            "lie in the dominant subspace. Soon after GD has reached the edge, it does. So with the "
-            "mean squared error, and with cross-entropy."
+            "lie in the dominant subspace, once the first tenth of that way is over. Soon after GD has "
+            "reached the edge it does, at least for a while. So with either loss."
         ),
         seen="GD's gradient aligns when it comes to the edge, and not before",
         kind="finding",
@@ -70,7 +71,7 @@ def judge(study: EdgeStudy) -> list[Verdict]:
         *edge_parts(s),
     ]
     verdicts = [
-        verdict(C6, parts, p, s.trajectories.values()),
+        verdict(C6, parts, p, s.trajectories.values(), s.doubts()),
         verdict(F5, _beyond(study), p, s.of("bulk")),
     ]
     with contextlib.suppress(MissingRun):
@@ -117,5 +118,10 @@ def _approaching(study: EdgeStudy) -> list[Part]:
         parts += [
             part(f"mean alignment below the edge{where}", below, criteria.F7_BEFORE),
             part(f"highest alignment at it{where}", highest, criteria.F7_AT_EDGE, note),
+            part(
+                f"mean alignment within these steps at it{where}",
+                [each.mean for each in found],
+                None,
+            ),
         ]
     return parts

@@ -8,6 +8,7 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.edge_of_stability.approach import approach
 from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
+from subspace_lib.chapters.kit.names import title
 from subspace_lib.chapters.kit.switch import tables as switch_tables
 from subspace_lib.chapters.kit.table import percent, table
 from subspace_lib.evidence import criteria
@@ -31,13 +32,15 @@ def pair(run: Trajectory) -> Markdown:
                 "L(mean of GD)": f"{r['loss_average']:.4f}",
                 "L(Bulk-GD)": f"{r['loss_bulk']:.4f}",
                 "‖GD − Bulk‖": f"{r['distance']:.3f}",
-                "dominant share": percent(r["dominant_share"]),
+                "of it dominant": percent(r["dominant_share"]),
                 "‖mean − Bulk‖": f"{r['distance_average']:.3f}",
-                "its dominant share": percent(r["dominant_share_average"]),
-                "Bulk-GD's way": f"{r['travelled']:.3f}",
+                "of that dominant": percent(r["dominant_share_average"]),
+                "length of Bulk-GD's path": f"{r['travelled']:.3f}",
             }
             for _, r in picks.iterrows()
-        ]
+        ],
+        note="Mean of GD: of its last iterates. Of it, of that dominant: share of the squared distance "
+        "that lies in the dominant subspace.",
     )
 
 
@@ -47,7 +50,7 @@ def approaches(study: EdgeStudy) -> Markdown:
     for (loss, rate, seed), run in study.approaches.items():
         found = approach(run)
         row = {
-            "loss": loss.replace("_", "-"),
+            "loss": title(loss),
             "η": f"{rate:g}",
             "seed": seed,
             "steps": f"{run.experiment.steps:,}",
@@ -61,6 +64,7 @@ def approaches(study: EdgeStudy) -> Markdown:
                 f"alignment {criteria.F7_AT_EDGE} from step": come,
                 "highest": f"{found.highest:.3f}",
                 "mean at the edge": f"{found.mean:.3f}",
+                "mean since it came": "" if math.isnan(found.lasting) else f"{found.lasting:.3f}",
             }
         rows.append(row)
     return table(

@@ -112,8 +112,8 @@ def by_batch_size(study: BatchStudy) -> Markdown:
                 "no step between neighbours is large",
                 says.whether(
                     bool((steps <= CLOSE).all()),
-                    "it falls or is level at each step",
-                    "not steadily",
+                    "from each size to the next it falls or is level",
+                    "not from each size to the next",
                 ),
             )
             told.append(
@@ -176,8 +176,8 @@ def learning(study: BatchStudy) -> Markdown:
         return says.answer("Too few rows for a comparison.")
     least, most = min(fell, key=fell.__getitem__), max(fell, key=fell.__getitem__)
     told = [
-        f"From {says.number(start)} at the switch, the training loss has fallen, in the last fifth of "
-        f"these steps, by {says.each({name: [value] for name, value in fell.items()})} (one seed: {seed}).",
+        f"In the last fifth of these steps the training loss is below its {says.number(start)} at the "
+        f"switch by {says.each({name: [value] for name, value in fell.items()})} (one seed: {seed}).",
         f"Their alignments lie between {says.share(min(aligned.values()))} and "
         f"{says.share(max(aligned.values()))}.",
     ]

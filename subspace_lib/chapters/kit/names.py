@@ -16,6 +16,7 @@ TITLES = {
     "cifar10_1k": "CIFAR10-1k",
     "cifar10_5k": "CIFAR10-5k",
     "sst2_1k": "SST2-1k",
+    "mse": "mean square",
     "cross_entropy": "cross-entropy",
     "unit": "pixels x/255",
     "standardized": "standardised pixels",

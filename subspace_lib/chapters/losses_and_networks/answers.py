@@ -69,7 +69,8 @@ def causes(study: LossesStudy) -> Markdown:
         f"As it is, the loss {says.compared(base, 1, 'rises', 'falls', 'stays level')}.",
         f"By the expansion, in millionths a step, the first-order term is {says.number(1e6 * slope)}, the "
         f"second-order term {says.number(1e6 * bend)} and their sum {says.number(float(whole.mean()))} ± "
-        f"{says.number(error, 2)}. {clear if math.isfinite(error) else ''} At least {says.percent(noise)} "
-        "of the second-order term is the minibatch noise's.",
+        f"{says.number(2 * error, 2)} (twice its standard error). "
+        f"{clear if math.isfinite(error) else ''} At least {says.percent(noise)} of the "
+        "second-order term is the minibatch noise's.",
         table=tables.expansion(study),
     )

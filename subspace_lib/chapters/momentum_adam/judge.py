@@ -74,8 +74,10 @@ def _table(study: MomentumStudy) -> Verdict:
     for name in JUDGED:
         own, switch = study.first_steps(p.label(name)), study.switches[name]
         found = [excess(run, sgd) for run, sgd in zip(own, plain, strict=True)]
-        asked = f"Bulk-LR − {criteria.FACTOR:g} × SGD's Bulk-LR/Dom-LR × Dom-LR"
-        amplified.append(part(f"{p.label(name)}: {asked}, over η", found, criteria.AMPLIFIED))
+        asked = (
+            f"mean Bulk-LR in excess of {criteria.FACTOR:g} × SGD's Bulk-LR/Dom-LR × Dom-LR, over η"
+        )
+        amplified.append(part(f"{p.label(name)}: {asked}", found, criteria.AMPLIFIED))
         stopped.append(progress_part(switch, "dominant", criterion=criteria.DOM_RULES))
         runs += [*own, *switch.of("none"), *switch.of("dominant")]
     return verdict(C8, amplified + stopped, p, runs, study.note())

@@ -9,6 +9,7 @@ from IPython.display import Markdown
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.threshold import tables
 from subspace_lib.chapters.threshold.cuts import GAP, Case, height, ratio
+from subspace_lib.chapters.threshold.judge import unresolved
 from subspace_lib.chapters.threshold.spaces import FOLLOWED, RANDOM, SpaceStudy
 from subspace_lib.chapters.threshold.study import ThresholdStudy
 from subspace_lib.evidence import criteria
@@ -31,7 +32,8 @@ def cuts(study: ThresholdStudy) -> Markdown:
     """Case by case: from which k on Dom-SGD learns, up to which Bulk-SGD does, what the spectrum says."""
     told = []
     for name, case in study.cases.items():
-        told += [f"*{name}*: {_learns(case)}", _bulk(case), _limited(case), _spectrum(study, case)]
+        told += [f"*{name}*: {_learns(case)}", _bulk(case), unresolved(case)]
+        told += [_limited(case), _spectrum(study, case)]
     told += says.not_yet(study.parameters.cases(), study.cases)
     return says.answer(*told, table=tables.cuts(study) if study.cases else None)
 
@@ -46,8 +48,8 @@ def _learns(case: Case) -> str:
     if not learning:
         most = max(known, key=lambda k: known[k])
         return (
-            f"at none of k = {', '.join(map(str, known))} does Dom-SGD make more than {STILL:g} of SGD's "
-            f"progress; the most is {says.share(known[most])}, at k = {most}."
+            f"with none of k = {', '.join(map(str, known))} does Dom-SGD learn: it makes "
+            f"{says.share(min(known.values()))} to {says.share(known[most])} of SGD's progress."
         )
     k, spectrum = min(learning), case.spectrum(case.parameters.seeds[0])
     more = says.listed(f"k = {n} ({says.share(value)})" for n, value in learning.items())

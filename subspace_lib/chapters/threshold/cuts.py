@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from subspace_lib.chapters.kit.study import Plan, source
@@ -20,6 +21,7 @@ from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory, progress, tail, until
 
 GAP = "the largest gap"
+CLOSE = 2  # times the target that an angle in use may be for a resolved subspace
 WIDE = 2  # times as many dimensions as classes
 
 
@@ -100,6 +102,11 @@ class Case:
             run.table["angle"].dropna() for side in PROJECTIONS[1:] for run in self.at(k).of(side)
         ]
         return [float(angles.median()) for angles in found]
+
+    def unresolved(self) -> dict[int, float]:
+        """The k at which the angle in use was not near the target, and its mean over branches and seeds."""
+        found = {k: float(np.mean(self.angle(k))) for k in self.parameters.cuts}
+        return {k: a for k, a in found.items() if a > CLOSE * self.parameters.target_angle}
 
     def spectrum(self, seed: int) -> list[float]:
         """The leading eigenvalues at the switch, descending; none where the solve has not converged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.switch.judge import part_of_pairs
 from subspace_lib.chapters.threshold.cuts import Case
 from subspace_lib.chapters.threshold.spaces import RANDOM, SpaceStudy, hessian_of, kept
@@ -20,8 +21,8 @@ EXACT = (kept(criteria.Q5_KEPT), hessian_of(criteria.Q5_SAMPLES))
         f"progress(Bulk-SGD) {criteria.Q2_BULK} with every smaller or equal k; the rest shown",
         name="how many dimensions",
         plain=(
-            "The same switch with fewer and with more dimensions than classes: with half to twice as many "
-            "Dom-SGD does not learn either, and with up to as many Bulk-SGD does."
+            "With half, once and twice as many dimensions as classes Dom-SGD does not learn; with up to as "
+            "many as classes Bulk-SGD does."
         ),
         seen="with half as many dimensions as classes Dom-SGD made {n} of SGD's progress",
         kind=FINDING,
@@ -82,11 +83,24 @@ def _note(study: ThresholdStudy) -> str:
     notes = {name: case.switch.note() for name, case in study.cases.items()}
     told = [f"{name}: {note}" for name, note in notes.items() if note]
     own = next(iter(study.cases.values())).parameters
+    told += [unresolved(case) for case in list(study.cases.values())[:1]]
     if own.profile == "paper" and own.k in own.cuts and own.steps > own.cut_steps:
         told.append(
             f"The runs with k = {own.k} are chapter 02's: they were known when the criterion was written."
         )
-    return " ".join(told)
+    return " ".join(filter(None, told))
+
+
+def unresolved(case: Case) -> str:
+    """At which k the spectrum has no gap that tells the subspace of k from its neighbours."""
+    found = case.unresolved()
+    if not found:
+        return ""
+    told = says.listed(f"k = {k} ({says.share(angle)})" for k, angle in found.items())
+    return (
+        f"The basis in use was not near the exact subspace with {told}: the angle in use, median over "
+        "rows. Without a gap at k the space that was used is one of several about as dominant."
+    )
 
 
 def _is_whole(study: ThresholdStudy) -> bool:

@@ -11,8 +11,9 @@ from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.edge import bounce as bounce_table, gains, level_at_switch
 from subspace_lib.chapters.kit.switch.judge import late_gap
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, uncertified
-from subspace_lib.chapters.kit.switch.tables import cost
+from subspace_lib.chapters.kit.switch.tables import cost, exactness
 from subspace_lib.evidence import criteria
+from subspace_lib.evidence.verdicts import interval
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import progress, tail, tail_loss
 
@@ -41,13 +42,13 @@ def edge_losses(study: SwitchStudy) -> Markdown:
     bounce, later = zip(*(gains(*each) for each in runs), strict=True)
     bulk = _progress(study, "bulk", starts)
     told = [
-        f"Up to the switch the training loss of {plain} is {says.mean_of(starts)}, a mean over its "
-        f"bounces. At the end it is {_ends(study)}. {says.over(len(seeds))}"
+        f"Over the last {criteria.EDGE_START} steps before the switch the training loss of {plain} is "
+        f"{says.mean_of(starts)} in the mean. At the end it is {_ends(study)}. {says.over(len(seeds))}"
     ]
     if math.isfinite(says.mean(later)):
         told.append(
             f"In units of what {plain} gains, the loss of {dom} {_moved(bounce)} while its bounce dies "
-            f"out, and {_moved(later)} after that. Only the second is counted as learning."
+            f"out, and {_moved(later)} after that. Only what comes after the bounce is judged."
         )
     told += [
         _as_good(study, bulk),
@@ -108,7 +109,10 @@ def _as_good(study: SwitchStudy, found: list[float]) -> str:
     does = does or says.whether(
         part >= good, f"learns nearly as {plain} does", f"falls behind {plain}"
     )
-    return f"{name} {does}: its progress is {says.mean_of(found, says.share)}."
+    above = ""
+    if len(found) > 1 and interval(found)[0] > 1:
+        above = " (More than all of it: the valley of chapter 04 does not show that.)"
+    return f"{name} {does}: its progress is {says.mean_of(found, says.share)}.{above}"
 
 
 def _meaning(study: SwitchStudy, dom: float, bulk: float) -> str:
@@ -186,9 +190,7 @@ def spectra(study: SwitchStudy) -> Markdown:
             first, last = float(found.iloc[0]), float(found.iloc[-1])
             moved.append(f"that of {study.name(side)} {says.moves(first, last)}")
     if moved:
-        told.append(
-            f"After the switch, the sharpness as refreshes see it: {says.listed(moved)} (seed {seed})."
-        )
+        told.append(f"The sharpness λ₁ after the switch: {says.listed(moved)} (seed {seed}).")
     above = []
     for side in PROJECTIONS:
         peaks = [float(run.table["eigenvalue_01"].max()) >= edge for run in study.of(side)]
@@ -198,35 +200,19 @@ def spectra(study: SwitchStudy) -> Markdown:
 
 
 def angles(study: SwitchStudy, costs: bool = False) -> Markdown:
-    """Measured turns of the projected runs against the target, and how far above them the bound lies."""
-    target, told = study.parameters.target_angle, []
-    for side in BRANCHES:
-        rows = [run.table.iloc[1:] for run in study.of(side)]
-        turns = [value for table in rows for value in table["turn"].dropna()]
-        bounds = [value for table in rows for value in table["angle_bound"].dropna()]
-        if not turns or not bounds:
-            continue
-        beyond = sum(turn > target for turn in turns) / len(turns)
-        within = (
-            f"exceeds the target of {target:g} at {says.percent(beyond)} of the rows"
-            if beyond
-            else f"never exceeds the target of {target:g}"
-        )
-        told.append(
-            f"{study.name(side)}: the measured sine {within}; it is {says.number(max(turns), 2)} at most, "
-            f"its median {says.number(_median(turns), 2)}. The median of the certified bound is "
-            f"{says.number(_median(bounds), 2)}."
-        )
-        if open_ := uncertified(study.of(side)):
+    """How exact the basis was, and how much of that a refresh has certified; what it cost below."""
+    told = [
+        "A refresh's bound is a worst case; between refreshes the angle in use is an estimate, no bound."
+    ]
+    for side in PROJECTIONS:
+        found = [uncertified(run) for run in study.of(side)]
+        if any(found):
             told.append(
-                f"At {says.percent(open_)} of the rows the bound is 1: nothing is certified."
+                f"{study.name(side)}: in {says.mean_of(found, says.percent)} of the steps nothing is "
+                "certified: the eigenvalues on either side of the cut are too close, or were not resolved."
             )
-    told.append("The bound is a worst case: the true angle lies below it.")
-    return says.answer(*told, table=cost(study) if costs else None)
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
+    tables = [exactness(study), *([cost(study)] if costs else [])]
+    return says.answer(*told, table=Markdown("\n\n".join(t.data for t in tables)))
 
 
 def test_losses(study: SwitchStudy) -> Markdown:

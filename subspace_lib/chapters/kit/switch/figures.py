@@ -139,23 +139,29 @@ def spectra(study: SwitchStudy) -> Picture:
 
 @styled
 def angles(study: SwitchStudy) -> Picture:
-    """How far the basis had turned when it was refreshed, and the certified bound of that angle."""
+    """How far the basis has turned since the row before, and its angle in use; dots: certified."""
     figure, parts = panels(3, height=6)
     for axes, projection in zip(parts, COLOURS, strict=True):
         angle_panel(axes, study, projection)
     parts[-1].set_xlabel("step")
-    return Picture(figure, f"Measured and certified angle of the subspace, {setting(study)}")
+    return Picture(figure, f"Turn of the basis and its angle in use, {setting(study)}")
 
 
 def angle_panel(axes: Axes, study: SwitchStudy, projection: str) -> None:
     """The curves of ``angles`` of one method."""
     for trajectory in study.of(projection):
-        rows = trajectory.table.iloc[1:]
-        axes.plot(rows["step"], rows["angle_bound"], color="#999999", lw=0.7)
-        axes.plot(rows["step"], rows["turn"], color=COLOURS[projection], lw=0.7)
+        angle_lines(axes, trajectory, COLOURS[projection])
     axes.axhline(study.parameters.target_angle, color=INK, lw=0.8, ls=":")
     axes.set(yscale="log", ylabel="sin ∠", title=study.name(projection))
     log_ticks(axes)
+
+
+def angle_lines(axes: Axes, run: Trajectory, colour: str, label: str | None = None) -> None:
+    """Turn since the row before, and angle in use; dots where a refresh has certified it since then."""
+    rows, fresh = run.table.iloc[1:], run.table["refreshes"].diff().iloc[1:] > 0
+    axes.plot(rows["step"], rows["angle_bound"], color="#999999", lw=0.7)
+    axes.plot(rows["step"][fresh], rows["angle_bound"][fresh], ".", color="#999999", ms=3)
+    axes.plot(rows["step"], rows["turn"], color=colour, lw=0.7, label=label)
 
 
 @styled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,7 +21,7 @@ from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory
 
 OPEN = 0.99  # a bound above it on a sine certifies nothing
-RARE = 0.01  # of the rows: what is rarer is not said in the ledger
+RARE = 0.01  # of the steps: what is rarer is not said in the ledger
 
 
 class SwitchParameters(StudyParameters):
@@ -96,13 +95,14 @@ class SwitchStudy:
         return says.rule(self.of(projection)[0].experiment.method)
 
     def doubts(self, where: str = "") -> str:
-        """A sentence for the ledger on each branch whose basis was not certified at some rows."""
+        """A sentence for the ledger on each method whose basis was not certified in some steps."""
         told = []
-        for side in PROJECTIONS[1:]:
-            if (share := uncertified(self.of(side))) > RARE:
+        for side in PROJECTIONS:
+            found = [uncertified(run) for run in self.of(side)]
+            if says.mean(found) > RARE:
+                share = says.mean_of(found, says.percent)
                 told.append(
-                    f"{self.name(side)}{where}: at {says.percent(share)} of the rows nothing certifies the "
-                    "basis in use."
+                    f"{self.name(side)}{where}: in {share} of the steps nothing certifies the basis in use."
                 )
         return " ".join(told)
 
@@ -119,11 +119,13 @@ class SwitchStudy:
         )
 
 
-def uncertified(runs: Iterable[Trajectory]) -> float:
-    """Share of the rows after the first whose bound certifies nothing: a sine of 1, or next to it."""
-    tables = [run.table for run in runs if "angle_bound" in run.table]
-    bounds = [b for table in tables for b in table["angle_bound"].iloc[1:].dropna()]
-    return sum(bound > OPEN for bound in bounds) / len(bounds) if bounds else 0.0
+def uncertified(run: Trajectory) -> float:
+    """Share of the steps in which nothing certified the basis: the bound is a sine of 1, or next to it."""
+    table = run.table
+    if "angle_bound" not in table:
+        return 0.0
+    steps = table["step"].diff().iloc[1:]  # a row has the largest since the row before
+    return float(steps[table["angle_bound"].iloc[1:] > OPEN].sum() / steps.sum())
 
 
 def switch_step(parameters: SwitchParameters, plain: Trajectory) -> tuple[int, bool]:

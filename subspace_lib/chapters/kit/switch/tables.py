@@ -7,7 +7,7 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
-from subspace_lib.chapters.kit.table import table
+from subspace_lib.chapters.kit.table import percent, table
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import gradients_per_step
 
@@ -48,3 +48,38 @@ def cost(study: SwitchStudy) -> Markdown:
             }
         )
     return table(rows)
+
+
+def exactness(study: SwitchStudy) -> Markdown:
+    """By method, over the rows of all seeds: how far the basis turned, and how exact it was."""
+    lines = []
+    for side in PROJECTIONS:
+        tables = [run.table for run in study.of(side)]
+        rows = pd.concat([t.assign(fresh=t["refreshes"].diff() > 0).iloc[1:] for t in tables])
+        rows = rows.dropna(subset=["turn", "angle_bound"])
+        fresh = rows["fresh"].astype(bool)
+        bound, turns = rows["angle_bound"], rows["turn"]
+        lines.append(
+            {
+                "method": study.name(side),
+                "turn between rows": _median(turns),
+                "largest": _largest(turns),
+                "above the target": percent((turns > study.parameters.target_angle).mean()),
+                "rows after a refresh": percent(fresh.mean()),
+                "its bound": _median(bound[fresh]),
+                "angle in use elsewhere": _median(bound[~fresh]),
+            }
+        )
+    return table(
+        lines,
+        note="Sines of the largest principal angle, each the largest since the row before; medians over "
+        f"rows. The target is {study.parameters.target_angle:g}.",
+    )
+
+
+def _median(values: pd.Series) -> str:
+    return says.number(float(values.median()), 2) if len(values) else ""
+
+
+def _largest(values: pd.Series) -> str:
+    return says.number(float(values.max()), 2) if len(values) else ""
