@@ -254,7 +254,7 @@ class Objective(SingleSamples):
                 outputs = self.network.outputs(x)
                 if samples is not self.samples and not part.start:
                     check_labels(self.loss, outputs, getattr(samples, "labels", y))
-                loss += float(self.loss(outputs, y)) * (1.0 if weighing.sums else amount)
+                loss += float(self.loss(outputs, y).detach()) * (1.0 if weighing.sums else amount)
                 total += amount
                 right, count = hits(outputs, y, weighing.ignored)
                 correct, counted = correct + right, counted + count
