@@ -63,7 +63,8 @@ answers.gradients(study)
 #
 # **Protocol.** Train with SGD: the runs of {doc}`02_dom_vs_bulk`. A *survey* goes along each run. At each
 # of the `anchors` it solves for $S_k$ up to a certified angle, compares it with $S_k$ some `lags` later, and takes the
-# updates of the next `window` steps apart. More runs see only the first few `classes`.
+# updates of the next `window` steps apart. More runs see only the first few `classes`. The {term}`networks` of this book and
+# their data are in the glossary.
 
 # %%
 page.in_force(study.parameters, study.plain.values())

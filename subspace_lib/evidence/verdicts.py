@@ -174,6 +174,7 @@ def verdict(
     if claim.kind == FINDING:
         parts = [replace(p, verdict=OF_A_FINDING.get(p.verdict, p.verdict)) for p in parts]
     deciding = min(parts, key=lambda p: WORST_FIRST.index(p.verdict))
+    steps = {getattr(run.experiment, "steps", None) for run in runs} or {parameters.steps}
     dataset, model = (getattr(parameters, name, None) for name in ("dataset", "model"))
     return Verdict(
         claim=claim.id,
@@ -182,7 +183,7 @@ def verdict(
         measured=deciding.measured,
         interval=deciding.interval,
         seeds=tuple(sorted({run.experiment.seed for run in runs})) or parameters.seeds,
-        steps=parameters.steps,
+        steps=steps.pop() if len(steps) == 1 else None,
         dataset=dataset,
         model=model,
         results=tuple(run.experiment.key for run in runs),

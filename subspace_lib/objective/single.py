@@ -159,10 +159,13 @@ class SingleSamples:
                 "class_output_gradients needs labels (N,) that are class numbers, int64."
             )
         present, counts = torch.cat(labels).unique(return_counts=True)
-        counts = counts[present != self.weighing.ignored]
-        present = present[present != self.weighing.ignored]
+        if self.weighing.ignored is not None:
+            counted = present != self.weighing.ignored
+            present, counts = present[counted], counts[counted]
         by_class = self._output_sums(theta, present).reshape(len(theta), len(present), -1)
-        return by_class.sum(1) / counts.sum(), (by_class / counts.to(theta)[:, None]).flatten(1)
+        return by_class.sum(1) / int(counts.sum()), (by_class / counts.to(theta)[:, None]).flatten(
+            1
+        )
 
     def _output_sums(self, theta: Tensor, present: Tensor | None) -> Tensor:
         """Σ over the samples of each class present of ∇ f_c, (D, classes · C); None: over all, (D, C)."""

@@ -9,12 +9,13 @@ from IPython.display import Markdown
 from subspace_lib import data
 from subspace_lib.chapters.architectures.study import ArchitecturesStudy
 from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.switch.judge import late_gap
 from subspace_lib.chapters.kit.switch.panel import eigenvalue_gap, label, over_sgd
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.chapters.kit.table import Row, span, table
 from subspace_lib.results.provenance import processors
 from subspace_lib.subspace.projection import PROJECTIONS
-from subspace_lib.trajectory import progress, tail, tail_loss
+from subspace_lib.trajectory import Trajectory, progress, tail, tail_loss
 
 
 def protocol(study: ArchitecturesStudy) -> Markdown:
@@ -67,10 +68,16 @@ def ends(study: ArchitecturesStudy) -> Markdown:
                     "test accuracy": span((tail(run, "test_accuracy") for run in runs), ".1%"),
                     "alignment": span((tail(run, "alignment") for run in runs), ".2f"),
                     "λ₁": span((row["eigenvalue_01"] for row in last), ".3g"),
-                    "λₖ/λₖ₊₁": span(map(eigenvalue_gap, runs), ".2f"),
+                    "λₖ/λₖ₊₁": span(map(_gap, runs), ".2f"),
                 }
             )
     return table(lines, note="From the least to the largest over seeds.")
+
+
+def _gap(run: Trajectory) -> float:
+    """At the last full spectrum; of a run without one, as its last refresh saw it."""
+    found = late_gap(run)
+    return eigenvalue_gap(run) if math.isnan(found) else found
 
 
 def cost(study: ArchitecturesStudy) -> Markdown:

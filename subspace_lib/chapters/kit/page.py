@@ -28,7 +28,7 @@ from subspace_lib.trajectory import Trajectory
 VERDICT_COLUMNS = ("claim", "verdict", "judged by", "measured", "95% interval", "criterion")
 QUICK = (
     "**A quick run.** It shows how the chapter works, on little data and few steps. The text around it was "
-    "written for the runs at the paper's size.\n\n"
+    "written for the runs at the paper's size; these numbers say nothing of the claim.\n\n"
 )
 UNFINISHED = "SUBSPACE_UNFINISHED"  # = quick: a page whose runs are not all stored shows quick ones
 NOT_YET = "**Its runs at the paper's size are not finished**: until they are, this page shows quick ones. "

@@ -114,10 +114,10 @@ def expansion(study: LossesStudy) -> Markdown:
                 "change": name,
                 "steps": f"{steps:,}",
                 "loss at the switch → end": f"{rows['train_loss'].iloc[0]:.4f} → {tail_loss(run):.4f}",
-                "slope": _millionths(found["slope"]),
-                "bend": _millionths(found["bend"]),
-                "of which at most signal": _millionths(found["signal"]),
-                "slope + bend": _millionths(found["change"]),
+                "first order": _millionths(found["slope"]),
+                "second order": _millionths(found["bend"]),
+                "of which the mean gradient's, at most": _millionths(found["signal"]),
+                "both orders": _millionths(found["change"]),
                 "measured": f"{1e6 * measured:.2f}",
                 "λ₁ at the switch → end": f"{sharpness.iloc[0]:.3g} → {sharpness.iloc[-1]:.3g}",
                 "alignment, late": says.share(tail(run, "alignment")),
@@ -126,7 +126,7 @@ def expansion(study: LossesStudy) -> Markdown:
         )
     return table(
         lines,
-        note="Slope gᵀPu, bend ½ (Pu)ᵀH(Pu), both of minibatch updates u, and the measured change of the "
+        note="First order gᵀPu, second order ½ (Pu)ᵀH(Pu), both of minibatch updates u, and the measured change of the "
         "loss, in millionths a step; mean over the rows ± twice its standard error. A basis that is left "
         "as it is has terms at its first row alone.",
     )

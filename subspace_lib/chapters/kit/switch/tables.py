@@ -29,7 +29,10 @@ def protocol(study: SwitchStudy) -> Markdown:
 
 def cost(study: SwitchStudy) -> Markdown:
     """What following the subspace cost, per method, as means over seeds; a step's, the cold start apart."""
-    rows = []
+    rows, p = [], study.parameters
+    plain = (2 if p.optimizer == "sam" else 1) * (
+        1 if p.batch_size == "full" else min(1.0, p.batch_size / p.samples)
+    )
     for projection in PROJECTIONS:
         runs = study.of(projection)
         ends = pd.DataFrame([t.table.iloc[-1] for t in runs]).reset_index()
@@ -43,11 +46,12 @@ def cost(study: SwitchStudy) -> Markdown:
                 "refreshes": f"{refreshes:.0f}",
                 "steps per refresh": f"{steps / refreshes:.0f}",
                 "Hessian products": f"{ends['products'].mean():.0f}",
-                "gradients per step": says.share(says.mean(map(gradients_per_step, runs))),
+                "gradients per step": says.share(each := says.mean(map(gradients_per_step, runs))),
+                f"over plain {study.name('none')}": f"{each / plain:.1f} ×",
                 "minutes": f"{ends['seconds'].mean() / 60:.1f}",
             }
         )
-    return table(rows)
+    return table(rows, note="A gradient is one over all data.")
 
 
 def exactness(study: SwitchStudy) -> Markdown:
