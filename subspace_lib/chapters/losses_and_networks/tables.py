@@ -126,9 +126,9 @@ def expansion(study: LossesStudy) -> Markdown:
         )
     return table(
         lines,
-        note="First order gᵀPu, second order ½ (Pu)ᵀH(Pu), both of minibatch updates u, and the measured change of the "
-        "loss, in millionths a step; mean over the rows ± twice its standard error. A basis that is left "
-        "as it is has terms at its first row alone.",
+        note="First order gᵀPu, second order ½ (Pu)ᵀH(Pu), both of minibatch updates u, and the measured "
+        "change of the loss, in millionths a step; mean over the rows ± twice its standard error. A basis "
+        "that is left as it is has terms at its first row alone.",
     )
 
 

@@ -26,9 +26,12 @@ def protocol(study: ThresholdStudy) -> Markdown:
             told = f"switch at step {steps}. {study.cases[name].switch.note()}".strip()
         rows.append({"parameter": name, "in force": told})
     there = set() if study.spaces is None else set(study.spaces.names())
-    for part in study.parameters.spaces():
-        missing = [name for name in part.spaces() if name not in there]
-        rows += [{"parameter": name, "in force": "**missing**: not stored"} for name in missing]
+    missing = [
+        name for part in study.parameters.spaces() for name in part.spaces() if name not in there
+    ]
+    if missing:
+        told = f"**missing**: not stored ({', '.join(missing)})"
+        rows.append({"parameter": "other spaces", "in force": told})
     return page.in_force(study.parameters, study.runs(), rows)
 
 
