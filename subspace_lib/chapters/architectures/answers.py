@@ -19,21 +19,19 @@ def _each(
     say: Callable[[SwitchStudy], Markdown],
     table: Markdown | None = None,
 ) -> Markdown:
-    """A paragraph a panel, one for each that is missing, and a table below."""
+    """A paragraph a panel, and a table below."""
     told = [
         f"**({letter}) {label(panel)}.** {say(panel).data}"
         for letter, panel in study.panels.items()
     ]
-    panels = {f"Panel {letter}": part for letter, part in study.panels.items()}
-    told += says.not_yet(
-        {f"Panel {letter}": p for letter, p in study.parameters.panels().items()}, panels
-    )
     return says.answer("\n\n".join(told), table=table)
 
 
 def losses(study: ArchitecturesStudy) -> Markdown:
-    """Losses at the switch and at the end, and what each part of the update learns."""
-    return _each(study, switch.losses)
+    """Losses at the switch and at the end, what each part of the update learns; what is missing."""
+    asked = {f"Panel {letter}": p for letter, p in study.parameters.panels().items()}
+    found = {f"Panel {letter}": panel for letter, panel in study.panels.items()}
+    return says.answer("\n\n".join([_each(study, switch.losses).data, *says.not_yet(asked, found)]))
 
 
 def alignments(study: ArchitecturesStudy) -> Markdown:
