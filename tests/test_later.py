@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
 from subspace_lib import DominantSubspace, Objective
+from subspace_lib.linalg.quadrature import random_signs, spectral_quadrature
 from subspace_lib.subspace.schedule import as_schedule
 
 N = 40
@@ -319,3 +320,58 @@ def test_steps_between_refreshes_may_be_numpys_and_a_state_is_of_its_own_schedul
     every.refresh(theta, 0, objective.gradient(theta)[1])
     with pytest.raises(ValueError, match="another schedule"):
         DominantSubspace(objective, 2).load_state(every.state())
+    other = Objective(nn.Linear(6, 3), "cross_entropy", X, Y)
+    with pytest.raises(ValueError, match=f"D = {objective.dim} entries"):
+        DominantSubspace(other, 2, refresh_every=3).load_state(every.state())
+
+
+def test_class_weights_that_change_later_are_refused():
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
+    objective = Objective(mlp(), loss, X, Y)
+    theta = objective.initial()
+    objective.gradient(theta)
+    loss.weight = torch.tensor([1.0, 2.0, 3.0])  # the same
+    objective.gradient(theta)
+    loss.weight[0] = 5.0
+    with pytest.raises(ValueError, match="other class weights"):
+        objective.gradient(theta)
+
+
+def test_gradients_of_all_parameters_are_flattened_without_the_frozen_ones():
+    model = mlp()
+    model[0].requires_grad_(False)
+    objective = Objective(model, "cross_entropy", X, Y)
+    F.cross_entropy(model(X), Y).backward()
+    flat = objective.flatten(p.grad for p in model.parameters())
+    assert close(flat, objective.gradient(objective.initial())[1])
+    own = [p.grad for p in model.parameters() if p.requires_grad]
+    assert torch.equal(flat, objective.flatten(own))
+
+
+class Pooled(nn.Module):
+    """Padding that counts in a mean, as the row of an embedding without a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(5, 4, padding_idx=0), nn.Linear(4, 3)
+        nn.init.normal_(self.embedding.weight)
+
+    def forward(self, tokens):
+        return self.head(self.embedding(tokens).mean(1))
+
+
+def test_what_pytorch_gives_no_right_derivative_of_is_named():
+    tokens = torch.randint(0, 5, (N, 3), generator=torch.Generator().manual_seed(4))
+    with pytest.raises(ValueError, match="padding_idx"):
+        Objective(Pooled(), "cross_entropy", tokens, Y)
+    model = mlp()
+    parametrizations.weight_norm(model[0])
+    with pytest.raises(ValueError, match="weight_norm"):
+        Objective(model, "cross_entropy", X, Y)
+
+
+def test_a_density_that_lanczos_ended_early_has_the_width_of_its_own_nodes():
+    three = 3.0 * torch.eye(8)
+    found = spectral_quadrature(three, random_signs(8, 2, torch.Generator().manual_seed(0)), 4)
+    low, high = found.grid(2, 0.5).tolist()
+    assert (low, high) == pytest.approx((2.5, 3.5)) and found.width(0.1) < 1e-6

@@ -37,12 +37,18 @@ class Quadrature:
 
     def width(self, share: float) -> float:
         """So large a share of the distance from the smallest node to the largest, above 0."""
-        return max(share * float(self.nodes.max() - self.nodes.min()), 1e-30)
+        low, high = self._ends()
+        return max(share * (high - low), 1e-30)
 
     def grid(self, count: int, margin: float) -> Tensor:
         """So many points from the smallest node to the largest, with a margin at both ends, (count,)."""
-        low, high = float(self.nodes.min()), float(self.nodes.max())
+        low, high = self._ends()
         return torch.linspace(low - margin, high + margin, count, dtype=torch.float64)
+
+    def _ends(self) -> tuple[float, float]:
+        """Smallest and largest node; one without weight stands where a recurrence has ended early."""
+        found = self.nodes[self.weights > 0]
+        return float(found.min()), float(found.max())
 
     def density(self, points: Tensor, width: float) -> Tensor:
         """Σ_j w_j N(t; θ_j, width²) at points t (g,), by each probe: (p, g); width > 0."""

@@ -108,7 +108,22 @@ class Weighing:
         self.sums = partly(loss, "reduction", None) == "sum"
         classes = Classes.of(loss)
         self._ignored = None if classes is None else classes.ignored
+        weight = None if classes is None else classes.weight
+        self._loss, self._weight = loss, None if weight is None else weight.detach().cpu().clone()
         self._classes = None if self.sums else classes
+
+    def check(self) -> None:
+        """That the class weights are those at the start; raises ValueError where they are not."""
+        now = Classes.of(self._loss)
+        weight = None if now is None or now.weight is None else now.weight.detach()
+        before = self._weight
+        same = (
+            before is None if weight is None else before is not None and before.equal(weight.cpu())
+        )
+        if not same:
+            raise ValueError(
+                "The loss has other class weights than when the Objective was made of it; make a new one."
+            )
 
     @property
     def uniform(self) -> bool:

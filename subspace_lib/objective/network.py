@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -224,8 +225,13 @@ class Network:
                 )
             pieces: list[Tensor | None] = [tensors[name] for name in self.names]
         else:
-            frozen = {id(p) for p in self.model.parameters()} - self._own
-            pieces = [t for t in tensors if id(t) not in frozen]
+            given, every = list(tensors), list(self.model.parameters())
+            kept = (
+                [p.requires_grad for p in every]
+                if len(given) == len(every)
+                else [True] * len(given)
+            )
+            pieces = list(itertools.compress(given, kept))
         shapes = [s if t is None else t.shape for t, s in zip(pieces, self.shapes, strict=False)]
         if len(pieces) != len(self.shapes) or shapes != self.shapes:
             raise ValueError(

@@ -294,6 +294,7 @@ class Objective(SingleSamples):
 
         A chunk that does not count, as one of ignored labels alone, is left out, and those of other ranks.
         """
+        self.weighing.check()
         if rows is None:
             if self._parts is None:
                 parts = self.samples.parts(self.ranks.chunk(len(self), self.chunk))

@@ -312,8 +312,7 @@ def _wrong(trial: Trial, gradient: Tensor, product: Tensor, accuracy: Accuracy) 
         if not abs(difference - slope) <= accuracy.tolerance * usual + floor:
             said = said or (
                 f"The gradient does not fit the loss: along a random direction it is {slope:.4g}, and by "
-                f"differences of the loss {difference:.4g}; a custom backward is wrong, or a part is "
-                f"detached ({ANYWAY})."
+                f"differences of the loss {difference:.4g}; {_why(trial, False)} ({ANYWAY})."
             )
             continue
         bent = (up - down).double() / (2 * step)
@@ -322,9 +321,21 @@ def _wrong(trial: Trial, gradient: Tensor, product: Tensor, accuracy: Accuracy) 
             return ""
         said = (
             f"The Hessian does not fit the gradient: H v is off by {off / max(size, 1e-30):.2g} of itself "
-            f"from differences of gradients; a custom function has no right second derivative ({ANYWAY})."
+            f"from differences of gradients; {_why(trial, True)} ({ANYWAY})."
         )
     return said
+
+
+def _why(trial: Trial, second: bool) -> str:
+    """What in the model is known to have no such derivative, else what may be wrong."""
+    for name, module in trial.network.model.named_modules():
+        if not second and getattr(module, "padding_idx", None) is not None:
+            return f"{name} has a padding_idx, whose row PyTorch gives no gradient: use padding_idx=None"
+        if second and type(module).__name__ == "_WeightNorm":
+            return f"{name} is PyTorch's weight_norm, whose second derivative is wrong: remove it"
+    if second:
+        return "a custom function has no right second derivative"
+    return "a custom backward is wrong, a part is detached, or one computes in less than float32"
 
 
 @contextmanager

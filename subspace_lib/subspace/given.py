@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from subspace_lib.linalg.eigensolver import NonFiniteProduct
+from subspace_lib.subspace.schedule import Schedule
 
 
 def numbers(k: int, guards: int, target: float, watch: int, dim: int) -> None:
@@ -73,3 +74,33 @@ def probe(v: Any, theta: Tensor, number: int) -> Tensor:
 
 def _kind(v: Any) -> str:
     return f"{tuple(v.shape)} of {v.dtype}" if isinstance(v, Tensor) else f"a {type(v).__name__}"
+
+
+def state(
+    state: dict[str, Tensor],
+    own: dict[str, Tensor],
+    k: int,
+    guards: int,
+    dim: int,
+    schedule: Schedule,
+) -> None:
+    """The state of a tracker that was made in the same way; own: that of its schedule.
+
+    Raises:
+        ValueError: another k, other guards, another D or another kind of schedule.
+    """
+    if "made" in state and state["made"].tolist() != [k, guards]:  # older ones do not say
+        of, beside = state["made"].tolist()
+        raise ValueError(
+            f"The state is of k = {of} with {beside} guards; this tracker has k = {k} with {guards}."
+        )
+    entries = state["vectors"].shape[1]
+    if entries != dim:
+        raise ValueError(
+            f"The state is of θ with D = {entries} entries; this objective has D = {dim}."
+        )
+    if own.keys() != schedule.state().keys():
+        raise ValueError(
+            f"The state is that of another schedule than {type(schedule).__name__}; use the refresh_every "
+            "that it was saved with."
+        )

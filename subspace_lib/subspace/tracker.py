@@ -352,25 +352,12 @@ class DominantSubspace:
         """Continue from ``state()``, of a tracker that was made in the same way; {} changes nothing.
 
         Raises:
-            ValueError: that one had another k, or other guards.
+            ValueError: that one had another k, other guards, another schedule or another D.
         """
         if not state:
             return
-        if "made" in state and state["made"].tolist() != [
-            self.k,
-            self.guards,
-        ]:  # older ones do not say
-            k, guards = state["made"].tolist()
-            raise ValueError(
-                f"The state is of k = {k} with {guards} guards; this tracker has k = {self.k} with "
-                f"{self.guards}."
-            )
         own = {n.removeprefix(PREFIX): v for n, v in state.items() if n.startswith(PREFIX)}
-        if own.keys() != self.schedule.state().keys():
-            raise ValueError(
-                f"The state is that of another schedule than {type(self.schedule).__name__}; use the "
-                "refresh_every that it was saved with."
-            )
+        given.state(state, own, self.k, self.guards, self.objective.dim, self.schedule)
         self.schedule.load_state(own)
         self._block.load_state(state)
         self._drift.load_state(state)
