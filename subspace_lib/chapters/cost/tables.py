@@ -80,15 +80,13 @@ def _price(row: dict[str, Any]) -> Row:
         "run": way(row),
         "× plain SGD": f"{row['ratio']:.1f}",
         **{name: f"{share:.1f}" for name, share in shares(row).items()},
-        "refreshes": row["refreshes"],
-        "steps with a look": row["looks"],
+        "refreshes + looks": f"{row['refreshes']} + {row['looks']}",
         "gradients a step": f"{row['gradient_equivalents']:.3f}",
     }
     if not checks:
         return line
     return line | {
         "true sine": f"{_worst(checks, 'angle'):.3f}",
-        "checked steps": len(checks),
         "as known": f"{_worst(checks, 'known'):.3f}",
         "alignment error": f"{_worst(checks, 'alignment_error'):.4f}",
     }
