@@ -29,6 +29,7 @@ SOLVERS = (
     "residual/λ₁",
     "true sine",
 )
+NO_BREAK = "\N{NON-BREAKING HYPHEN}"  # a column of names is not torn at it
 
 
 def answer(found: dict[str, Any]) -> Markdown:
@@ -77,7 +78,7 @@ def price(found: dict[str, Any]) -> Markdown:
 def _price(row: dict[str, Any]) -> Row:
     checks = row["checks"]
     line = {
-        "run": way(row),
+        "run": way(row).replace("-", NO_BREAK),
         "× plain SGD": f"{row['ratio']:.1f}",
         **{name: f"{share:.1f}" for name, share in shares(row).items()},
         "refreshes + looks": f"{row['refreshes']} + {row['looks']}",
