@@ -160,9 +160,11 @@ def test_gradients_a_step_are_those_of_the_measured_steps_alone(warm_up, cold):
         since = made.table["step"] - first
         made.table["gradient_equivalents"] = warm_up * first + cold + a_step[side] * since
         made.table["refreshes"] = made.table["products"] = made.table["seconds"] = 1
-    head, _, *rows = [row.split("|")[1:-1] for row in switch_tables.cost(found).data.splitlines()]
+    lines = [row for row in switch_tables.cost(found).data.splitlines() if row.startswith("|")]
+    head, _, *rows = [row.split("|")[1:-1] for row in lines]
     column = [cell.strip() for cell in head].index("gradients per step")
     assert [row[column].strip() for row in rows] == ["0.25", "3.00", "5.00"]
+    assert [row[column + 1].strip() for row in rows] == ["25.0 ×", "300.0 ×", "500.0 ×"]
     plain = 50 / 5000
     assert [over_sgd(found, side) for side in a_step] == pytest.approx(
         [w / plain for w in a_step.values()]
