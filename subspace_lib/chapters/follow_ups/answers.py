@@ -12,6 +12,7 @@ from subspace_lib.chapters.follow_ups.study import FASTER, METHODS, SGD, FollowU
 from subspace_lib.chapters.follow_ups.tables import critical, dominant_steps
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.evidence import criteria
+from subspace_lib.evidence.verdicts import interval
 from subspace_lib.trajectory import tail
 
 
@@ -56,10 +57,13 @@ def noise(study: FollowUpStudy) -> Markdown:
     told = f"λ₁ ends at {says.each(ends)}."
     if not math.isfinite(sgd + gd + averaged):
         return says.answer(told, "Where a run has no end, nothing can be said of the noise.")
-    lower = says.compared(sgd, gd, "raises", "lowers", "does not change")
-    told += f" Minibatch noise {lower} it here."
-    if abs(sgd - gd) <= says.LEVEL * gd:
-        return says.answer(told)
+    ratios = [a / b for a, b in zip(ends["SGD"], ends["GD"], strict=True)]
+    low, high = interval(ratios)
+    if not (high < 1 or low > 1):
+        return says.answer(f"{told} Between SGD and GD no difference is shown.")
+    word = says.whether(high < 1, "lowers", "raises")
+    asked = "" if high < 1 - says.LEVEL or low > 1 + says.LEVEL else ", which is little"
+    told += f" Minibatch noise {word} it by {says.percent(abs(1 - says.mean(ratios)))}{asked}."
     share = (gd - averaged) / (gd - sgd)
     if share <= 0:
         return says.answer(told, "Averaged GD goes the other way.")
