@@ -175,6 +175,16 @@ def test_its_page_shows_and_says_what_is_there(found):
     assert "weighted updates | **missing**" in " ".join(tables.protocol(again).data.split())
 
 
+@pytest.mark.parametrize(
+    ("both", "told"),
+    [(2.2, "twice the dominant part adds nothing"), (3.0, "adds to it"), (1.0, "takes from it")],
+)
+def test_twice_the_bulk_is_told_beside_twice_the_learning_rate(both, told):
+    gains = {(1.0, 1.0): 1.0, (1.0, 2.0): 2.2}
+    assert told in answers._at_twice_the_rate(gains | {(2.0, 2.0): both})
+    assert answers._at_twice_the_rate(gains) == ""
+
+
 @pytest.mark.parametrize("kept", [0, 1])
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_the_map_of_weights_is_drawn_where_runs_diverged_with_a_cross_for_each(found, kept):

@@ -46,6 +46,25 @@ def weights(study: FollowUpStudy) -> Markdown:
         f"{says.listed(f'({a:g}, {b:g})' for a, b in lost)}."
         if lost
         else "None diverged.",
+        _at_twice_the_rate(gains),
+    )
+
+
+def _at_twice_the_rate(gains: dict[tuple[float, float], float]) -> str:
+    """SGD at 2η beside twice the bulk alone: whether the dominant part adds to what a larger η gains."""
+    both, bulk = gains.get((2.0, 2.0), math.nan), gains.get((1.0, 2.0), math.nan)
+    if not (math.isfinite(both) and math.isfinite(bulk)):
+        return ""
+    means = says.compared(
+        both,
+        bulk,
+        "So twice the dominant part adds to it.",
+        "So twice the dominant part takes from it.",
+        "So what a larger η gains it gains in the bulk; twice the dominant part adds nothing.",
+    )
+    return (
+        f"SGD at 2η, weights (2, 2), gains {says.number(both)} times as much as SGD, twice the bulk alone, "
+        f"(1, 2), {says.number(bulk)} (first seed). {means}"
     )
 
 
