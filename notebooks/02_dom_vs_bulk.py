@@ -111,7 +111,7 @@ answers.test_losses(study)
 # %% [markdown]
 # ## What is uncertain about the settings (F6)
 #
-# *Pixels.* The paper divides by 255 and does nothing else [code]; our first runs standardised ({doc}`../history`). *The ½
+# *Pixels.* The paper divides by 255 and does nothing else [code]; our first runs standardized ({doc}`../history`). *The ½
 # in the loss.* It stands in the code [code]; but the tick labels of the paper's figure 1, as a text copy keeps them, fit
 # losses without it better, and the public replication has none [rep]. A loss without ½ at η is ours at 2η.
 

@@ -65,8 +65,9 @@ answers.cuts(study)
 # **Protocol.** That of {doc}`02_dom_vs_bulk`. For all k the switch is at the same step: where the moving average of the
 # alignment with as many dimensions as classes exceeds its threshold. So all branches of a seed begin at the same point, and
 # SGD is the same run. Where the spectrum has no gap behind $\lambda_k$, the last directions of $S_k$ are not determined, and
-# the {term}`angle in use` may come near 1 at any price; so for the largest k the price is limited. Rules that choose k from the spectrum, a fraction of $\lambda_1$ or the largest gap
-# $\lambda_j/\lambda_{j+1}$, need no runs of their own: the table names the k that they come nearest to.
+# the {term}`angle in use` may come near 1 at any price; so for the largest k the price is limited. Rules that choose k
+# from the spectrum, a fraction of $\lambda_1$ or the largest gap $\lambda_j/\lambda_{j+1}$, need no runs of their own:
+# the table names the k that they come nearest to.
 
 # %%
 tables.protocol(study)

@@ -98,7 +98,7 @@ tables.verdict(found)
 #
 # ## On other pixels, and at the edge
 #
-# The tracker on standardised pixels, and under full-batch GD at the edge of stability, as it was at its commit (last
+# The tracker on standardized pixels, and under full-batch GD at the edge of stability, as it was at its commit (last
 # table).
 
 # %%

@@ -84,7 +84,7 @@ def test_its_figure_and_tables_show_every_setting(found):
     assert len([line for line in axes.lines if len(line.get_xdata()) == 7]) == 3
     shown = tables.settings(study).data
     assert all(label in shown for label in study.settings)
-    assert len(study.settings) == 3 and "η = 0.1" in shown and "standardised" in shown
+    assert len(study.settings) == 3 and "η = 0.1" in shown and "standardized" in shown
     assert "refreshed every 6 steps" in tables.drift(study).data
     assert page.answer(chapter("02_dom_vs_bulk"), study).data.startswith("**A quick run.**")
 

@@ -154,7 +154,7 @@ def test_the_answer_has_every_kind_of_verdict_with_its_reason():
     assert "needed. That is a demand of ours, not the paper's: that it falls at every step." in text
     assert "All else in it is reproduced." in text
     assert "Inconclusive, 1 of 3 claims : X1 : progress(Dom-GD) is 0.100 (" in text
-    assert "what is here was judged on the MLP on MNIST-5k with standardised pixels" in text
+    assert "what is here was judged on the MLP on MNIST-5k with standardized pixels" in text
     assert "x/255" in text and "the CNN on CIFAR10-5k and the Transformer on SST2-1k;" in text
 
 

@@ -29,7 +29,7 @@ C2, C3, F6 = CLAIMS = (
     ),
     Claim(
         "F6",
-        "What C1 to C4 would be with standardised pixels, or at 2η",
+        "What C1 to C4 would be with standardized pixels, or at 2η",
         "descriptive, no verdict; one seed",
         name="uncertain settings",
         plain=(

@@ -24,7 +24,7 @@ from subspace_lib.trajectory import Trajectory, progress, tail
 
 PIXELS = {
     "unit": "pixels as they are",
-    "standardized": "standardised pixels",
+    "standardized": "standardized pixels",
     "per_pixel": "by pixel",
     "tokens": "tokens",  # of which there is no other kind
     "none": "inputs as they are",

@@ -19,8 +19,8 @@ TITLES = {
     "mse": "mean square",
     "cross_entropy": "cross-entropy",
     "unit": "pixels x/255",
-    "standardized": "standardised pixels",
-    "per_pixel": "each pixel standardised",
+    "standardized": "standardized pixels",
+    "per_pixel": "each pixel standardized",
 }
 
 
