@@ -54,8 +54,8 @@ figures.first_steps(study)
 answers.first_steps(study)
 
 # %% [markdown]
-# The table is the paper's Table 1 with our runs; ± is the deviation over the steps. One step's rate is noisy where the
-# part's gradient is small: hence the medians. Adam with $\beta_1 = 0$ has the preconditioner and no momentum.
+# The table is the paper's Table 1 with our runs. One step's rate is noisy where the part's gradient is small: hence the
+# medians. Adam with $\beta_1 = 0$ has the preconditioner and no momentum.
 #
 # **Claim** ({cite:t}`song2025`, section 6 and Table 1 [rev]). Momentum (here: {term}`heavy ball`) and Adam move relatively
 # more in the bulk than SGD does. They amplify the part of the update that learns. Projected on the dominant subspace they

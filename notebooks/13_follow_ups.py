@@ -45,7 +45,7 @@ from subspace_lib.chapters.follow_ups import CHAPTER, answers, figures, tables
 from subspace_lib.chapters.kit import page
 
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
-answers.opening(study)
+page.answer(CHAPTER, study, "finding")
 
 # %% mystnb={"figure": {"caption": "Top: alignment of SGD's full-batch gradient over the steps (linear up to 100, then log); mean over seeds with their range. Bottom: the critical learning rate, above which the dominant part of one batch's update raises the loss, over \u03b7; a dot a row, a colour a seed. Dotted: 1, where it is \u03b7.", "name": "fig-fall-and-rise"}}
 figures.early(study)

@@ -351,7 +351,7 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     text = answers.cuts(found).data
     assert "mlp_small on digits_300" in text and "| mlp_small on digits_300, cross-entropy" in text
     assert "In a random space Dom-SGD makes" in answers.spaces(found).data
-    assert "**How exact**" in answers.opening(found).data
+    assert "**Q5, quick.**" in answers.opening(found).data
     plan = Plan(store)
     chapter(NAME).study(found.parameters, store, compute=plan)
     assert plan.missing == []

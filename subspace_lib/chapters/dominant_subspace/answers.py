@@ -162,7 +162,9 @@ def turning(study: AlignmentStudy) -> Markdown:
     told = []
     if len(angles):
         wide = angles.pivot_table(index="anchor", columns="index", values="value")
-        told = [_turns(lag, wide[lag].dropna()) for lag in sorted({*wide.columns[[0, -1]]})]
+        lags = sorted({*wide.columns[[0, -1]]})
+        told = [_turns(lag, wide[lag].dropna()) for lag in lags]
+        told += dict.fromkeys(_compares(wide[lag].dropna()) for lag in lags)
         if {1, 100} <= set(wide.columns):
             told.append(_jitter(wide))
     final = _over_anchors(study, "final_overlap")
@@ -184,11 +186,16 @@ def _turns(lag: int, known: pd.Series) -> str:
     )
     if len(known) == 1:
         return f"{told}."
-    turns = says.compared(last, first, "faster", "more slowly", "as fast")
-    return (
-        f"{told} and {says.number(last, 2)} from step {known.index[-1]:,} on: late in training the "
-        f"subspace turns {turns}{says.whether(turns == 'as fast', ' as', ' than')} early."
-    )
+    return f"{told} and {says.number(last, 2)} from step {known.index[-1]:,} on."
+
+
+def _compares(known: pd.Series) -> str:
+    """Whether the subspace turns faster late than early, by these angles."""
+    if len(known) == 1:
+        return ""
+    turns = says.compared(known.iloc[-1], known.iloc[0], "faster", "more slowly", "as fast")
+    than = says.whether(turns == "as fast", "as", "than")
+    return f"So late in training the subspace turns {turns} {than} early."
 
 
 def _jitter(wide: pd.DataFrame) -> str:

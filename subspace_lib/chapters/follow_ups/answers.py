@@ -10,21 +10,10 @@ from IPython.display import Markdown
 from subspace_lib.chapters.follow_ups.judge import fall, gain, sharpness
 from subspace_lib.chapters.follow_ups.study import FASTER, METHODS, SGD, FollowUpStudy
 from subspace_lib.chapters.follow_ups.tables import critical, dominant_steps
-from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit import says
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import interval
 from subspace_lib.trajectory import tail
-
-
-def opening(study: FollowUpStudy) -> Markdown:
-    """What was seen of the three, in a sentence each."""
-    runs = list(study.plain.values())
-    late = [tail(run, "alignment") for run in runs]
-    told = [
-        f"The alignment of SGD's gradient falls by {says.mean_of(map(fall, runs), says.share)} within "
-        f"{criteria.Q9_EARLY:,} steps. At the end it is {says.mean_of(late, says.share)}."
-    ]
-    return page.told(study.parameters, *told)
 
 
 @says.known

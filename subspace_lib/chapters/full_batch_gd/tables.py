@@ -18,7 +18,7 @@ def noise_shares(study: BatchStudy) -> Markdown:
         rows.append(
             {
                 "seed": seed,
-                "share of SGD's noise in S_k": f"{scatter.loc[1:k].sum() / scatter.loc[0]:.3f}",
+                "share of SGD's noise in Sₖ": f"{scatter.loc[1:k].sum() / scatter.loc[0]:.3f}",
                 "Σλᵢ/tr H": f"{values.loc[1:k].sum() / trace:.3f}",
                 "variance of a single sample's gradient": f"{scatter.loc[0]:.3g}",
             }

@@ -9,7 +9,7 @@ from IPython.display import Markdown
 from scipy.stats import spearmanr
 
 from subspace_lib.chapters.generalization import tables
-from subspace_lib.chapters.generalization.judge import ahead, at_equal_loss
+from subspace_lib.chapters.generalization.judge import ahead, at_equal_loss, judge
 from subspace_lib.chapters.generalization.study import GeneralizationStudy, at_loss, reached
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
@@ -27,6 +27,7 @@ def opening(study: GeneralizationStudy) -> Markdown:
     as_good = gap >= criteria.Q4_ACCURACY.at_least and ratio <= criteria.Q4_LOSS.at_most
     return page.told(
         study.parameters,
+        page.heads(judge(study), study.parameters)["Q4"],
         f"{bulk} does {says.whether(as_good, 'as well as', 'worse than')} {plain} on data that neither "
         f"has seen: its test accuracy is {_points(gap, plain)} at the end, its test loss "
         f"{says.number(ratio)} times that of {plain} where both have the same training loss.",

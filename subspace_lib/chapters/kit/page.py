@@ -184,9 +184,9 @@ def told(parameters: Any, *sentences: str) -> Markdown:
     return Markdown(_quick(parameters) + says.answer(*sentences).data)
 
 
-def answer(chapter: Chapter, study: Any) -> Markdown:
-    """The chapter's answer in a sentence a claim: its verdict, and what it was judged by."""
-    names = {claim.id: claim.says for claim in chapter.claims if claim.kind == CLAIM}
+def answer(chapter: Chapter, study: Any, kind: str = CLAIM) -> Markdown:
+    """The chapter's answer in a sentence a claim, or a finding: its verdict, and what it was judged by."""
+    names = {claim.id: claim.says for claim in chapter.claims if claim.kind == kind}
     told, quick = [], _quick(getattr(study, "parameters", None))
     for v in chapter.judge(study) if chapter.judge is not None else []:
         if v.claim in names:
@@ -194,6 +194,12 @@ def answer(chapter: Chapter, study: Any) -> Markdown:
             head = word(v, getattr(study, "parameters", None))
             told.append(f"**{head}.** {names[v.claim]}: {shown}. {v.note}".strip())
     return Markdown(quick + "\n\n".join(told))
+
+
+def heads(verdicts: Iterable[Verdict], parameters: Any, **others: str) -> dict[str, str]:
+    """The bold beginning of an opening's sentence, by finding: its verdict, else the given words."""
+    judged = {v.claim: word(v, parameters) for v in verdicts}
+    return {name: f"**{text}.**" for name, text in (others | judged).items()}
 
 
 def word(v: Verdict, parameters: Any) -> str:

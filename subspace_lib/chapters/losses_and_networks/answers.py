@@ -9,7 +9,7 @@ from IPython.display import Markdown
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.losses_and_networks import tables
-from subspace_lib.chapters.losses_and_networks.judge import CROSS_ENTROPY
+from subspace_lib.chapters.losses_and_networks.judge import CROSS_ENTROPY, judge
 from subspace_lib.chapters.losses_and_networks.study import LossesStudy
 from subspace_lib.trajectory import progress
 
@@ -20,7 +20,8 @@ def opening(study: LossesStudy) -> Markdown:
     """The first case with cross-entropy, which is the one that is judged; else the first."""
     cases = {name: c for name, c in study.cases.items() if c.parameters.loss == CROSS_ENTROPY}
     name, case = next(iter((cases or study.cases).items()))
-    return page.told(study.parameters, _case(name, case))
+    head = page.heads(judge(study), study.parameters, Q1="Shown, not judged")
+    return page.told(study.parameters, head["Q1"], _case(name, case))
 
 
 def _case(name: str, case: SwitchStudy) -> str:

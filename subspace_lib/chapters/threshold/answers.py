@@ -9,7 +9,7 @@ from IPython.display import Markdown
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.threshold import tables
 from subspace_lib.chapters.threshold.cuts import GAP, Case, height, ratio
-from subspace_lib.chapters.threshold.judge import unresolved
+from subspace_lib.chapters.threshold.judge import judge, unresolved
 from subspace_lib.chapters.threshold.spaces import FOLLOWED, RANDOM, SpaceStudy
 from subspace_lib.chapters.threshold.study import ThresholdStudy
 from subspace_lib.evidence import criteria
@@ -19,13 +19,14 @@ STILL, GOOD = criteria.Q2_DOM.at_most, criteria.Q2_BULK.at_least
 
 def opening(study: ThresholdStudy) -> Markdown:
     """Both answers, a sentence each, of the first case."""
-    told = []
-    first = next(iter(study.parameters.cases()))
+    told, p = [], study.parameters
+    first = next(iter(p.cases()))
+    head = page.heads(judge(study), p, Q2="How many dimensions", Q5="How exact")
     if first in study.cases:
-        told.append(f"**How many dimensions** ({first}): {_learns(study.cases[first])}")
+        told.append(f"{head['Q2']} {first}: {_learns(study.cases[first])}")
     if study.spaces is not None:
-        told.append(f"**How exact**: {_exact(study.spaces)}")
-    return page.told(study.parameters, *told)
+        told.append(f"{head['Q5']} {_exact(study.spaces)}")
+    return page.told(p, "\n\n".join(told))
 
 
 def cuts(study: ThresholdStudy) -> Markdown:
