@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +15,18 @@ import pandas as pd
 from subspace_lib.evidence.criteria import DIVERGED_PROGRESS, MINIMUM_GAIN, PROGRESS_CLIP, TAIL
 
 COMPLETE = "complete"
+_looked_at: ContextVar[dict[str, None] | None] = ContextVar("looked_at", default=None)
+
+
+@contextmanager
+def looked_at() -> Iterator[dict[str, None]]:
+    """Within it, the keys of the runs whose tables are looked at, in that order."""
+    keys: dict[str, None] = {}
+    token = _looked_at.set(keys)
+    try:
+        yield keys
+    finally:
+        _looked_at.reset(token)
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,11 @@ class Trajectory:
     status: str
     trigger_step: int | None
     provenance: dict[str, Any]
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "table" and (keys := _looked_at.get()) is not None:
+            keys[self.experiment.key] = None
+        return object.__getattribute__(self, name)
 
     @property
     def complete(self) -> bool:

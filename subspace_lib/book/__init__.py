@@ -10,12 +10,14 @@ from sphinx.domains.python._object import PyObject
 from subspace_lib.book import absent  # noqa: F401  first: the others import PyTorch  # isort: skip
 from subspace_lib.book import (
     advice,
+    behind,
     checks,
     citation,
     download,
     icons,
     pages,
     paper,
+    reading,
     rerun,
     site,
     status,
@@ -40,6 +42,7 @@ DIRECTIVES = {
     "main-figure": pages.MainFigure,
     "paper-figures": paper.Figures,
     "plan": pages.Plan,
+    "reading": reading.Reading,
     "runs": status.Runs,
     "times": status.Times,
     "valley": pages.ValleyDirective,
@@ -73,6 +76,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", site.load_page_files)
     app.connect("html-page-context", site.mend)
     app.connect("html-page-context", site.describe)
+    app.connect("html-page-context", behind.name_runs)
     app.connect("build-finished", site.write_files)
     app.connect("build-finished", download.write_plain_notebooks)
     app.connect("build-finished", icons.reduce_icons)

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.results.store import MissingRun
-from subspace_lib.trajectory import Trajectory
+from subspace_lib.trajectory import Trajectory, looked_at
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -73,10 +73,12 @@ class Picture:
     Attributes:
         figure: the matplotlib ``Figure``, to save or to change.
         says: a description for readers who do not see it.
+        runs: keys of the runs that it was drawn from; the book names them below it.
     """
 
     def __init__(self, figure: Figure, says: str):
         self.figure, self.says = figure, says
+        self.runs: tuple[str, ...] = ()
 
     def png(self, dpi: int = 100) -> bytes:
         """The picture on a white ground."""
@@ -96,7 +98,10 @@ class Picture:
         text = re.sub(r"(\d\d\.\d)\d+", r"\1", text)
         label = self.says.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
         style = "width:100%;height:auto;max-width:40rem"
-        return text.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1)
+        runs = f' data-runs="{" ".join(self.runs)}"' if self.runs else ""
+        return text.replace(
+            "<svg", f'<svg role="img" aria-label="{label}" style="{style}"{runs}', 1
+        )
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
@@ -112,11 +117,13 @@ def styled(draw: Callable[Arguments, Picture]) -> Callable[Arguments, Picture]:
 
     @functools.wraps(draw)
     def inside(*arguments: Arguments.args, **options: Arguments.kwargs) -> Picture:
-        with mpl.rc_context(STYLE):
+        with mpl.rc_context(STYLE), looked_at() as runs:
             try:
-                return draw(*arguments, **options)
+                picture = draw(*arguments, **options)
             except MissingRun:
                 return waiting("The runs of this figure are")
+        picture.runs = tuple(runs)
+        return picture
 
     return inside
 
