@@ -5,13 +5,14 @@
 # make pdf        the whole book as book/_build/book.pdf, printed by a headless browser
 # make lab        JupyterLab on the chapters' notebooks (installs it first)
 # make browser    the book, then its tests in a real browser (playwright install chromium brings one)
-# make release    the book and the results as one file in dist/, with checksums and a manifest
+# make release    the book and the results as one file in dist/, with checksums and a manifest; before that, the version
+#                 of pyproject.toml in CITATION.cff and over the changelog
 # make results    all long runs whose results are missing; goes on with what was interrupted; DEVICE=cuda on a GPU
 # make notebooks  executes the chapters in place, from the results, and draws the README's picture
 # make test-slow  checks on real data that take minutes (MNIST-5k in $SUBSPACE_DATA or downloaded); all examples
 # make sweep RUNS="seed=0,1,2 k=5,10"   all combinations, several at a time; SCHEDULER=tcp://host:8786 for a Dask cluster
 # make soak       500 SIGKILLs at random moments over quick runs, each table compared (under 30 minutes)
-# make benchmark  the price over plain SGD, our solver beside others: results/benchmark.json (hours on one core)
+# make benchmark  the price over plain SGD, our solver beside others: results/benchmark.json (several hours on one core)
 # make lint       ruff and mypy
 
 PYTHON ?= python3
@@ -22,7 +23,8 @@ TESTS = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 PEERS = .venv-benchmark
 SITE = book/_build/html
 PAGE = $(SITE)/index.html
-# make PIP_OPTIONS="--extra-index-url …" for PyTorch's CPU-only packages: half a gigabyte in place of five
+# make PIP_OPTIONS="--extra-index-url ADDRESS" for PyTorch's CPU-only packages, half a gigabyte in place of five;
+# the README says where the address stands
 PIP_OPTIONS ?=
 INSTALL = -m pip install --quiet --disable-pip-version-check
 # make LOCKED=1: every package, also those that others need, as requirements.lock has it, by its hash
@@ -49,7 +51,10 @@ lab: $(READY)
 browser: book
 	SUBSPACE_BOOK=$(SITE) $(BIN)/python -m pytest tests/test_browser.py
 
-release: book
+# The version first: it stands in the pages too.
+release: $(READY)
+	@$(BIN)/python -m subspace_lib.book.version
+	@$(MAKE) --no-print-directory book
 	@$(BIN)/python -m subspace_lib.book.release $(SITE)
 
 # One thread a process: two that share the cores by threads as well wait for each other.

@@ -128,6 +128,21 @@ def browser():
         instance.close()
 
 
+def pytest_terminal_summary(terminalreporter):
+    """How to get the browser tests that were skipped: ``-q`` keeps the reasons to itself."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    no_book = [report for report in skipped if "test_browser.py" in report.nodeid]
+    no_browser = [report for report in skipped if "No browser:" in str(report.longrepr)]
+    ways = []
+    if no_book:
+        ways.append("make browser builds the book and runs them")
+    if no_browser or (no_book and not any(map(shutil.which, INSTALLED))):
+        ways.append(".venv/bin/playwright install chromium brings a browser if there is none")
+    if ways:
+        count = len({report.nodeid for report in (*no_book, *no_browser)})
+        terminalreporter.write_line(f"{count} browser tests were skipped: {'; '.join(ways)}.")
+
+
 def pytest_collection_modifyitems(items):
     """The longest files first, so that no process is left with one of them at the end."""
     first = (

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from types import SimpleNamespace
 
 import jupytext
 import nbformat
@@ -29,6 +30,7 @@ from subspace_lib.book import (
     rerun,
     site as site_parts,
     status,
+    version,
 )
 from subspace_lib.book.shown import ShownRun, runs
 from subspace_lib.chapters import ledger, registered
@@ -145,12 +147,20 @@ def test_runs_of_other_code_are_named_with_what_to_do_about_them(monkeypatch, tm
     folders = (checks.COMMITTED / "a", tmp_path / "my-results" / "b")
     old = [ShownRun(KEY, f, run.description, run.run, ("notebooks/02",)) for f in folders]
     monkeypatch.setattr(checks, "runs", lambda app: old)
-    monkeypatch.setattr(checks, "state", lambda run: status.CHANGED)
-    stored, own = checks.changed(None)
-    assert "results.touchstone" in stored and "my-results" not in stored
-    assert f"1 runs of {tmp_path / 'my-results'}" in own and "execute notebooks/02 again" in own
-    monkeypatch.setattr(checks, "state", lambda run: status.SAME)
+    for state in (status.CHANGED, status.OLDER, status.UNKNOWN):
+        monkeypatch.setattr(checks, "state", lambda run, state=state: state)
+        stored, own = checks.changed(None)
+        assert "results.touchstone" in stored and "my-results" not in stored
+        assert f"1 runs of {tmp_path / 'my-results'}" in own and "execute notebooks/02 again" in own
+        assert f"({state})" in stored and f"({state})" in own
+    # what no page shows may be old: it is kept as evidence
+    unseen = [ShownRun(KEY, folders[0], run.description, run.run, ())]
+    monkeypatch.setattr(checks, "runs", lambda app: unseen)
     assert list(checks.changed(None)) == []
+    monkeypatch.setattr(checks, "runs", lambda app: old)
+    for state in (status.SAME, status.CURRENT):
+        monkeypatch.setattr(checks, "state", lambda run, state=state: state)
+        assert list(checks.changed(None)) == []
 
 
 def test_comments_and_docstrings_change_no_hash_and_code_does(tmp_path):
@@ -452,14 +462,73 @@ def test_a_release_holds_what_its_manifest_says_and_is_the_same_each_time(tmp_pa
 
 
 def test_the_version_stands_in_one_place_and_the_citation_has_it():
-    from importlib.metadata import version
+    from importlib.metadata import version as installed
 
     told = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
-    assert told["version"] == version("subspace_lib")
+    assert told["version"] == installed("subspace_lib")
     assert {"cff-version", "message", "title", "authors"} <= set(told)
     entry = citation.bibtex(told)
     assert entry.startswith("@software{subspace_lib,") and "{SGD}" in entry
     assert f"{{{told['version']}}}" in entry
+
+
+def test_a_release_writes_its_version_once_and_stops_where_the_changelog_does_not_fit(tmp_path):
+    def put(name, text):
+        (tmp_path / name).write_text(text)
+
+    put("pyproject.toml", '[project]\nversion = "1.0"\n')
+    put("CITATION.cff", "title: A\nversion: 0.9\ndate-released: 2026-01-01\nlicense: MIT\n")
+    put("CHANGELOG.md", "# Changelog\n\n## Unreleased\n\n### Added\n- A.\n\n## 0.9, 2026-01-01\n")
+    assert version.settle(tmp_path, "2026-12-01") == ["CITATION.cff", "CHANGELOG.md"]
+    told = yaml.safe_load((tmp_path / "CITATION.cff").read_text())
+    assert told == {
+        "title": "A",
+        "version": "1.0",
+        "date-released": "2026-12-01",
+        "license": "MIT",
+    }
+    log = (tmp_path / "CHANGELOG.md").read_text()
+    assert log == ("# Changelog\n\n## 1.0, 2026-12-01\n\n### Added\n- A.\n\n## 0.9, 2026-01-01\n")
+    assert version.settle(tmp_path, "2026-12-24") == []  # another day: the release keeps its date
+    put("CHANGELOG.md", log.replace("## 1.0", "## Unreleased\n\n- B.\n\n## 1.0"))
+    with pytest.raises(version.NoRelease, match="raise version in pyproject"):
+        version.settle(tmp_path, "2026-12-24")
+    put("CHANGELOG.md", log.replace("## 1.0", "## Unreleased\n\n## 1.0"))
+    assert version.settle(tmp_path, "2026-12-24") == []
+    put("pyproject.toml", '[project]\nversion = "1.1"\n')
+    with pytest.raises(version.NoRelease, match=r"say there what 1\.1 brings"):
+        version.settle(tmp_path, "2026-12-24")
+
+
+def test_make_release_looks_at_the_version_before_it_builds():
+    done = subprocess.run(
+        ["make", "-n", "release"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    commands = (
+        "-m subspace_lib.book.version",
+        "jupyter-book build",
+        "-m subspace_lib.book.release",
+    )
+    places = [done.stdout.index(command) for command in commands]
+    assert places == sorted(places)
+
+
+def test_a_previews_site_has_the_books_title():
+    from jupyter_book.config import get_final_config
+
+    cli = {"latex_individualpages": False}
+    final, _ = get_final_config(user_yaml=REPOSITORY / "_config.yml", cli_config=cli)
+    title = final["html_title"]
+    page = publish_doctree("A\n=\n\nText.\n")
+    app = SimpleNamespace(
+        env=SimpleNamespace(titles={}),
+        # "Project name not set" is what Sphinx says of a project without a name
+        config=SimpleNamespace(html_title=title, html_baseurl="", project="Project name not set"),
+    )
+    context = {}
+    site_parts.describe(app, "a", "page.html", context, page)
+    assert title == "Does SGD really happen in tiny subspaces?"
+    assert f'<meta property="og:site_name" content="{title}">' in context["metatags"]
 
 
 def test_the_lock_and_the_book_alone_have_the_versions_of_the_requirements():

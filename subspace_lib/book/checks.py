@@ -12,11 +12,12 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from subspace_lib.book.made import notebooks, runs
-from subspace_lib.book.shown import named_in
-from subspace_lib.book.status import CHANGED, state
+from subspace_lib.book.shown import ShownRun, named_in
+from subspace_lib.book.status import CHANGED, OLDER, UNKNOWN, state
 from subspace_lib.chapters.kit.page import NOT_YET, QUICK
 from subspace_lib.results.store import COMMITTED, Store
 
+STALE = (CHANGED, OLDER, UNKNOWN)
 LEAVE = (NOT_YET.strip("* ").partition("*")[0], QUICK.strip("* ").partition("*")[0])
 
 
@@ -31,22 +32,26 @@ def check(app: Sphinx, env: object) -> None:
 
 
 def changed(app: Sphinx) -> Iterator[str]:
-    """A sentence where runs that pages show were computed by other code than today's."""
-    old = [run for run in runs(app) if run.pages and state(run) == CHANGED]
+    """A sentence where runs that pages show are not known to have the numbers of today's code."""
+    old = [run for run in runs(app) if run.pages and state(run) in STALE]
     stored = [run for run in old if run.folder.parent == COMMITTED]
     own = [run for run in old if run.folder.parent != COMMITTED]
     if stored:
         yield (
-            f"{len(stored)} runs that pages show were computed by modules that have changed since, "
-            f"{stored[0].key} for one; show that numbers have not (python -m "
-            "subspace_lib.results.touchstone), or compute the runs anew (make results)."
+            f"{len(stored)} runs that pages show may have other numbers than today's code gives, "
+            f"{_one(stored)}; show that numbers are the same (python -m subspace_lib.results.touchstone), "
+            "or compute the runs anew (make results, once their folders are gone; then make notebooks)."
         )
     if own:
         pages = sorted({page for run in own for page in run.pages})
         yield (
-            f"{len(own)} runs of {own[0].folder.parent} were computed by modules that have changed since, "
-            f"{own[0].key} for one; remove their folders there, and execute {', '.join(pages)} again."
+            f"{len(own)} runs of {own[0].folder.parent} may have other numbers than today's code gives, "
+            f"{_one(own)}; remove their folders there, and execute {', '.join(pages)} again."
         )
+
+
+def _one(old: Sequence[ShownRun]) -> str:
+    return f"{old[0].key} for one ({state(old[0])})"
 
 
 def objections(path: Path, roots: Sequence[Path]) -> Iterator[str]:

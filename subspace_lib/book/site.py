@@ -96,7 +96,7 @@ def describe(
     tags = {
         "og:title": name,
         "og:type": "article",
-        "og:site_name": app.config.project or app.config.html_title,
+        "og:site_name": app.config.html_title,
         "og:description": first_words(doctree),
     }
     if base:
