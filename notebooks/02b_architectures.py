@@ -52,11 +52,10 @@ answers.losses(study)
 # **Claim** ({cite:t}`song2025`, figure 1b and 1c). What {doc}`02_dom_vs_bulk` shows for a perceptron holds for a CNN on
 # CIFAR10-5k (C2b, C3b) and for a Transformer on SST2-1k (C2c, C3c).
 #
-# **Protocol.** That of {doc}`02_dom_vs_bulk`, with $k$ the number of classes, and other {term}`networks`. The CNN sees images
-# of which each pixel is standardized. The Transformer sees the first 1,000 phrases of GLUE's SST-2 as WordPiece tokens, all
-# padded to one length;
-# padded positions are masked as keys, and count in the mean over positions. Its embedding has a row for each token that
-# occurs: rows that no token asks for have no gradient and no curvature.
+# **Protocol.** That of {doc}`02_dom_vs_bulk`, with $k$ the number of classes, and other {term}`networks`. The CNN sees
+# images of which each pixel is standardized. The Transformer sees the first 1,000 phrases of GLUE's SST-2 as WordPiece
+# tokens, all padded to one length; padded positions are masked as keys, and count in the mean over positions. Its embedding
+# has a row for each token that occurs: rows that no token asks for have no gradient and no curvature.
 
 # %%
 tables.protocol(study)
@@ -75,12 +74,6 @@ figures.spectra(study)
 
 # %%
 answers.spectra(study)
-
-# %% [markdown]
-# ## Verdict
-
-# %%
-page.verdict(CHAPTER, study)
 
 # %% [markdown]
 # ## Is it the right subspace, and what did it cost?
@@ -109,18 +102,24 @@ answers.test_losses(study)
 tables.doubled(study)
 
 # %% [markdown]
+# ## Verdict
+
+# %%
+page.verdict(CHAPTER, study)
+
+# %% [markdown]
 # ## What differs from the paper
 #
-# - *By its code, very probably:* networks, initialisation, pixels, tokens, ½, batches without replacement. *By the
-#   replication:* $k$, η, batch size, threshold and moving average. *Ours:* the steps between which the switch may come, and
-#   `step_counts` where they are less than the paper's 20,000.
-# - *The subspace* is refreshed when its measured turn asks for it, not at every step; `refresh_every = 1` is the paper's way.
+# *Networks, initialisation, pixels, tokens, ½, batches without replacement, the subspace anew at every step
+# (`refresh_every = 1`)* [code]; *$k$, η, batch size, 20,000 steps, threshold and moving average of the switch* [rep]; *the
+# steps between which the switch may come, `step_counts` below 20,000, a subspace refreshed when it has turned, no embedding
+# rows for tokens that do not occur* [own]. {term}`What the marks mean <Source mark>`.
 #
 # ## Rerun
 #
 # `papermill notebooks/02b_architectures.ipynb mine.ipynb -p datasets cifar10_1k -p models resnet8_quarter -p dimensions 10
-# -p learning_rates 0.01 -p step_counts 2000 -p switch_step 1000 -p seeds 0`, and likewise for any parameter of the first code
-# cell; `-p profile quick` needs no download.
+# -p learning_rates 0.01 -p step_counts 2000 -p switch_step 1000 -p seeds 0`, and likewise for any parameter of the first
+# code cell; `-p profile quick` needs no download.
 
 # %%
 page.provenance(study.runs())

@@ -58,9 +58,10 @@ answers.there_and_back(study)
 #
 # **Why it should be so.** Take a quadratic, and let $x_i$ be the coordinate along the eigenvector of $\lambda_i$. A step is
 # $x_i \leftarrow (1 - \eta\lambda_i) x_i - \eta \xi_i$ with noise $\xi_i$ of variance $\sigma_i^2$. Without noise a steep
-# coordinate is gone in a few steps; the gradient that remains lies in the bulk. With noise the coordinate settles at
-# $\mathbb{E} x_i^2 = \eta\sigma_i^2 / (\lambda_i (2 - \eta\lambda_i))$. So the full-batch gradient keeps, along it, a part
-# of variance $\eta\lambda_i\sigma_i^2/(2 - \eta\lambda_i)$. That part is large, and changes its sign: it leads nowhere.
+# coordinate is gone in a few steps; the gradient that remains lies in the bulk. With noise it settles at
+# $\mathbb{E} x_i^2 = \eta\sigma_i^2 / (\lambda_i (2 - \eta\lambda_i))$, {eq}`eq-heavy-ball-variance` at $\beta = 0$. So the
+# full-batch gradient keeps a part of variance $\eta\lambda_i\sigma_i^2/(2 - \eta\lambda_i)$. That part is large, and changes
+# its sign: it leads nowhere.
 #
 # **Protocol.** From the point of SGD at its switch, go on with full-batch GD at the same $\eta$ for $10/(\eta\lambda_k)$
 # steps: the slowest dominant coordinate would then have shrunk by $e^{-10}$. Then return to the same minibatches, for
@@ -73,10 +74,10 @@ switch_tables.protocol(study.switch)
 # %% [markdown]
 # ## Is it noise, or noise along the sharp directions? (F1)
 #
-# A reviewer of the paper asked. To the gradient of full-batch GD we add Gaussian noise: once with the covariance that SGD's noise has at
-# the switch, once isotropic, with the same total variance (bottom of the figure above). Of isotropic noise only the share
-# $k/D$ falls into the dominant subspace. Of noise proportional to the Hessian it would be $\sum_{i \le k} \lambda_i /
-# \operatorname{tr} H$. Of SGD's own noise it is the first share in the table:
+# A reviewer of the paper asked [rev]. To the gradient of full-batch GD we add Gaussian noise: once with the covariance that
+# SGD's noise has at the switch, once isotropic, with the same total variance (bottom of {numref}`fig-there-and-back`). Of
+# isotropic noise only the share $k/D$ falls into the dominant subspace. Of noise proportional to the Hessian it would be
+# $\sum_{i \le k} \lambda_i / \operatorname{tr} H$. Of SGD's own noise it is the first share in the table:
 
 # %%
 tables.noise_shares(study)

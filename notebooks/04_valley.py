@@ -55,12 +55,12 @@ answers.losses(study)
 # The mean squares $X = \mathbb{E}x^2$ and $Y = \mathbb{E}y^2$ follow exactly:
 #
 # $$\begin{aligned} x &\leftarrow (1 - \eta\kappa)\,x \mp \eta c y, & X &\leftarrow (1 - \eta\kappa)^2 X + \eta^2 c^2\, Y, \\
-# y &\leftarrow (1 - \eta)\,y \mp \eta c x, & Y &\leftarrow (1 - \eta)^2\, Y + \eta^2 c^2 X. \end{aligned}$$
+# y &\leftarrow (1 - \eta)\,y \mp \eta c x, & Y &\leftarrow (1 - \eta)^2\, Y + \eta^2 c^2 X. \end{aligned}$$ (eq-valley)
 #
-# In about $1/\eta\kappa$ steps $X$ settles, while $Y$ hardly changes. From then on the loss across the valley is a fixed
-# share $a$ of the loss along it, and the gradient's mean square across a fixed multiple of that along:
+# By {eq}`eq-valley` $X$ settles in about $1/\eta\kappa$ steps, while $Y$ hardly changes. From then on the loss across the
+# valley is a fixed share $a$ of the loss along it, and the gradient's mean square across a fixed multiple of that along:
 #
-# $$a = \frac{\kappa X}{Y} = \frac{\eta c^2}{2 - \eta\kappa}, \qquad \frac{\kappa^2 X}{Y} = \kappa a .$$
+# $$a = \frac{\kappa X}{Y} = \frac{\eta c^2}{2 - \eta\kappa}, \qquad \frac{\kappa^2 X}{Y} = \kappa a .$$ (eq-valley-share)
 #
 # The gradient weighs directions by $\lambda^2$, the loss by $\lambda$. So where $a \ll 1 \ll \kappa a$ the gradient points
 # across the valley, and what is to be learned lies along it. A batch of $B$ samples divides $c^2$, and so $a$, by $B$.
@@ -81,15 +81,15 @@ page.in_force(study.parameters, study.runs.values())
 # %% [markdown]
 # ## Where Bulk-SGD stops being as good
 #
-# At the switch $2L = Y(1 + a)$. From there SGD goes to 0. Dom-SGD keeps $Y$, and $X$ stays where the noise holds it: no
-# progress. Bulk-SGD takes $Y$ away and keeps $\kappa X = aY$. Up to terms of order $1/\kappa$,
+# At the switch $2L = Y(1 + a)$, by {eq}`eq-valley-share`. Then SGD goes to 0. Dom-SGD keeps $Y$, and noise holds $X$: no
+# progress. Bulk-SGD takes $Y$ away and keeps $\kappa X = aY$. But for terms in $1/\kappa$ its progress {eq}`eq-progress` is
 #
-# $$\mathrm{progress(Bulk\text{-}SGD)} = \frac{Y}{Y(1 + a)} = \frac{1}{1 + a} = \frac{1}{1 + \eta c^2/(2 - \eta\kappa)}.$$
+# $$\frac{Y}{Y(1 + a)} = \frac{1}{1 + a} = \frac{1}{1 + \eta c^2/(2 - \eta\kappa)}.$$ (eq-valley-progress)
 #
-# Bulk-SGD is as good as SGD only while noise holds up little of the loss, $a \ll 1$. The gradient is aligned only where
-# $\kappa a \gg 1$: the {term}`alignment of a typical gradient` is $\sqrt{\kappa a/(1 + \kappa a)}$. The mean of the alignment
-# $\chi$ itself, by which the claim is judged, is lower, because $x$ often crosses the floor and the gradient points along it there. While
-# $\eta\kappa$ is small it is $e^{1/2\kappa a}\,\mathrm{erfc}(1/\sqrt{2\kappa a})$; at $\eta\kappa = 1$ a step forgets $x$.
+# So Bulk-SGD is as good as SGD only while $a \ll 1$. The gradient is aligned only where $\kappa a \gg 1$: the
+# {term}`alignment of a typical gradient` is $\sqrt{\kappa a/(1 + \kappa a)}$. The mean of $\chi$, by which the claim is
+# judged, is lower: $x$ often crosses the floor, where the gradient points along it. While $\eta\kappa$ is small that mean is
+# $e^{1/2\kappa a}\,\mathrm{erfc}(1/\sqrt{2\kappa a})$; at $\eta\kappa = 1$ a step forgets $x$.
 
 # %% mystnb={"figure": {"caption": "Against a (log scale). Top: progress of Bulk-SGD from where SGD has settled. Bottom: alignment, of a typical gradient (solid, dots) and the mean of \u03c7 (dashed, squares). Lines: closed forms; points: simulated, all seeds; stars: this chapter's setting; dotted: what the criteria ask for; grey: where both are met.", "name": "fig-window"}}
 figures.window(study)
@@ -114,12 +114,12 @@ answers.there_and_back(study)
 # drawn with replacement:
 #
 # $$\delta_i \leftarrow (1 - \eta\lambda_i)\,\delta_i - \eta\,\xi_i, \qquad
-# \mathrm{Var}\,\delta_i = \frac{\eta\, v_i^\top S v_i}{B\,\lambda_i(2 - \eta\lambda_i)}.$$
+# \mathrm{Var}\,\delta_i = \frac{\eta\, v_i^\top S v_i}{B\,\lambda_i(2 - \eta\lambda_i)}.$$ (eq-regression)
 #
 # $S$ is the covariance of single-sample gradients *where SGD is*. At the minimum $v_i^\top S v_i$ is $s_i$. SGD's own
 # variance $m_i = \mathrm{Var}\,\delta_i$ adds $\sum_j K_{ij} m_j - \lambda_i^2 m_i$ to it, $K_{ij} =
 # \mathrm{mean}\,x_{ni}^2 x_{nj}^2$. The solution $m$ is the closed form that is judged; flat directions, which do not
-# settle in a run, are judged by the same recursion over the run's steps.
+# settle in a run, are judged by the recursion in {eq}`eq-regression` over the run's steps.
 
 # %% mystnb={"figure": {"caption": "SGD around the minimum of the regression. Top: variance along each eigenvector against its eigenvalue (both log), first seed. Bottom: simulated variance over its closed form along the dominant eigenvectors, all seeds; grey: the band of the criterion. Covariances between eigenvectors are left out.", "name": "fig-regression-settled"}}
 figures.regression_settled(study)

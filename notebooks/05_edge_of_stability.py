@@ -113,7 +113,8 @@ answers.pair(study)
 # ## When does the alignment come? (F7)
 #
 # GD with a small $\eta$ begins far below the edge. The paper follows it with cross-entropy (its appendix D.1 [rev]), we with
-# the mean squared error too. With cross-entropy the sharpness falls again once the samples are fitted.
+# the mean squared error too. A sample that cross-entropy fits with confidence adds little to the Hessian: the second
+# derivative of the loss vanishes there {cite:p}`cohen2021`.
 
 # %% mystnb={"figure": {"caption": "GD on its way to the edge over the time \u03b7 \u00b7 step (log scale), one seed. Top: sharpness over 2/\u03b7; dotted: the edge. Bottom: alignment of the gradient.", "name": "fig-approaches"}}
 figures.approaches(study)

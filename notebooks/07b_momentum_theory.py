@@ -51,21 +51,23 @@ answers.amplified(study)
 # **The recursion.** Along an eigenvector of eigenvalue $\lambda$ let $x$ be the distance from the minimum. The gradient is
 # $g = \lambda x$. A step uses $g + \xi$, with noise $\xi$ of variance $\sigma^2$. {term}`Heavy ball` is then
 #
-# $$m \leftarrow \beta m + \lambda x + \xi, \qquad x \leftarrow x - \eta m .$$
+# $$m \leftarrow \beta m + \lambda x + \xi, \qquad x \leftarrow x - \eta m .$$ (eq-heavy-ball)
 #
-# **A gradient that persists.** Without noise, solutions go like $z^t$ with $z^2 - (1 + \beta - \eta\lambda) z + \beta = 0$.
-# For small $\eta\lambda$ the larger root is $z \approx 1 - \frac{\eta}{1-\beta}\lambda$: the direction is descended as by
-# gradient descent at $\eta/(1-\beta)$. From $\eta\lambda = (1 - \sqrt\beta)^2$ on the roots are complex: $x$ swings and
-# dies out like $\sqrt\beta^{\,t}$, however steep the direction. At $\lambda = 2(1+\beta)/\eta$ a root passes $-1$: heavy
-# ball's edge of stability.
+# **A gradient that persists.** Without noise, solutions of {eq}`eq-heavy-ball` go like $z^t$ with
+# $z^2 - (1 + \beta - \eta\lambda) z + \beta = 0$. For small $\eta\lambda$ the larger root is
+# $z \approx 1 - \frac{\eta}{1-\beta}\lambda$: the direction is descended as by gradient descent at $\eta/(1-\beta)$. From
+# $\eta\lambda = (1 - \sqrt\beta)^2$ on the roots are complex: $x$ swings and dies out like $\sqrt\beta^{\,t}$, however steep
+# the direction. At $\lambda = 2(1+\beta)/\eta$ a root passes $-1$: heavy ball's edge of stability.
 #
 # **A gradient that fluctuates.** Where noise keeps $x$ moving about the minimum, its variance is stationary,
 #
-# $$\mathrm{Var}\, x = \frac{\eta\,\sigma^2 (1+\beta)}{\lambda\,(1-\beta)\,(2(1+\beta) - \eta\lambda)} .$$
+# $$\mathrm{Var}\, x = \frac{\eta\,\sigma^2 (1+\beta)}{\lambda\,(1-\beta)\,(2(1+\beta) - \eta\lambda)} .
+# $$ (eq-heavy-ball-variance)
 #
-# Let $u = -\eta m$ be the update. From $\mathbb{E}(x+u)^2 = \mathbb{E}x^2$ follows $-2\,\mathbb{E}[xu] = \mathbb{E}[u^2]$. So
-# the {term}`effective learning rate` by slope, $-\mathbb{E}[ug]/\mathbb{E}[g^2] = \mathbb{E}[u^2]/(2\lambda\,\mathrm{Var}\,x)$,
-# is $\eta/(1+\beta)$ at every $\lambda$. Where the gradient persists it is $\eta/(1-\beta)$.
+# Let $u = -\eta m$ be the update. From $\mathbb{E}(x+u)^2 = \mathbb{E}x^2$ follows $-2\,\mathbb{E}[xu] = \mathbb{E}[u^2]$.
+# So the {term}`effective learning rate` {eq}`eq-rate` by slope, $-\mathbb{E}[ug]/\mathbb{E}[g^2] =
+# \mathbb{E}[u^2]/(2\lambda\,\mathrm{Var}\,x)$, is $\eta/(1+\beta)$ at every $\lambda$, by {eq}`eq-heavy-ball` and
+# {eq}`eq-heavy-ball-variance`. Where the gradient persists it is $\eta/(1-\beta)$.
 #
 # That is the amplification. Where a direction's gradient is all fluctuation, the rate of momentum is *below* $\eta$;
 # the more of it persists, the nearer the rate comes to $\eta/(1-\beta)$. Nesterov's momentum has the same limit for what
@@ -76,15 +78,16 @@ answers.amplified(study)
 # along the gradient that the batches before it have left behind, which raises the rate where little else is in the gradient.
 #
 # **Adam.** Take its second moments as frozen: $u = -\eta M m$ with $M = \mathrm{diag}(1/(\sqrt{\hat v}+\epsilon))$ and $m
-# \leftarrow \beta m + (1-\beta)(g + \xi)$. In the coordinates $M^{-1/2}\theta$ this is heavy ball at $\eta(1-\beta)$ with
-# the Hessian $M^{1/2} H M^{1/2}$; RMSProp is SGD there. What momentum does is the same, along other directions.
+# \leftarrow \beta m + (1-\beta)(g + \xi)$. In the coordinates $M^{-1/2}\theta$ this is heavy ball {eq}`eq-heavy-ball` at
+# $\eta(1-\beta)$ with the Hessian $M^{1/2} H M^{1/2}$; RMSProp is SGD there. What momentum does is the same, along other
+# directions.
 #
 # **Projected Adam.** $M$ mixes the two parts; write $d$ and $b$ for their coordinates. Bulk-Adam can project three things.
 # The *update*: $x_d$ stays, and the bulk is drawn to a point off its minimum, where $M_{bd} g_d + M_{bb} g_b = 0$, at $x_b =
 # -H_b^{-1} M_{bb}^{-1} M_{bd} H_d x_d$. The *gradient*: $x_b \to 0$, but the update carries the dominant part along, to
 # $x_d - M_{db} M_{bb}^{-1} x_b$, and nothing takes it back. *Both*: the update is $-\eta (I - P) M (I - P) m$, a step
 # downhill; $x_d$ stays and $x_b \to 0$. Without $M$ the three are the same. In none of
-# the three does the quadratic run away: why Bulk-Adam diverges in {doc}`07_momentum_adam` it does not say.
+# the three does the quadratic run away. So where Bulk-Adam diverges ({doc}`07_momentum_adam`), it does not say why.
 #
 # **Assumptions.** Over a window the loss is quadratic, its eigendirections do not mix, the noise has the covariance of the
 # minibatches at the window's middle whatever $x$ is, and $M$ stands still. No parameter is fitted.
@@ -103,7 +106,8 @@ answers.transfer(study)
 #
 # For each leading eigendirection at the middle of a window we know its eigenvalue, the variance of the minibatch noise
 # along it, and $g$ and $m$ at the window's first step. With noise that adds up to zero over an epoch, these give the
-# expected sums $-\sum ug$ and $\sum g^2$ exactly. Both are added up over windows before they are divided, as the measured ones are.
+# expected sums $-\sum ug$ and $\sum g^2$ exactly. Both are added up over windows before they are divided, as the measured
+# ones are: in {numref}`fig-amplified`, and in {numref}`fig-amplified-adaptive`, with the same marks and lines.
 
 # %% mystnb={"figure": {"caption": "Adam, AdamW and RMSProp in the coordinates of their preconditioner, over the \u03b7 of the equivalent heavy ball: \u03b7(1 \u2212 \u03b2\u2081). Marks and lines as in the figure above.", "name": "fig-amplified-adaptive"}}
 figures.amplified_adaptive(study)
@@ -118,6 +122,12 @@ answers.amplified_adaptive(study)
 # The prediction may break where $\beta$ is near 1, because a swing then outlasts a good part of the window. It may break
 # near a rule's edge (first column near 1), where the cubic terms of the loss could matter; the table shows whether it does.
 # In early windows second moments still grow. Muon has no theory here; its run belongs to {doc}`07_momentum_adam`.
+#
+# ## What differs from the paper
+#
+# *The whole theory, its assumptions, and how it is compared with the runs* [own]. F4 is descriptive: it has no criterion, so
+# there is no verdict. The runs are those of {doc}`07_momentum_adam`, and differ from the paper's as they do.
+# {term}`What the marks mean <Source mark>`.
 #
 # ## Rerun, and where the numbers are from
 #

@@ -58,9 +58,9 @@ figures.cuts(study)
 answers.cuts(study)
 
 # %% [markdown]
-# **Questions** (Q2, Q5). The paper ({cite:t}`song2025`) takes as many dimensions as there are classes, and finds the subspace
-# anew at every step. Is there a k at which Dom-SGD learns, and what does the spectrum say there? And how exact must the
-# subspace be: does an old one do, one of less data, of another matrix?
+# **Questions** (Q2, Q5). The paper ({cite:t}`song2025`) takes as many dimensions as there are classes [rep], and finds the
+# subspace anew at every step [code]. Is there a k at which Dom-SGD learns, and what does the spectrum say there? And how
+# exact must the subspace be: does an old one do, one of less data, of another matrix?
 #
 # **Protocol.** That of {doc}`02_dom_vs_bulk`. For all k the switch is at the same step: where the moving average of the
 # alignment with as many dimensions as classes exceeds its threshold. So all branches of a seed begin at the same point, and
@@ -73,23 +73,13 @@ answers.cuts(study)
 tables.protocol(study)
 
 # %% [markdown]
-# ## Verdict
-#
-# Q2 is judged on the first case: Dom-SGD with half, once and twice as many dimensions as classes, Bulk-SGD with up to as
-# many. Q5 is judged on two spaces: $S_k$ kept for 100 steps, and that of the Hessian of 2,500 samples. A random space must
-# fail.
-
-# %%
-page.verdict(CHAPTER, study)
-
-# %% [markdown]
 # ## Other spaces in the place of the dominant subspace
 #
 # From the same switch, Dom-SGD and Bulk-SGD project on a space that is found in another way: the dominant subspace, kept for
-# a while; the leading eigenvectors of the Hessian on some of the samples or on the minibatch of the step, of the Gauss–Newton
-# matrix ({doc}`../glossary`), of the covariance of sample or minibatch gradients ({cite:t}`dome2025`), of Adam's
-# preconditioned Hessian; the axes of Adam's largest second moments; and, for comparison, a random space of the same
-# dimension. At each recorded row $S_k$ is solved for and compared with the space in use.
+# a while; the leading eigenvectors of the Hessian on some of the samples or on the minibatch of the step, of the
+# {term}`Gauss–Newton matrix` {eq}`eq-hessian-parts`, of the covariance of sample or minibatch gradients
+# ({cite:t}`dome2025`), of Adam's preconditioned Hessian; the axes of Adam's largest second moments; and, for comparison, a
+# random space of the same dimension. At each recorded row $S_k$ is solved for and compared with the space in use.
 
 # %% mystnb={"figure": {"caption": "Progress of Dom-SGD and Bulk-SGD in every space against its angle to the dominant subspace: root mean squared sine of all principal angles. Means over seeds with their range; dashed: the dominant subspace itself, followed.", "name": "fig-spaces"}}
 figures.spaces(study)
@@ -100,11 +90,23 @@ answers.spaces(study)
 # %% [markdown]
 # What this does not show: one network on one data set is asked, at one η, and a space that is found anew every few steps is
 # stale in between. At another η the subspace may turn at another speed.
+
+# %% [markdown]
+# ## Verdict
 #
+# Q2 is judged on the first case: Dom-SGD with half, once and twice as many dimensions as classes, Bulk-SGD with up to as
+# many. Q5 is judged on two spaces: $S_k$ kept for 100 steps, and that of the Hessian of 2,500 samples. A random space must
+# fail.
+
+# %%
+page.verdict(CHAPTER, study)
+
+# %% [markdown]
 # ## What differs from the paper
 #
-# - *By its code, very probably:* as many dimensions as classes, found anew at every step. *Ours:* all other k, and all other
-#   spaces.
+# - *As many dimensions as classes* [rep]; *the subspace anew at every step* [code]; *the question how a stale subspace, one
+#   of less data or one of a minibatch does* [rev]; *all other k, all other spaces, both criteria, a subspace refreshed when
+#   it has turned* [own]. {term}`What the marks mean <Source mark>`.
 # - The covariance of minibatch gradients is that of the next minibatches at one point; the method that it is taken from
 #   averages along the way.
 #

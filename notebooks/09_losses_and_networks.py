@@ -61,14 +61,6 @@ answers.losses(study)
 tables.protocol(study)
 
 # %% [markdown]
-# ## Verdict
-#
-# Judged are the cases with cross-entropy on three seeds; the others are shown.
-
-# %%
-page.verdict(CHAPTER, study)
-
-# %% [markdown]
 # ## What the expansion says of Dom-SGD's loss
 #
 # For the dominant part of a minibatch update $u$ the expansion has a first-order term $g^\top P u$ and a second-order term
@@ -85,12 +77,22 @@ answers.causes(study)
 # %% [markdown]
 # What this does not show: why the curvature changes. One seed and one case are shown, and a larger batch changes the noise,
 # and also how close training is to the edge of stability.
+
+# %% [markdown]
+# ## Verdict
 #
+# Judged are the cases with cross-entropy on three seeds; the others are shown.
+
+# %%
+page.verdict(CHAPTER, study)
+
+# %% [markdown]
 # ## What differs from the paper
 #
-# - *By its code, very probably:* networks, initialisation, data. *Ours:* learning rates of VGG-11 and ResNet-8, width, number
-#   of images, steps; batch normalisation in its evaluation form, where the paper's code takes each batch's own statistics
-#   (`resnet8_chunk`, whose loss depends on how the data are cut into batches).
+# *Networks, initialisation, both losses, data* [code]; *the loss of Dom-SGD rises* [rev, cap]; *learning rates of VGG-11 and
+# ResNet-8, width, number of images, steps, the interventions* [own]. *Batch normalisation in its evaluation form* [own],
+# where each batch has its own statistics [code]: `resnet8_chunk` has these, and its loss depends on how the data are cut
+# into batches. {term}`What the marks mean <Source mark>`.
 #
 # ## Rerun
 #

@@ -52,13 +52,14 @@ answers.spectrum(study)
 # **Question** (Q7). The {term}`Hessian` of a mean over samples is a sum of two matrices,
 #
 # $$H = \underbrace{\tfrac1N \sum_i J_i^\top (\nabla^2 \ell_i) J_i}_{G} + \underbrace{\tfrac1N \sum_i \sum_c
-# (\nabla \ell_i)_c \, \nabla^2 f_c(x_i)}_{F}.$$
+# (\nabla \ell_i)_c \, \nabla^2 f_c(x_i)}_{F}.$$ (eq-hessian-parts)
 #
-# The {term}`Gauss–Newton matrix` $G$ has first derivatives of the network $f$ alone. The {term}`functional Hessian` $F =
-# H - G$ has the second ones, weighted by the slopes of the loss, and so goes to zero where the training data are fitted.
-# Which of the two makes the {term}`dominant subspace`? {cite:t}`sagun2017` and {cite:t}`papyan2018` find the outliers in
-# $G$. The gradient is $\tfrac1N \sum_i J_i^\top \nabla \ell_i$, so it lies in the range of $G$ wherever $\nabla^2 \ell_i$
-# is invertible. That does not say how much of it lies in the span of $k$ leading eigenvectors.
+# The {term}`Gauss–Newton matrix` $G$ has first derivatives of the network $f$ alone. The {term}`functional Hessian`
+# $F = H - G$ has the second ones, weighted by the slopes of the loss, and so goes to zero where the training data are
+# fitted. Which of the two in {eq}`eq-hessian-parts` makes the {term}`dominant subspace`? {cite:t}`sagun2017` and
+# {cite:t}`papyan2018` find the outliers in $G$. The gradient is $\tfrac1N \sum_i J_i^\top \nabla \ell_i$, so it lies in the
+# range of $G$ wherever $\nabla^2 \ell_i$ is invertible. That does not say how much of it lies in the span of $k$ leading
+# eigenvectors.
 #
 # **Protocol.** Train with SGD, as in {doc}`01_dominant_subspace`. At each of the `anchors` solve for the
 # spaces of the $k$ largest eigenvalues of $H$ and of $G$, up to a certified angle, and for that of the $k$ eigenvalues of
@@ -71,6 +72,8 @@ page.in_force(study.parameters, study.runs.values())
 
 # %% [markdown]
 # ## The spectrum over training
+#
+# What {numref}`fig-density` shows of the last anchor, at all of them:
 
 # %% mystnb={"figure": {"caption": "Spectral density of the Hessian at each anchor of the first seed, log scale, coloured as above; dashed: that of the Gauss\u2013Newton matrix, as the same probes see it.", "name": "fig-densities"}}
 figures.evolution(study)
@@ -86,12 +89,6 @@ figures.spaces(study)
 
 # %%
 answers.spaces(study)
-
-# %% [markdown]
-# ## Verdict
-
-# %%
-page.verdict(CHAPTER, study)
 
 # %% [markdown]
 # ## In which layers
@@ -115,12 +112,20 @@ answers.layers(study)
 answers.classes(study)
 
 # %% [markdown]
+# ## Verdict
+
+# %%
+page.verdict(CHAPTER, study)
+
+# %% [markdown]
 # ## What differs from the paper
 #
-# All of this is ours: the paper is not known to take the Hessian apart. Network, data and training are those of
-# {doc}`01_dominant_subspace`. The space of $F$ has its $k$ eigenvalues of largest absolute value, of either sign; where two of
-# these are near each other at $k$, it is one space among many. PyHessian calls a function that PyTorch no longer has; it
-# gets one of that name while it runs, and nothing else of it is changed.
+# *The question, its criterion, the spectra, layers and spans* [own]: the paper is not known to take the Hessian apart.
+# *Network, data and training* are those of {doc}`01_dominant_subspace`. {term}`What the marks mean <Source mark>`.
+#
+# The space of $F$ has its $k$ eigenvalues of largest absolute value, of either sign. Where two of these are near each other
+# at $k$, it is one space among many. PyHessian calls a function that PyTorch no longer has; it gets one of that name while
+# it runs, and nothing else of it is changed.
 #
 # ## Rerun, and where the numbers are from
 #

@@ -46,23 +46,22 @@ answers.price(found)
 # %% [markdown]
 # Every experiment of this book needs the {term}`dominant subspace` along a whole training run. The paper computes it anew
 # at every step [code]. What does that cost more than SGD? From one point after the {term}`switch`, with the paper's pixels
-# and η, all runs go on in one process and take turns. *SGD, followed* has a basis at every step and does not use it.
-# *Gradients a step* counts everything, a minibatch too. *True sine*: the angle to the exact subspace, solved for off the
-# clock at random steps, on the MLP in float64. *As known*: the {term}`angle in use` that the tracker states there.
+# and η, all runs take turns in one process. *SGD, followed* has a basis at every step and does not use it. *Gradients a
+# step* counts everything. *True sine*: the angle to the exact subspace, solved for off the clock at random steps, on the MLP
+# in float64. *As known*: the {term}`angle in use` that the tracker states there.
 #
 # **How the subspace is followed.** A {term}`refresh` multiplies the block of the last one by the Hessian of all data. That
 # certifies the old basis and gives the next. Between refreshes come {term}`looks <Look>`: a part of the data shows how the
-# Hessian has changed, and the basis moves on by that. A refresh is due when the share of the turn that looks do not see
-# grows large, when the gap seems to close, or when something rises outside of the block. *Rows* (full gradient, test loss,
-# rates) use the basis at hand. With a {term}`budget`, what is due waits until it is affordable.
+# Hessian has changed, and the basis moves on by that. A refresh is due when the unseen share of the turn grows large, when
+# the gap seems to close, or when something rises outside. *Rows* (full gradient, test loss, rates) use the basis at hand.
+# With a {term}`budget`, what is due waits until it is affordable.
 #
 # ## Beside other solvers
 #
 # A basis counts when each Ritz vector's residual is at most 10⁻³ λ₁ and the sine of the largest {term}`principal angle` to
-# a float64 reference is at most 10⁻². SGD runs to a point; then each solver solves at consecutive steps, on one thread.
-# *Warm* ones start from their own answer at the step before. Solvers without a Hessian product of their own get ours, with
-# its graph kept; with a *plain product* they get PyTorch's defaults. *Gradients*: seconds in units of one full-data
-# gradient, at the chunk size where that is fastest.
+# a float64 reference at most 10⁻². SGD runs to a point; then each solver solves at consecutive steps, on one thread. *Warm*:
+# from its own answer at the step before. Solvers get our Hessian product where they have none, or a *plain product* with
+# PyTorch's defaults. *Gradients*: seconds in units of one full-data gradient.
 
 # %%
 tables.solvers(case)
@@ -75,31 +74,29 @@ answers.accuracy(case)
 
 # %% [markdown]
 # Below: each peer's cheapest setting that reached the target at every point, over our tracker's at every step. *Near the
-# edge* has a larger η, so that the subspace turns further in a step. All but the CNN have the standardized pixels of the
-# first ledger, which {doc}`../history` tells of. *Small gap* is Fashion-MNIST-5k at a point chosen
-# because λ₁₀ and λ₁₁ are close there. *CNN* is CIFAR10-5k, at one point. In brackets: with PyTorch's plain product.
+# edge* has a larger η: the subspace turns further in a step. All but the CNN have the standardized pixels of the first
+# ledger ({doc}`../history`). *Small gap* is Fashion-MNIST-5k where λ₁₀ and λ₁₁ are close; *CNN* is CIFAR10-5k, at one point.
+# In brackets: with PyTorch's plain product.
 
 # %%
 tables.ratios(found)
 
 # %% [markdown]
-# Each aim was set before the code that it tests was written. A solver cannot take fewer products than eigenvectors; a Krylov
-# space that grows from one vector, as scipy's, takes more than one for each.
+# Each aim was set before its code was written. A solver takes as many products as eigenvectors at least, a Krylov space more.
 
 # %%
 tables.verdict(found)
 
 # %% [markdown]
-# **Which method fails where.** *Ghost copies*: Lanczos from one vector loses orthogonality and finds eigenvalues again.
-# *Defaults* may stop early: PyHessian compares successive eigenvalues, which settle before the vectors; scipy's lobpcg
-# stops after a fixed number of iterations. *Sketches* without power iterations see the bulk's many small eigenvalues add up
-# beside the outliers. *Tiny gaps*: a warm start may settle on the wrong vector of a pair. The residual does not show it;
-# the certificate does, if its block holds the pair, and names a clearer cut.
+# **What each method is exposed to.** *Ghost copies*: Lanczos without reorthogonalization may find an eigenvalue again.
+# *Defaults* may stop early: PyHessian by successive eigenvalues, whose error is of second order in that of the vectors;
+# scipy's lobpcg after a fixed number of iterations. In *sketches* without power iterations many small eigenvalues add up
+# beside the outliers. *Tiny gaps*: a warm start may settle on the wrong vector of a pair, which a residual cannot show; a
+# certificate can, if its block holds the pair.
 #
 # ## On other pixels, and at the edge
 #
-# The tracker on standardized pixels, and under full-batch GD at the edge of stability, as it was at its commit (last
-# table).
+# The tracker on standardized pixels, and under full-batch GD at the edge, as it was at its commit (last table).
 
 # %%
 tables.along_runs(found)
@@ -120,10 +117,10 @@ answers.growth(found)
 # ## The floor
 #
 # Count multiplications per sample in an MLP with layers of $F_l$ weights, $F = \sum F_l$ and $F' = F - F_1$. A gradient
-# takes $F$ forward, $F$ for the weights' gradients and $F'$ for those of all layers' inputs but the first's. A Hessian
-# product adds a tangent to each: $F + F'$, $F + F'$ and $2F'$. So a product taken alone costs $(2F + 4F')/(2F + F')$
-# gradients; the products of a block share what does not depend on the vector. What is left is how fast the machine multiplies: PyTorch
-# has two libraries for float32 matrices on a CPU, of which ours takes the faster where it is as exact.
+# takes $F$ forward, $F$ for the weights' gradients and $F'$ for those of the inputs of all layers but the first. A product
+# adds a tangent to each: $F + F'$, $F + F'$ and $2F'$. So taken alone it costs $(2F + 4F')/(2F + F')$ gradients; those of a
+# block share what does not depend on the vector. What is left is how fast the machine multiplies: PyTorch has two libraries
+# for float32 matrices on a CPU, of which ours takes the faster where it is as exact.
 
 # %%
 tables.per_product(found)
@@ -138,12 +135,15 @@ tables.memory(found)
 tables.footprint(found)
 
 # %% [markdown]
-# ## What differs from the paper, rerun, and where the numbers are from
+# ## What differs from the paper
 #
-# The paper does not report its solver's cost; the public replication {cite:p}`replication2026` logs it on a CUDA GPU, with
-# a solve at every step. `make benchmark` measures all of this anew, `python -m subspace_lib.benchmark --part price-mlp` the
-# first bars alone, `papermill notebooks/12_cost.ipynb mine.ipynb -p after 100 -p points 2` the installed solvers at another
-# point. *Load* counts the processes of the last minute, its own included; where it is empty, it was not recorded.
+# *Scipy's eigsh at every step* [code], at a cost unknown to us; *times on a CUDA GPU* [rep]; *all measured here* [own].
+# {term}`What the marks mean <Source mark>`.
+#
+# ## Rerun, and where the numbers are from
+#
+# `make benchmark` measures anew, `python -m subspace_lib.benchmark --part price-mlp` the first bars alone; `papermill
+# notebooks/12_cost.ipynb mine.ipynb -p after 100 -p points 2` the installed solvers. *Load*: processes of the last minute.
 
 # %%
 tables.where_from(found)

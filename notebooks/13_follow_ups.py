@@ -59,8 +59,8 @@ answers.early(study)
 # {doc}`10_generalization` uses.
 #
 # - *The alignment first falls, then rises; and below a critical step size a dominant step lowers the loss* (Q9;
-#   {cite:t}`suspicious2026`, with an author of the paper). The figure above. For the dominant part of an update of one batch,
-#   $-\eta P g_B$, second order gives the critical $\eta_c = 2 \langle Pg, g_B\rangle / (g_B^\top P H P g_B)$.
+#   {cite:t}`suspicious2026`, with an author of the paper): {numref}`fig-fall-and-rise`. For the dominant part of an update
+#   of one batch, $-\eta P g_B$, second order gives the critical $\eta_c = 2 \langle Pg, g_B\rangle / (g_B^\top P H P g_B)$.
 # - *Updates whose two parts have weights of their own* (Q6; {cite:t}`zakarin2025`): $\alpha P u + \beta (I - P) u$.
 # - *Minibatch noise lowers the sharpness, through the dominant directions* (Q8; {cite:t}`so2026`).
 
@@ -68,16 +68,11 @@ answers.early(study)
 tables.protocol(study)
 
 # %% [markdown]
-# ## Verdict
-
-# %%
-page.verdict(CHAPTER, study)
-
-# %% [markdown]
 # ## Weights of their own (Q6)
 #
-# If the bulk part does the learning and the dominant part sets the largest stable $\eta$, then more of the first and no more of
-# the second is faster. From the switch on, every combination of weights trains for as long.
+# If the bulk part does the learning and the dominant part sets the largest stable $\eta$, then more of the first and no more
+# of the second is faster. From the switch on, every combination of weights trains for as long. Here $\beta$ is a weight, not
+# momentum.
 
 # %% mystnb={"figure": {"caption": "What a run with weights \u03b1 and \u03b2 gains in training loss, over what SGD (1, 1) gains in as many steps; \u00d7: diverged. (0, 1) is Bulk-SGD, (2, 2) is SGD at 2\u03b7. One seed.", "name": "fig-weights"}}
 figures.weights(study)
@@ -88,13 +83,15 @@ answers.weights(study)
 # %% [markdown]
 # ## What noise does to the sharpness (Q8)
 #
-# Along a dominant eigenvector $v_i$ the iterate fluctuates around the floor of the valley. Its stationary variance is $C_i =
-# \eta\sigma_i^2 / (\lambda_i (2 - \eta\lambda_i))$, where $\sigma_i^2$ is the minibatch noise along $v_i$ and $\eta\lambda_i < 2$.
-# Averaged over this, the slow motion descends $L + \frac12 \sum_i C_i \lambda_i$. At fixed $C_i$ the second term favours small
-# eigenvalues.
-# *Averaged GD* has no minibatches. It takes the mean of the full-batch gradient at $\theta \pm \sum_i x_i v_i$ with $x_i \sim
-# \mathcal N(0, C_i)$. To second order, with $C_i$ and $v_i$ held fixed, its mean is the gradient of that sum. If averaged GD ends
-# with SGD's sharpness, noise in the dominant directions is enough to explain the difference between GD and SGD.
+# Along a dominant eigenvector $v_i$ the iterate fluctuates around the floor of the valley. Its stationary variance is
+# $C_i = \eta\sigma_i^2 / (\lambda_i (2 - \eta\lambda_i))$, which is {eq}`eq-heavy-ball-variance` without momentum;
+# $\sigma_i^2$ is the variance of the minibatch noise along $v_i$, and $\eta\lambda_i < 2$. Averaged over this, the slow
+# motion descends $L + \frac12 \sum_i C_i \lambda_i$. At fixed $C_i$ the second term favours small eigenvalues.
+#
+# *Averaged GD* has no minibatches. It takes the mean of the full-batch gradient at $\theta \pm \sum_i x_i v_i$ with
+# $x_i \sim \mathcal N(0, C_i)$. To second order, with $C_i$ and $v_i$ held fixed, its mean is the gradient of that sum. If
+# averaged GD ends with SGD's sharpness, noise in the dominant directions is enough to explain the difference between GD and
+# SGD.
 
 # %% mystnb={"figure": {"caption": "Sharpness since the switch under SGD, GD and averaged GD; mean over seeds with their range.", "name": "fig-noise-sharpness"}}
 figures.noise(study)
@@ -103,16 +100,23 @@ figures.noise(study)
 answers.noise(study)
 
 # %% [markdown]
-# ## What differs
+# ## Verdict
+
+# %%
+page.verdict(CHAPTER, study)
+
+# %% [markdown]
+# ## What differs from the papers
 #
-# How the alignment moves on seeds 11 to 15 was known when the criterion of Q9 was written; it is judged on others.
-# The derivation of averaged GD is ours, and so are all criteria; the papers have other networks, data and steps. The map of
-# weights has one seed.
+# *All criteria, the protocol, the derivation of averaged GD, the map of weights on one seed* [own]. The three papers have
+# other networks, data and steps. How the alignment moves on seeds 11 to 15 was known when the criterion of Q9 was written;
+# it is judged on others. Network, data and switch differ from the main paper's as in {doc}`02_dom_vs_bulk`.
+# {term}`What the marks mean <Source mark>`.
 #
 # ## Rerun
 #
-# `papermill notebooks/13_follow_ups.ipynb mine.ipynb -p dataset fashion_mnist5k -p weights_bulk "[1, 2, 4]" -p weights_dominant
-# "[0, 1]"`, and likewise for any parameter of the first code cell; `-p profile quick` needs no download.
+# `papermill notebooks/13_follow_ups.ipynb mine.ipynb -p dataset fashion_mnist5k -p weights_bulk "[1, 2, 4]"
+# -p weights_dominant "[0, 1]"`, and likewise for any parameter of the first code cell; `-p profile quick` needs no download.
 
 # %%
 page.provenance(study.runs())

@@ -16,6 +16,7 @@ from test_valley_chapter import made_up as valley_study
 
 from subspace_lib.chapters.dom_vs_bulk import answers as dom_bulk
 from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters, DomBulkStudy, Setting
+from subspace_lib.chapters.dominant_subspace import answers as dominant
 from subspace_lib.chapters.edge_of_stability import answers as edge
 from subspace_lib.chapters.full_batch_gd import answers as batches
 from subspace_lib.chapters.kit import says
@@ -272,6 +273,43 @@ def test_the_edge_is_told_as_it_came_out():
     assert "does not reach 2/η" in edge.approaches(edge_study(arrival=9000)).data
 
 
+def test_whether_the_sharpness_falls_again_is_told_by_loss():
+    found = edge_study()
+    assert edge.approaches(found).data.count("the sharpness stays high") == 2
+    for (loss, *_), made in found.approaches.items():
+        if loss == "cross_entropy":
+            late = made.table["step"] > 0.9 * made.experiment.steps
+            made.table.loc[late, "eigenvalue_01"] *= 0.1
+    told = edge.approaches(found).data
+    assert "Cross-entropy: the sharpness falls again; at the end of these runs λ₁ is 0.10" in told
+    assert "Mean squared error: the sharpness stays high" in told
+
+
+@pytest.mark.parametrize(
+    ("few", "told"),
+    [
+        ((0.9, 0.9), "holds as much of it at both of these steps: there"),
+        ((0.1, 0.9), "holds as much of it at the last: there"),
+        ((0.9, 0.1), "holds as much of it at the first: there"),
+        ((0.1, 0.1), None),
+    ],
+)
+def test_the_means_over_all_samples_are_compared_at_both_ends(monkeypatch, few, told):
+    held = {"class_means": (0.9, 0.9), "mean_outputs": few, "random_span": (0.0, 0.0)}
+    monkeypatch.setattr(dominant, "_over_anchors", lambda _, name: pd.Series(held[name], [0, 9]))
+    said = dominant.class_spans(None).data
+    assert "So most of the dominant subspace lies in the span of the class means all along." in said
+    assert (told or "all along.") in said and (told is None) == said.endswith("all along.")
+
+
+def test_that_bulk_sgd_gains_more_is_said_where_its_interval_is_above_that_of_sgd():
+    more = "It gains a little more than SGD"
+    assert more in switch.losses(study(bulk=0.097)).data
+    assert more not in switch.losses(study()).data
+    better = switch.losses(study(bulk=0.05)).data
+    assert "Bulk-SGD does better than SGD" in better and more not in better
+
+
 def test_sam_is_told_on_the_side_of_its_edge_where_it_is():
     far, at = (study(optimizer="sam", learning_rate=rate) for rate in (0.01, 0.06))
     told = sam.edges(SamStudy(far, at, {}, None)).data
@@ -351,15 +389,16 @@ def test_no_result_is_typed_into_the_prose(chapter):
 
 def test_rows_without_a_certificate_are_told_and_stand_in_the_ledger():
     found = study()
-    assert found.doubts() == "" and "nothing is certified" not in switch.angles(found).data
+    assert found.doubts() == "" and "there is no bound" not in switch.angles(found).data
     for trajectory in found.of("bulk"):
         trajectory.table.loc[trajectory.table.index % 2 == 0, "angle_bound"] = 1.0
     told = found.doubts(", full batch")
     assert re.fullmatch(
-        r"Bulk-SGD, full batch: in (4|5)\d% of the steps nothing certifies the basis in use.", told
+        r"Bulk-SGD, full batch: in (4|5)\d% of the steps there is no bound on the basis's error.",
+        told,
     )
     told = switch.angles(found).data
-    assert told.count("of the steps nothing is certified") == 1 and "Bulk-SGD: in " in told
+    assert told.count("of the steps there is no bound") == 1 and "Bulk-SGD: in " in told
     assert told.count("| 0%") == 3 and told.count(" 20% ") == 3  # above the target; after a refresh
 
 

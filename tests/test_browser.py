@@ -205,7 +205,7 @@ def test_the_copy_button_of_the_rerun_line_copies_it(browser, served):
     context = browser.new_context(viewport=DESK)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = show(watched(context.new_page()), "notebooks/02_dom_vs_bulk.html", served)
-    box = page.locator("section#run-this-page-again .highlight-bash").first
+    box = page.locator("#run-this-page-again .highlight-bash").first
     box.scroll_into_view_if_needed()
     box.hover()
     box.locator("button.copybtn").click()
@@ -400,6 +400,8 @@ def test_a_link_has_a_preview(desk):
     show(desk, "explorer.html")
     for name in ("og:title", "og:description"):
         assert len(desk.locator(f"meta[property='{name}']").get_attribute("content")) > 10
+    site = desk.locator("meta[property='og:site_name']").get_attribute("content")
+    assert site == "Does SGD really happen in tiny subspaces?"
     assert desk.locator("meta[name=description]").count() == 1
     icon = desk.locator("link[rel~=icon]").first.evaluate("e => e.href")
     assert Path(unquote(urlparse(icon).path)).is_file()

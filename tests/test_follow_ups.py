@@ -206,7 +206,7 @@ def test_the_map_of_weights_is_drawn_where_runs_diverged_with_a_cross_for_each(f
     [
         (
             (50.0, 100.0, 60.0),
-            "has 0.80 of the difference between GD and SGD. So .* the most of it",
+            "has 0.80 of the difference between GD and SGD. So .* accounts for most of it",
         ),
         ((50.0, 100.0, 90.0), "a part of it at most"),
         ((50.0, 100.0, 10.0), "goes further than SGD"),

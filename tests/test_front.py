@@ -270,7 +270,8 @@ def main_study(store=None):
 
 
 def build(folder, monkeypatch, results):
-    """The book with its front page, glossary and references as they are; a chapter is a title.
+    """The book with its front page, glossary and references as they are; a chapter is a title
+    and its formulas' labels.
 
     The page of chapter 07 has a table of verdicts, as chapters have.
     """
@@ -282,10 +283,12 @@ def build(folder, monkeypatch, results):
     book.judged.cache_clear()
     (source / "notebooks").mkdir()
     for chapter in NOTEBOOKS:
-        (title,) = re.findall(r"^# (# .*)$", chapter.read_text(encoding="utf-8"), re.M)[:1]
+        text = chapter.read_text(encoding="utf-8")
+        (title,) = re.findall(r"^# (# .*)$", text, re.M)[:1]
+        formulas = "".join(f"\n$$x$$ ({name})\n" for name in re.findall(r"\$\$ \(([\w-]+)\)", text))
         table = ledger.table(ledger.verdicts()) if chapter.stem == "07_momentum_adam" else ""
         page = source / "notebooks" / f"{chapter.stem}.md"
-        page.write_text(f"{title}\n\n{table}\n", encoding="utf-8")
+        page.write_text(f"{title}\n\n{table}\n{formulas}", encoding="utf-8")
     code = build_sphinx(
         source,
         out,

@@ -61,7 +61,7 @@ def test_judged_are_the_cases_with_cross_entropy_and_three_seeds(found):
     (v,) = chapter(NAME).judge(study)
     assert (v.claim, v.kind, v.seeds) == ("Q1", "finding", (11, 12, 13))
     judged = [p for p in v.parts if p.criterion != "none"]
-    assert [p.criterion for p in judged] == ["≤ 0.1", "≤ -0.05", "≥ 0.9"]
+    assert [p.criterion for p in judged] == ["≤ 0.1", "≤ −0.05", "≥ 0.9"]
     assert {p.date for p in judged} == {"2026-11-26"} and all("mlp" in p.says for p in judged)
     shown = [p for p in v.parts if p.criterion == "none"]
     assert {p.verdict for p in shown} == {"descriptive"} and len(shown) == 2

@@ -119,6 +119,20 @@ def test_what_is_projected_by_hand(small, way):
             torch.testing.assert_close(run.theta, theta)
 
 
+def test_where_a_late_ratio_is_not_defined_the_window_is_named(small):
+    run = small.windows["Adam"]
+    table = run.table.copy()
+    moved = table["quantity"] == "part_displacement"
+    table.loc[moved, "value"] = np.where(table.loc[moved, "index"] == 0, -1.0, 1.0)
+    windows = small.windows | {"Adam": dataclasses.replace(run, table=table)}
+    told = answers.ratios(dataclasses.replace(small, windows=windows)).data
+    assert "By displacement it is not defined for Adam: a rate of Adam is negative" in told
+    assert "in the window from step 8." in told
+    lost = small.windows | {"Adam": dataclasses.replace(run, status="diverged at step 9")}
+    told = answers.ratios(dataclasses.replace(small, windows=lost)).data
+    assert "By slope it is not defined for Adam: the run of Adam diverged at step 9" in told
+
+
 def rates(parameters, label, seed, dominant, bulk):
     """A run of Table 1 with these mean rates, which differ from step to step."""
     table = pd.DataFrame(

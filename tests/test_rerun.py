@@ -73,6 +73,18 @@ def test_what_the_issue_asks_for_word_by_word():
     assert "filled in by quick" not in lines["dataset"] + lines["steps"] + lines["loss"]
 
 
+def test_parameters_that_the_rule_has_no_use_for_are_not_in_the_table():
+    kind = type(CHAPTERS["02_dom_vs_bulk"].parameters)
+
+    def names(**given):
+        text = page.in_force(kind.parse(**given), []).data
+        return {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")}
+
+    assert not names() & {"rho", "beta", "period"} and {"steps", "optimizer"} <= names()
+    assert "rho" in names(optimizer="sam") and "beta" in names(optimizer="momentum", beta=0.8)
+    assert "period" in names(period=2)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

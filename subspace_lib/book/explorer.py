@@ -210,7 +210,7 @@ def _run(
             series[name] = [place, _short(low), _short(high), int(log), text]
     return {
         "key": run.key,
-        "method": run.run.experiment.method,
+        "method": run.method,
         "seed": run.description["seed"],
         "setting": run.setting,
         "parameters": run.parameters,

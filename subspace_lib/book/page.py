@@ -26,7 +26,7 @@ from subspace_lib.results.store import REPOSITORY
 
 BOOK = REPOSITORY / "book"
 COPY = BOOK / "_build" / "mine"
-LABEL = re.compile(r"^\(([\w-]+)\)=$|^:(?:label|name): *([\w-]+)$", re.M)
+LABEL = re.compile(r"^\(([\w-]+)\)=$|^:(?:label|name): *([\w-]+)$|\$\$ *\(([\w-]+)\)$", re.M)
 NAMED = 3  # parameters in a page's title
 
 
@@ -79,7 +79,7 @@ def labels(notebook: dict[str, Any]) -> Iterator[str]:
             yield name
         if cell["cell_type"] == "markdown":
             for found in LABEL.finditer("".join(cell["source"])):
-                yield found[1] or found[2]
+                yield found[found.lastindex or 0]
 
 
 def as_page(notebook: dict[str, Any], name: str, chapter: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The box at the end of each chapter's page: the papermill line that makes this very page again."""
+"""The box on each chapter's page: the papermill line that makes this very page again."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from subspace_lib.book.made import NOTEBOOKS
 
 DEFAULTS, GIVEN = "parameters", "injected-parameters"  # tags of cells, papermill's
 CONTINUED = " \\\n  "
+HEADING, ANCHOR = "Rerun", "run-this-page-again"
 FIRST = "profile"  # and what comes after it are no settings of an experiment
 MADE = "made by make page of"  # in a rerun's metadata: the chapter's notebook
 
@@ -48,7 +49,7 @@ def _text(value: Any) -> str:
 
 
 def add_box(app: Sphinx, doctree: nodes.document) -> None:
-    """Append the box to a chapter's page."""
+    """Put the box first into a chapter's section on reruns, or at the page's end where it has none."""
     page = app.env.docname
     path = Path(app.env.doc2path(page))
     if not page.startswith(NOTEBOOKS) or path.suffix != ".ipynb":
@@ -57,14 +58,20 @@ def add_box(app: Sphinx, doctree: nodes.document) -> None:
     defaults, given = values(notebook, DEFAULTS), values(notebook, GIVEN)
     if defaults:
         chapter = notebook["metadata"].get(MADE, path.stem)
-        place: nodes.Element = next(iter(doctree.findall(nodes.section)), doctree)
-        place.append(box(chapter, given, defaults | given))
+        sections = list(doctree.findall(nodes.section))
+        own = [s for s in sections if s[0].astext().startswith(HEADING)]
+        if own:
+            own[0].insert(1, box(nodes.container(ids=[ANCHOR]), chapter, given, defaults | given))
+            return
+        section = nodes.section("", nodes.title("", HEADING), ids=[ANCHOR], names=[HEADING.lower()])
+        place: nodes.Element = sections[0] if sections else doctree
+        place.append(box(section, chapter, given, defaults | given))
 
 
-def box(chapter: str, given: Mapping[str, Any], every: Mapping[str, Any]) -> nodes.section:
-    """Heading, the line of what differs from the chapter's own, and folded the line of all parameters."""
-    section = nodes.section(ids=["run-this-page-again"], names=["run this page again"])
-    section += nodes.title("", "Run this page again")
+def box(
+    section: nodes.Element, chapter: str, given: Mapping[str, Any], every: Mapping[str, Any]
+) -> nodes.Element:
+    """The line of what differs from the chapter's own, and folded the line of all parameters."""
     section += nodes.paragraph(
         "",
         "With the parameters of this page; its stored runs are loaded, others are computed. Change any "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.names import title
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.files import Corrupted
@@ -42,6 +43,11 @@ class ShownRun:
         if (loss := d.get("loss", "mse")) != "mse":  # the rule: not said
             told.append(title(loss))
         return " · ".join(told)
+
+    @property
+    def method(self) -> str:
+        """The rule, what is projected and what was measured, as the book calls it."""
+        return says.rule(self.run.experiment.method)
 
     @property
     def parameters(self) -> str:

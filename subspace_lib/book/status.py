@@ -18,7 +18,7 @@ from subspace_lib.chapters import front
 from subspace_lib.chapters.kit.progress import duration
 from subspace_lib.experiment import NUMERICS
 from subspace_lib.results.modules import modules_hash
-from subspace_lib.results.provenance import processors
+from subspace_lib.results.provenance import commit, processors
 from subspace_lib.results.store import COMMITTED
 from subspace_lib.results.touchstone import recorded as touchstones, same_code
 
@@ -94,7 +94,7 @@ class Runs(Made):
         ended = "" if run.run.complete else f"; {run.run.status}"
         return [
             f'<span id="run-{run.key}"><code>{run.key}</code></span> {self._data(run)}',
-            escape(run.run.experiment.method),
+            escape(run.method),
             escape(f"{run.parameters}{ended}"),
             duration(made["wall_seconds"]),
             escape(processors(made)),
@@ -166,9 +166,12 @@ class Versions(Made):
 
     def html(self) -> str:
         """A table of packages and versions."""
-        rows = [["Python", platform.python_version()]]
+        rows = [
+            ["this book", _commit(commit(), self.config.book_repository)],
+            ["Python", platform.python_version()],
+        ]
         rows += [[name, _installed(name)] for name in VERSIONS]
-        return table(("package", "version"), rows, "versions")
+        return table(("package", "version or commit"), rows, "versions")
 
 
 def _installed(package: str) -> str:

@@ -33,11 +33,10 @@ class Criterion:
 
     def __str__(self) -> str:
         """As it stands in a table: "≥ 0.8", "≤ 0.1" or "0.9 … 1.15"."""
+        low, high = (f"{bound:g}".replace("-", "−") for bound in (self.at_least, self.at_most))
         if math.isinf(self.at_most):
-            return f"≥ {self.at_least:g}"
-        if math.isinf(self.at_least):
-            return f"≤ {self.at_most:g}"
-        return f"{self.at_least:g} … {self.at_most:g}"
+            return f"≥ {low}"
+        return f"≤ {high}" if math.isinf(self.at_least) else f"{low} … {high}"
 
     @property
     def known_from(self) -> str:

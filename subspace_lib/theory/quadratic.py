@@ -1,4 +1,4 @@
-"""What a rule with momentum does to one eigendirection of a quadratic with noise: predictions (Q3).
+"""What a rule with momentum does to one eigendirection of a quadratic with noise: predictions (F4).
 
 Along an eigenvector of eigenvalue λ the gradient is g = λx, a step uses g + ξ with noise ξ, and
 

@@ -41,16 +41,15 @@ def _answer(part: dict[str, Any]) -> str:
     free = [row for row in part["rows"] if row["budget"] is None]
     bare = {row["projection"]: row["ratio"] for row in free if not row["rows"]}
     checks = [check for row in free for check in row["checks"]]
-    beyond = sum(check["angle"] > check["known"] for check in checks)
+    beyond = says.counted([check["angle"] > check["known"] for check in checks], "step")
     told = [
         f"**{trained(part['model'], part['dataset'])}: Dom-SGD takes {bare['dominant']:.1f} times "
         f"the seconds of plain SGD, Bulk-SGD {bare['bulk']:.1f} times, and SGD whose subspace is only "
         f"followed {bare['none']:.1f} times.**",
         f"That is over {part['steps']:,} steps after step {part['start']:,}. At {len(checks)} "
         f"random steps of theirs the basis in use was within a sine of {_worst(checks, 'angle'):.3f} of "
-        "the exact one. What the tracker states there is an estimate, not a bound: the basis was farther "
-        f"off at {beyond} of the {len(checks)}. The alignment was within "
-        f"{_worst(checks, 'alignment_error'):.4f}. A cold start of "
+        f"the exact one. It was farther off than the tracker had estimated at {beyond}. The alignment was "
+        f"within {_worst(checks, 'alignment_error'):.4f} of that with the exact one. A cold start of "
         f"{part['cold_start']['gradient_equivalents']:.0f} gradients comes on top, once.",
     ]
     limited = [row for row in part["rows"] if row["budget"] is not None]

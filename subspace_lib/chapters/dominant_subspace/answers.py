@@ -56,8 +56,8 @@ def _on_the_way(tables: Sequence[pd.DataFrame]) -> str:
     )
     return (
         f"The alignment of the full-batch gradient is {says.mean_of(begins, says.share)} at the "
-        f"initialisation; its lowest row has {says.mean_of(low, says.share)}, at step {where} (the "
-        "figure is a mean over rows, and does not come down as far)."
+        f"initialisation. Its lowest row, at step {where}, has {says.mean_of(low, says.share)}. The figure "
+        "shows means over rows, which do not come down as far."
     )
 
 
@@ -101,7 +101,11 @@ def by_classes(study: AlignmentStudy) -> Markdown:
         return says.missing("Runs on fewer classes are")
     return says.answer(
         f"The largest step down comes right after the last class in {says.counted(broken, 'case')}"
-        + (f"; in {sum(clear)} of these it is as large as C1 asks." if clear else "."),
+        + (
+            f"; in {sum(clear)} of these it is at least the ratio that C1 asks for."
+            if clear
+            else "."
+        ),
         says.whether(
             all(broken),
             "So the number of outliers is the number of classes.",
@@ -132,8 +136,8 @@ def class_spans(study: AlignmentStudy) -> Markdown:
         told.append(
             says.whether(
                 bool(most.all()),
-                "So most of the dominant subspace lies in the span of the class means all "
-                f"along{_few(found)}.",
+                "So most of the dominant subspace lies in the span of the class means all along."
+                f"{_few(found)}",
                 says.whether(
                     bool(most.any()),
                     "So the dominant subspace is mostly that of the class means at "
@@ -146,12 +150,15 @@ def class_spans(study: AlignmentStudy) -> Markdown:
 
 
 def _few(found: Mapping[str, pd.Series]) -> str:
-    """Whether the C directions of the mean outputs hold as much of it as the C² of the class means."""
-    many, few, *_ = (values.iloc[-1] for values in found.values())
-    return says.whether(
-        few >= (1 - says.LEVEL) * many,
-        ", and at the end in that of the C means over all samples: the other directions add nothing",
-        "",
+    """Where the C directions of the mean outputs hold as much of it as the C² of the class means."""
+    many, few, *_ = (values.iloc[[0, -1]].to_numpy() for values in found.values())
+    first, last = few >= (1 - says.LEVEL) * many
+    if not (first or last):
+        return ""
+    where = "at both of these steps" if first and last else f"at the {'last' if last else 'first'}"
+    return (
+        f" The span of the C means over all samples holds as much of it {where}: there the other "
+        "directions add next to nothing."
     )
 
 
@@ -181,12 +188,12 @@ def _turns(lag: int, known: pd.Series) -> str:
     after = "one step" if lag == 1 else f"{lag:,} steps"
     first, last = float(known.iloc[0]), float(known.iloc[-1])
     told = (
-        f"The sine of the largest angle after {after} is {says.number(first, 2)} from step "
-        f"{known.index[0]:,} on"
+        f"The sine of the largest angle after {after} is {says.number(first, 2)} counted from step "
+        f"{known.index[0]:,}"
     )
     if len(known) == 1:
         return f"{told}."
-    return f"{told} and {says.number(last, 2)} from step {known.index[-1]:,} on."
+    return f"{told} and {says.number(last, 2)} counted from step {known.index[-1]:,}."
 
 
 def _compares(known: pd.Series) -> str:
@@ -205,8 +212,8 @@ def _jitter(wide: pd.DataFrame) -> str:
         return ""
     part = float(both[1].iloc[-1] / both[100].iloc[-1])
     told = (
-        f"From step {both.index[-1]:,} on, one step turns the subspace by {says.percent(part)} of what 100 "
-        "steps do"
+        f"Right after step {both.index[-1]:,} one step turns the subspace by {says.percent(part)} of what "
+        "100 steps do"
     )
     if part > STEADY:
         return (
@@ -234,8 +241,8 @@ def changes(study: AlignmentStudy) -> Markdown:
     first, whole = float(frame["measured_dominant"].iloc[0]), float(frame["measured_whole"].iloc[0])
     if first < 0 and whole < 0:
         told.append(
-            f"From step {frame.index[0]:,} on the dominant part has {says.percent(first / whole)} of the "
-            "fall of the loss."
+            f"In the {study.parameters.window} steps after step {frame.index[0]:,} the dominant part has "
+            f"{says.percent(first / whole)} of the fall of the loss."
         )
     near = []
     for part in ("bulk", "dominant"):

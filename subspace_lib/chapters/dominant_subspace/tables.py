@@ -45,8 +45,8 @@ def loss_changes(study: AlignmentStudy) -> Markdown:
     note = "Loss change a step, in 10⁻⁶; ± is twice the standard error of the mean."
     if told:
         note += (
-            f" From step {frame.index[-1]:,} on the second order, the price of moving along curved "
-            f"directions with noise, takes back {' and '.join(told)}."
+            f" In the {study.parameters.window} steps after step {frame.index[-1]:,} the second order, the "
+            f"price of moving along curved directions with noise, takes back {' and '.join(told)}."
         )
     return table(rows, note=note)
 

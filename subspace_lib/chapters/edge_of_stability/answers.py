@@ -74,8 +74,7 @@ def beyond(study: EdgeStudy) -> Markdown:
     p, runs = study.parameters, study.switch.of("bulk")
     factor = p.learning_rate / 2
     first = [factor * tail(run, "eigenvalue_01") for run in runs]
-    # A row has the eigenvalues that the last refresh saw, which may be k of them.
-    after = [run.table[f"eigenvalue_{p.k + 1:02d}"].ffill().iloc[-1] * factor for run in runs]
+    after = [factor * tail(run, f"eigenvalue_{p.k + 1:02d}") for run in runs]
     top, following = says.mean(first), says.mean(after)
     told = [f"At the end λ₁η/2 of Bulk-GD is {says.mean_of(first, says.share)}."]
     if math.isfinite(top):
@@ -257,4 +256,21 @@ def approaches(study: EdgeStudy) -> Markdown:
         f"The first {criteria.F7_SKIP:.0%} of the steps before the edge are left out: at the "
         f"initialisation the alignment is {says.share(min(first))} to {says.share(max(first))}, and decays."
     )
+    told += [_later(study, loss) for loss in dict.fromkeys(loss for loss, _ in ways)]
     return says.answer(*told, table=tables.approaches(study))
+
+
+FALLEN = 0.5  # of its largest value: a sharpness that ends below is said to fall again
+
+
+def _later(study: EdgeStudy, loss: str) -> str:
+    """Whether the sharpness falls again with this loss, by how much of its largest value is left."""
+    runs = [run for way, run in study.approaches.items() if way[0] == loss]
+    left = [tail(run, "eigenvalue_01") / float(run.table["eigenvalue_01"].max()) for run in runs]
+    if not math.isfinite(says.mean(left)):
+        return ""
+    falls = says.whether(says.mean(left) < FALLEN, "falls again", "stays high")
+    return (
+        f"{NAMES[loss].capitalize()}: the sharpness {falls}; at the end of these runs λ₁ is "
+        f"{says.mean_of(left, says.share)} of its largest value."
+    )

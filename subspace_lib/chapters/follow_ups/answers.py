@@ -83,7 +83,7 @@ def noise(study: FollowUpStudy) -> Markdown:
         if share > high
         else says.whether(
             share >= low,
-            "So the noise along the dominant directions accounts for the most of it.",
+            "So the noise along the dominant directions accounts for most of it.",
             "So the noise along the dominant directions accounts for a part of it at most.",
         ),
     )

@@ -38,7 +38,7 @@ def there_and_back(study: BatchStudy) -> Markdown:
         f"At the switch λ₁ is {says.mean_of(sharp)}, {says.compared(says.mean(sharp), edge)} 2/η = "
         f"{says.number(edge)}.",
         f"The alignment is {says.mean_of(before, says.share)} under SGD. After "
-        f"{says.mean_of(lengths, _whole)} steps of GD it is {says.mean_of(without)}, and after "
+        f"{says.mean_of(lengths, _whole)} steps of GD it is {says.mean_of(without, _two)}, and after "
         f"{study.parameters.back_steps:,} steps of SGD again {says.mean_of(again, says.share)}. "
         f"{says.over(len(before))}",
     ]
@@ -71,6 +71,10 @@ def there_and_back(study: BatchStudy) -> Markdown:
 
 def _whole(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def _two(value: float) -> str:
+    return says.number(value, 2)
 
 
 def single_sample_noise(study: BatchStudy) -> Markdown:
@@ -148,7 +152,7 @@ def _later(study: BatchStudy, rose: pd.Series) -> list[str]:
     if math.isfinite(before) and math.isfinite(after):
         weighs = says.whether(after < before, ": noise of the same size weighs more", "")
         moved = says.moves(before, after)
-        told.append(f"In between, the norm of the gradient that GD has left {moved}{weighs}.")
+        told.append(f"Meanwhile the norm of GD's own gradient {moved}{weighs}.")
     return told
 
 
@@ -187,7 +191,7 @@ def learning(study: BatchStudy) -> Markdown:
             says.whether(
                 more <= says.LEVEL,
                 "So the runs learn alike, whatever the alignment of their gradient.",
-                f"That of {most} has fallen {says.percent(more)} more than that of {least}.",
+                f"The loss of {most} has fallen {says.percent(more)} more than that of {least}.",
             )
         )
     if lacking:

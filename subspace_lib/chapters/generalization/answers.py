@@ -56,12 +56,13 @@ def over_loss(study: GeneralizationStudy) -> Markdown:
     kept = says.mean(_kept(study))
     same = all(abs(says.mean(found) - 1) <= says.LEVEL for found in (ratio, dominant))
     return says.answer(
-        f"At equal training loss the test loss of {bulk} is {says.mean_of(ratio)} times that of {plain}; "
-        f"that of {dom}, at its end, is {says.mean_of(dominant)} times what {plain} had there.",
+        f"At equal training loss the test loss of {bulk} is {says.mean_of(ratio, says.share)} times that "
+        f"of {plain}. {dom} at its end has {says.mean_of(dominant, says.share)} times the test loss that "
+        f"{plain} had at the same training loss.",
         says.whether(
             same,
-            f"At the losses compared the test losses agree within {says.LEVEL:.0%}.",
-            f"At equal training loss the test losses differ by more than {says.LEVEL:.0%}.",
+            f"So at equal training loss the test losses agree within {says.LEVEL:.0%}.",
+            f"So at equal training loss the test losses differ by more than {says.LEVEL:.0%}.",
         ),
         says.whether(
             abs(kept - 1) <= says.LEVEL,

@@ -18,6 +18,7 @@ from subspace_lib.chapters.kit.progress import duration
 from subspace_lib.chapters.kit.study import DryRun, Plan, compute_side_by_side
 from subspace_lib.chapters.kit.table import Row, interval_text, markdown, table
 from subspace_lib.evidence.verdicts import CLAIM, DESCRIPTIVE, Claim, Part, Verdict, missing
+from subspace_lib.optimizers import WITH_BETA
 from subspace_lib.parameters import Description
 from subspace_lib.results import memory
 from subspace_lib.results.estimate import Estimator, steps_of
@@ -145,16 +146,16 @@ def in_force(
 ) -> Markdown:
     """The parameters in force, and which of the runs did not come to their end, as a table.
 
-    What the profile has filled in is marked.
+    What the profile has filled in is marked; what the rule has no use for is left out.
     """
-    filled = getattr(parameters, "filled", ())
+    filled, idle = getattr(parameters, "filled", ()), _idle(parameters)
     rows: list[Row] = [
         {
             "parameter": name,
             "in force": _show(value) + (" (filled in by quick)" if name in filled else ""),
         }
         for name, value in parameters.model_dump().items()
-        if name not in ("dry_run", "scheduler", "device")  # provenance has where they were computed
+        if name not in ("dry_run", "scheduler", "device", *idle)  # provenance has the machines
     ]
     rows += [
         {
@@ -166,6 +167,14 @@ def in_force(
         if not run.complete
     ]
     return Markdown(folded("Parameters in force", markdown([*rows, *more])))
+
+
+def _idle(parameters: Description) -> list[str]:
+    """Parameters that make no difference: of other update rules, and a period of one step."""
+    rule = getattr(parameters, "optimizer", None)
+    users = {"rho": ("sam",), "beta": WITH_BETA}
+    idle = [name for name, rules in users.items() if rule is not None and rule not in rules]
+    return idle + (["period"] if getattr(parameters, "period", None) == 1 else [])
 
 
 def folded(title: str, text: str) -> str:
@@ -185,14 +194,17 @@ def told(parameters: Any, *sentences: str) -> Markdown:
 
 
 def answer(chapter: Chapter, study: Any, kind: str = CLAIM) -> Markdown:
-    """The chapter's answer in a sentence a claim, or a finding: its verdict, and what it was judged by."""
+    """The chapter's answer in a sentence a claim, or a finding: its verdict, and what it was judged by.
+
+    Intervals and notes stand beside the verdict.
+    """
     names = {claim.id: claim.says for claim in chapter.claims if claim.kind == kind}
     told, quick = [], _quick(getattr(study, "parameters", None))
     for v in chapter.judge(study) if chapter.judge is not None else []:
         if v.claim in names:
             shown = "; ".join(f"{p.says} {_measured(p)}, needed {p.criterion}" for p in v.parts)
             head = word(v, getattr(study, "parameters", None))
-            told.append(f"**{head}.** {names[v.claim]}: {shown}. {v.note}".strip())
+            told.append(f"**{head}.** {names[v.claim]}: {shown}.")
     return Markdown(quick + "\n\n".join(told))
 
 
@@ -208,9 +220,7 @@ def word(v: Verdict, parameters: Any) -> str:
 
 
 def _measured(part: Part) -> str:
-    if part.measured is None:
-        return "undefined"
-    return interval_text(part.measured, part.interval).replace("(", "(95% interval ")
+    return "undefined" if part.measured is None else interval_text(part.measured, None)
 
 
 def verdict(chapter: Chapter, study: Any) -> Markdown:

@@ -38,10 +38,10 @@ def opening(study: MomentumStudy) -> Markdown:
         ]
         told.append(
             f"{_title(p.label(name))}: mean Bulk-LR over mean Dom-LR is {says.mean_of(over, _two)} times "
-            f"that of SGD (needed {criteria.FACTOR:g}); {starts.name('dominant')} makes "
+            f"that of SGD (needed ≥ {criteria.FACTOR:g}); {starts.name('dominant')} makes "
             f"{says.mean_of(stopped, says.share)} of its progress (needed {criteria.DOM_RULES})."
         )
-    return page.told(p, f"**{page.word(c8, p)}.** {CLAIMS[0].says}.", *told, c8.note)
+    return page.told(p, f"**{page.word(c8, p)}.** {CLAIMS[0].says}.", *told)
 
 
 def _ratio(run: Trajectory) -> float:
@@ -120,27 +120,39 @@ def ratios(study: MomentumStudy) -> Markdown:
             for how in DEFINITIONS
         }
         known = {how: value for how, value in over.items() if math.isfinite(value)}
-        if not known:
-            told.append(f"For {label} no ratio is defined: a rate is negative in some window.")
-            continue
-        told.append(
-            f"Over all windows Bulk-LR/Dom-LR of {label} is, over that of SGD, "
-            f"{says.listed(f'{_two(value)} by {how}' for how, value in known.items())}."
-        )
+        if known:
+            told.append(
+                f"Over all windows Bulk-LR/Dom-LR of {label} is, over that of SGD, "
+                f"{says.listed(f'{_two(value)} by {how}' for how, value in known.items())}."
+            )
         lacking = [how for how in DEFINITIONS if how not in known]
-        if lacking:
-            told.append(f"By {says.listed(lacking)} it is not defined: a rate is negative.")
+        told += [_undefined(study, label, how) for how in lacking]
         if len(known) > 1:
             high = [value >= criteria.FACTOR for value in known.values()]
             agree = all(high) or not any(high)
             lasts = says.whether(high[0], "lasts", "does not last")
-            each = says.whether(len(known) == len(DEFINITIONS), "each", "each defined one")
             told.append(
-                f"So by {each} of them the amplification {lasts}."
+                f"So by {says.listed(known)} the amplification of {label} {lasts}."
                 if agree
                 else "So whether it lasts depends on the definition."
             )
     return says.answer(*told, f"Seed {p.shown}.", table=tables.later(study))
+
+
+def _undefined(study: MomentumStudy, label: str, how: str) -> str:
+    """Why a rule's ratio over that of SGD has no value by a definition: which run, in which windows."""
+    reasons = []
+    for name in (label, "SGD"):
+        run = study.windows[name]
+        rates = part_rates(run)[how]
+        at = rates.index[~(rates["bulk"] / rates["dominant"] > 0)]
+        if not run.complete:
+            reasons.append(f"the run of {name} {run.status}")
+        elif len(at):
+            windows = says.whether(len(at) > 1, "windows", "window")
+            steps = says.listed(f"{step:,}" for step in at)
+            reasons.append(f"a rate of {name} is negative in the {windows} from step {steps}")
+    return f"By {how} it is not defined for {label}: {says.listed(reasons)}."
 
 
 @says.known

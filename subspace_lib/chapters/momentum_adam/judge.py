@@ -50,6 +50,12 @@ C8, F2, F3, F4 = CLAIMS = (
         kind="finding",
     ),
 )
+# What links the ratios that a reader sees to the differences that are judged.
+EXCESS = (
+    "Of the amplification a difference is judged, in units of η: mean Bulk-LR less "
+    f"{criteria.FACTOR:g} × SGD's Bulk-LR/Dom-LR × mean Dom-LR. It is 0 where the rule's own ratio is "
+    f"{criteria.FACTOR:g} times that of SGD, and means something for a Dom-LR near zero too."
+)
 
 
 def judge(study: MomentumStudy) -> list[Verdict]:
@@ -80,7 +86,7 @@ def _table(study: MomentumStudy) -> Verdict:
         amplified.append(part(f"{p.label(name)}: {asked}", found, criteria.AMPLIFIED))
         stopped.append(progress_part(switch, "dominant", criterion=criteria.DOM_RULES))
         runs += [*own, *switch.of("none"), *switch.of("dominant")]
-    return verdict(C8, amplified + stopped, p, runs, study.note())
+    return verdict(C8, amplified + stopped, p, runs, f"{EXCESS} {study.note()}".strip())
 
 
 def _later(study: MomentumStudy) -> Verdict:

@@ -77,7 +77,8 @@ def later(study: MomentumStudy) -> Markdown:
             row[f"Dom, {name}"] = f"{rates[name, 'dominant'] / eta:.3g}"
             row[f"Bulk, {name}"] = f"{rates[name, 'bulk'] / eta:.3g}"
         rows.append(row | _ended([run]))
-    return table(rows, note=f"Rates in units of η, seed {study.parameters.shown}.")
+    note = f"Rates in units of η, means over the windows, seed {study.parameters.shown}."
+    return table(rows, note=note)
 
 
 def predictions(study: MomentumStudy) -> Markdown:

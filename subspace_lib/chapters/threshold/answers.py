@@ -84,8 +84,9 @@ def _limited(case: Case) -> str:
         return ""
     angles = [angle for k in wide for angle in case.angle(k)]
     return (
-        f"With k = {says.listed(map(str, wide))} the subspace was followed for at most {p.cut_budget:g} "
-        f"times the price of SGD: a sine of {says.mean_of(angles, says.share)} in use (medians over rows)."
+        f"With k = {says.listed(map(str, wide))} following the subspace had a budget of {p.cut_budget:g} "
+        f"times the price of SGD. The sine of the angle in use was {says.mean_of(angles, says.share)} "
+        "there, in the median over rows."
     )
 
 

@@ -98,8 +98,9 @@ def unresolved(case: Case) -> str:
         return ""
     told = says.listed(f"k = {k} ({says.share(angle)})" for k, angle in found.items())
     return (
-        f"The basis in use was not near the exact subspace with {told}: the angle in use, median over "
-        "rows. Without a gap at k the space that was used is one of several about as dominant."
+        f"With {told} the basis in use was not known to be near the exact subspace: in brackets is the "
+        "sine of the angle in use, in the median over rows. Without a gap at k the space that was used is "
+        "one of several about as dominant."
     )
 
 

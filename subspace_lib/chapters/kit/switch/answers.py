@@ -47,8 +47,10 @@ def edge_losses(study: SwitchStudy) -> Markdown:
     ]
     if math.isfinite(says.mean(later)):
         told.append(
-            f"In units of what {plain} gains, the loss of {dom} {_moved(bounce)} while its bounce dies "
-            f"out, and {_moved(later)} after that. Only what comes after the bounce is judged."
+            f"At the edge of stability {plain} jumps from one wall of a valley to the other at every step: "
+            f"that is its bounce, and {dom} begins with it. In units of what {plain} gains, the loss of "
+            f"{dom} {_moved(bounce)} while its bounce dies out, and {_moved(later)} after that. Only what "
+            "comes after the bounce is judged."
         )
     told += [
         _as_good(study, bulk),
@@ -109,10 +111,10 @@ def _as_good(study: SwitchStudy, found: list[float]) -> str:
     does = does or says.whether(
         part >= good, f"learns nearly as {plain} does", f"falls behind {plain}"
     )
-    above = ""
-    if len(found) > 1 and interval(found)[0] > 1:
-        above = " (More than all of it: the valley of chapter 04 does not show that.)"
-    return f"{name} {does}: its progress is {says.mean_of(found, says.share)}.{above}"
+    more = ""
+    if len(found) > 1 and interval(found)[0] > 1 and says.compared(part, 1, near="") == "":
+        more = f" It gains a little more than {plain}: the 95% interval over seeds lies above 1."
+    return f"{name} {does}: its progress is {says.mean_of(found, says.share)}.{more}"
 
 
 def _meaning(study: SwitchStudy, dom: float, bulk: float) -> str:
@@ -141,7 +143,7 @@ def ended_early(study: SwitchStudy) -> str:
         early = [not run.complete for run in runs]
         if any(early):
             told.append(f"{study.name(side)} ended early in {says.counted(early)}")
-    return f"{says.listed(told)}: the cross is where." if told else ""
+    return f"{says.listed(told)}; a cross in the figure marks where." if told else ""
 
 
 def alignments(study: SwitchStudy) -> Markdown:
@@ -208,8 +210,9 @@ def angles(study: SwitchStudy, costs: bool = False) -> Markdown:
         found = [uncertified(run) for run in study.of(side)]
         if any(found):
             told.append(
-                f"{study.name(side)}: in {says.mean_of(found, says.percent)} of the steps nothing is "
-                "certified: the eigenvalues on either side of the cut are too close, or were not resolved."
+                f"{study.name(side)}: in {says.mean_of(found, says.percent)} of the steps there is no "
+                "bound on the basis's error: the eigenvalues on either side of the cut are too close, or "
+                "were not resolved."
             )
     tables = [exactness(study), *([cost(study)] if costs else [])]
     return says.answer(*told, table=Markdown("\n\n".join(t.data for t in tables)))

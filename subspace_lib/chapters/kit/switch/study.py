@@ -102,7 +102,8 @@ class SwitchStudy:
             if says.mean(found) > RARE:
                 share = says.mean_of(found, says.percent)
                 told.append(
-                    f"{self.name(side)}{where}: in {share} of the steps nothing certifies the basis in use."
+                    f"{self.name(side)}{where}: in {share} of the steps there is no bound on the basis's "
+                    "error."
                 )
         return " ".join(told)
 
