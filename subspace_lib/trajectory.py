@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Trajectory:
         trigger_step: first step at which the watched alignment exceeded its threshold, or the step that
             counts where it has not (``switch_by``), or None.
         provenance: commit, versions, machine, wall time, date.
+        part_of: key of the stored run, where the description is that of a shorter one.
     """
 
     experiment: Any  # a description of the kind that was run; whoever asked for it knows which
@@ -48,10 +49,11 @@ class Trajectory:
     status: str
     trigger_step: int | None
     provenance: dict[str, Any]
+    part_of: str | None = field(default=None, kw_only=True)
 
     def __getattribute__(self, name: str) -> Any:
         if name == "table" and (keys := _looked_at.get()) is not None:
-            keys[self.experiment.key] = None
+            keys[self.part_of or self.experiment.key] = None
         return object.__getattribute__(self, name)
 
     @property
@@ -71,7 +73,8 @@ def until(trajectory: Trajectory, step: int) -> Trajectory:
     came = len(trajectory.table) > 0 and int(trajectory.table["step"].iloc[-1]) >= step
     shorter = trajectory.experiment.model_copy(update={"steps": step})
     status = COMPLETE if came else trajectory.status
-    return replace(trajectory, table=rows, experiment=shorter, status=status)
+    whole = trajectory.part_of or trajectory.experiment.key
+    return replace(trajectory, table=rows, experiment=shorter, status=status, part_of=whole)
 
 
 def window(trajectory: Trajectory, column: str, first: float, last: float) -> float:
