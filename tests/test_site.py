@@ -320,7 +320,8 @@ def rerun_of(chapter, *cells):
 
 def test_a_rerun_becomes_a_page_behind_its_chapter_with_labels_of_its_own(tmp_path):
     text = (
-        "# 02 · Title\n\nSee {numref}`fig-loss` and {eq}`eq-a`.\n\n```{math}\n:label: eq-a\nx\n```"
+        "# 02 · Title\n\nSee {numref}`fig-loss`, {eq}`eq-a` and {eq}`eq-b`.\n\n```{math}\n:label: eq-a\nx\n```"
+        "\n\n$$\ny\n$$ (eq-b)\n"
     )
     mine = rerun_of("02_dom_vs_bulk", ("markdown", text, ()), PARAMETERS, GIVEN)
     mine["cells"][1]["metadata"]["mystnb"] = {"figure": {"name": "fig-loss", "caption": "c"}}
@@ -331,6 +332,7 @@ def test_a_rerun_becomes_a_page_behind_its_chapter_with_labels_of_its_own(tmp_pa
     first = found["cells"][0]["source"]
     assert first.startswith("# 02 · Title: k = 5\n")
     assert "{numref}`fig-loss-my-run`" in first and first.count("eq-a-my-run") == 2
+    assert first.count("eq-b-my-run") == 2
     assert found["cells"][1]["metadata"]["mystnb"]["figure"]["name"] == "fig-loss-my-run"
     files = [
         c["file"] for c in yaml.safe_load((place.parents[1] / "_toc.yml").read_text())["chapters"]
