@@ -320,8 +320,8 @@ def rerun_of(chapter, *cells):
 
 def test_a_rerun_becomes_a_page_behind_its_chapter_with_labels_of_its_own(tmp_path):
     text = (
-        "# 02 · Title\n\nSee {numref}`fig-loss`, {eq}`eq-a` and {eq}`eq-b`.\n\n```{math}\n:label: eq-a\nx\n```"
-        "\n\n$$\ny\n$$ (eq-b)\n"
+        "# 02 · Title\n\nSee {numref}`fig-loss`, {eq}`eq-a` and {eq}`eq-b`.\n\n"
+        "```{math}\n:label: eq-a\nx\n```\n\n$$\ny\n$$ (eq-b)\n"
     )
     mine = rerun_of("02_dom_vs_bulk", ("markdown", text, ()), PARAMETERS, GIVEN)
     mine["cells"][1]["metadata"]["mystnb"] = {"figure": {"name": "fig-loss", "caption": "c"}}
@@ -382,11 +382,13 @@ def test_a_download_has_plain_markdown():
     text = (
         "(top)=\n# Title\n\nThe {term}`alignment` of {term}`Dom-SGD <Dom-SGD, Bulk-SGD>`, "
         "{cite:t}`song2025`.\n\n```{math}\n:label: eq-a\nx^2\n```\n\n"
-        "```{note} Mind\n:class: tip\nOne\n\ntwo {doc}`../glossary`\n```\n"
+        "```{note} Mind\n:class: tip\nOne\n\ntwo {doc}`../glossary`\n```\n\n"
+        "$$\ny\n$$ (eq-rest)\n\n$$z.$$ (eq-z)\n"
     )
     assert download.plain(text, names) == (
         "# Title\n\nThe <term alignment> of *Dom-SGD*, <cite:t song2025>.\n\n"
-        "$$\nx^2\n$$\n\n> **Mind**\n>\n> One\n>\n> two <doc ../glossary>\n"
+        "$$\nx^2\n$$\n\n> **Mind**\n>\n> One\n>\n> two <doc ../glossary>\n\n"
+        "$$\ny \\tag{rest} $$\n\n$$z. \\tag{z} $$\n"
     )
 
 

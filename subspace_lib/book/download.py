@@ -15,6 +15,7 @@ from subspace_lib.book.made import NOTEBOOKS, title
 ROLE = re.compile(r"\{([a-z:]+)\}`([^`]+)`")
 WITH_TARGET = re.compile(r"^(.*?)\s*<([^<>]+)>$", re.S)
 FENCE = re.compile(r"^(```+|:::+)\{([a-z-]+)\}([^\n]*)\n(.*?)^\1[ \t]*$", re.S | re.M)
+NUMBERED = re.compile(r"\s*\$\$ *\(eq-([\w-]+)\)$", re.M)
 LABEL = re.compile(r"^\([\w-]+\)=\n", re.M)
 
 Names = Callable[[str, str], str]  # a role and its target to the words that stand for it
@@ -23,8 +24,9 @@ Names = Callable[[str, str], str]  # a role and its target to the words that sta
 def plain(text: str, names: Names) -> str:
     """Markdown without MyST's roles, directives and labels.
 
-    A term stays as its word, a reference as its words, a citation as its authors and year; a directive
-    becomes a quotation under its title. ``names`` says what a role without words of its own reads as.
+    A term stays as its word, a reference as its words, a citation as its authors and year; a formula's
+    label is its tag; a directive becomes a quotation under its title. ``names`` says what a role without
+    words of its own reads as.
     """
 
     def role(found: re.Match[str]) -> str:
@@ -42,7 +44,7 @@ def plain(text: str, names: Names) -> str:
         head = [f"**{argument.strip()}**", ""] if argument.strip() else []
         return "\n".join(f"> {line}".rstrip() for line in [*head, *lines])
 
-    text = FENCE.sub(directive, LABEL.sub("", text))
+    text = FENCE.sub(directive, LABEL.sub("", NUMBERED.sub(r" \\tag{\1} $$", text)))
     return ROLE.sub(role, text)
 
 
@@ -79,6 +81,9 @@ def write_plain_notebooks(app: Sphinx, error: Exception | None) -> None:
             page = target.lstrip("/")
             inside = [page.removeprefix("../"), NOTEBOOKS + page]
             return f"*{next((title(app, p) for p in inside if p in app.env.titles), page)}*"
+        if kind in ("eq", "numref"):
+            name = re.sub(r"^(eq|fig)-", "", target)
+            return f"({name})" if kind == "eq" else f"the figure *{name}*"
         return f"`{target}`" if kind in ("code", "file") else f"*{target}*"
 
     for path in (Path(app.outdir) / "_sources").glob(f"{NOTEBOOKS}*.ipynb"):
