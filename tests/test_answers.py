@@ -129,6 +129,11 @@ OUTCOMES = {
         ["stays level", LEARNS],
     ),
     "neither": ({"bulk": 0.3}, ["the bulk part alone does not do"], [LEARNS, "learns as SGD"]),
+    "SGD gains too little": (
+        {"plain": 0.28, "bulk": 0.28},
+        ["there is no verdict. Of what SGD gains, Dom-SGD gains 0.00 and Bulk-SGD 1.00."],
+        ["made no progress", LEARNS, "So the"],
+    ),
     "SGD stands still": ({"plain": 0.3}, ["made no progress"], ["stays level", LEARNS, "So "]),
 }
 

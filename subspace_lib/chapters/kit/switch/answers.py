@@ -85,7 +85,7 @@ def _stands_still(study: SwitchStudy, starts: list[float], found: list[float]) -
     name, plain = study.name("dominant"), study.name("none")
     part = says.mean(found)
     if not math.isfinite(part):
-        return f"{plain} made no progress after the switch, so there is nothing to compare with."
+        return _too_little(study, starts)
     ratios = [
         tail_loss(run) / start
         for run, start in zip(study.of("dominant"), starts, strict=True)
@@ -96,6 +96,26 @@ def _stands_still(study: SwitchStudy, starts: list[float], found: list[float]) -
         return f"{name} goes on learning: {made}."
     rises = says.compared(says.mean(ratios), 1, "rises", "falls a little", "stays level")
     return f"The loss of {name} {rises}: {made}."
+
+
+def _too_little(study: SwitchStudy, starts: list[float]) -> str:
+    """What is seen where X gained less than a verdict needs."""
+    plain, ends = study.name("none"), {side: study.of(side) for side in PROJECTIONS}
+    if not all(run.complete for runs in ends.values() for run in runs):
+        return f"{plain} made no progress after the switch, so there is nothing to compare with."
+    gains = {
+        side: [start - tail_loss(run) for run, start in zip(runs, starts, strict=True)]
+        for side, runs in ends.items()
+    }
+    share = says.mean(g / start for g, start in zip(gains["none"], starts, strict=True))
+    if share < criteria.MINIMUM_GAIN / 10:
+        return f"{plain} made no progress after the switch, so there is nothing to compare with."
+    dom, bulk = (says.mean(gains[side]) / says.mean(gains["none"]) for side in PROJECTIONS[1:])
+    return (
+        f"{plain} gains {says.percent(share)} of the loss at the switch, and progress is compared from "
+        f"{says.percent(criteria.MINIMUM_GAIN)} on: so there is no verdict. Of what {plain} gains, "
+        f"{study.name('dominant')} gains {says.share(dom)} and {study.name('bulk')} {says.share(bulk)}."
+    )
 
 
 def _as_good(study: SwitchStudy, found: list[float]) -> str:

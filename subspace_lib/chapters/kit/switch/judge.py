@@ -55,7 +55,8 @@ def part_of_pairs(
         math.isnan(value) and plain.complete for (plain, _), value in zip(pairs, found, strict=True)
     )
     if idle:
-        told.append(f"{names[0]} made no progress after the switch in {idle} of {len(found)} runs")
+        least = f"less than {criteria.MINIMUM_GAIN:.0%} of the loss at the switch"
+        told.append(f"{names[0]} gained {least} in {idle} of {len(found)} runs")
     return part(says, found, criterion, "; ".join(told))
 
 
