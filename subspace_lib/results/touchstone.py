@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from subspace_lib.results.files import replace
     from subspace_lib.results.store import COMMITTED
 
-    record = recorded(COMMITTED)
+    record, liked = recorded(COMMITTED), set[str]()
     for typed in given.of:
         _keep(record, *_of_commit(typed, given.kind))
     if not given.of:
@@ -234,11 +234,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     "name the commit that the file is from."
                 )
             now = _as_recorded(record, now, former)
+            liked = {str(of_kind["hash"]) for of_kind in former.values()}  # its runs may come later
         _keep(record, now, None)
     wanted = _computed(COMMITTED)
     for kind, of_kind in record.items():  # nobody asks for code that has computed nothing
-        kept = {name: found for name, found in of_kind.items() if name in wanted | {_hash(kind)}}
-        record[kind] = kept
+        known = wanted | liked | {_hash(kind)}
+        record[kind] = {name: found for name, found in of_kind.items() if name in known}
     replace(COMMITTED / FILE, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
     for kind in given.kind:
         now = record.get(kind, {}).get(_hash(kind) or "", {})
