@@ -135,7 +135,8 @@ def test_a_part_of_runs_says_which_of_them_diverged():
     pairs = [(run(0.5), run(0.5, "diverged at step 7")), (run(1.2), run(1.0)), (run(0.5), run(0.5))]
     found = part_of_pairs("x", pairs, criteria.F3_BULK, ("Adam", "Bulk-Adam"))
     assert found.note == (
-        "1 of 3 runs of Bulk-Adam diverged; Adam made no progress after the switch in 1 of 3 runs"
+        "1 of 3 runs of Bulk-Adam diverged; Adam gained less than 10% of the loss at the switch in "
+        "1 of 3 runs"
     )
     assert found.own and found.measured is None
     found = part_of_pairs("x", [pairs[0], *pairs[2:] * 2], criteria.F3_BULK, ("Adam", "Bulk-Adam"))
