@@ -101,14 +101,13 @@ def _stands_still(study: SwitchStudy, starts: list[float], found: list[float]) -
 def _too_little(study: SwitchStudy, starts: list[float]) -> str:
     """What is seen where X gained less than a verdict needs."""
     plain, ends = study.name("none"), {side: study.of(side) for side in PROJECTIONS}
-    if not all(run.complete for runs in ends.values() for run in runs):
-        return f"{plain} made no progress after the switch, so there is nothing to compare with."
     gains = {
         side: [start - tail_loss(run) for run, start in zip(runs, starts, strict=True)]
         for side, runs in ends.items()
     }
     share = says.mean(g / start for g, start in zip(gains["none"], starts, strict=True))
-    if share < criteria.MINIMUM_GAIN / 10:
+    whole = all(run.complete for runs in ends.values() for run in runs)
+    if not whole or share < criteria.MINIMUM_GAIN / 10:
         return f"{plain} made no progress after the switch, so there is nothing to compare with."
     dom, bulk = (says.mean(gains[side]) / says.mean(gains["none"]) for side in PROJECTIONS[1:])
     return (
