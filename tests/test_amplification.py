@@ -213,7 +213,7 @@ def test_preconditioned_directions_are_those_of_the_scaled_hessian():
         return (root[:, None] * (hessian @ (root[:, None] * column))).numpy().ravel()
 
     dim = len(root)
-    # Some more than are compared, from a start that is always the same: the last of them stand close together.
+    # More than are compared, and always from the same start: the last of them stand close together.
     operator, start = LinearOperator((dim, dim), product, dtype="float32"), np.random.default_rng(0)
     values = eigsh(operator, 10, which="LA", v0=start.standard_normal(dim), tol=1e-4)[0][::-1][:6]
     table = done.table()

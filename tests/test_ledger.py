@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from subspace_lib.chapters import (
     dom_vs_bulk,
@@ -18,6 +19,7 @@ from subspace_lib.chapters import (
 from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters, DomBulkStudy
 from subspace_lib.chapters.dominant_subspace.study import AlignmentParameters, AlignmentStudy
 from subspace_lib.chapters.kit.switch.study import switch_step
+from subspace_lib.evidence.criteria import CONFIDENCE
 from subspace_lib.evidence.criterion import Criterion
 from subspace_lib.evidence.verdicts import Claim, interval, judge, part, verdict
 from subspace_lib.results.store import COMMITTED, Store
@@ -79,6 +81,10 @@ def test_interval_is_students():
     # mean 2, standard error 1/√3, t_{0.975, 2} = 4.3027
     low, high = interval([1, 2, 3])
     assert (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-3)
+    for many in (2, 3, 5, 8, 50):
+        values = np.random.default_rng(many).normal(size=many)
+        scipys = stats.t.interval(CONFIDENCE, many - 1, values.mean(), stats.sem(values))
+        assert interval(values) == pytest.approx(scipys, rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -552,6 +552,8 @@ def test_the_lock_and_the_book_alone_have_the_versions_of_the_requirements():
 def test_the_book_is_imported_without_what_only_computing_or_testing_needs():
     only = (
         "torchvision",
+        "scipy",
+        "pyarrow",
         "sklearn",
         "tokenizers",
         "papermill",
@@ -564,9 +566,10 @@ def test_the_book_is_imported_without_what_only_computing_or_testing_needs():
 
 
 @pytest.mark.whole
-def test_the_book_judges_the_same_without_pytorch():
+def test_the_book_judges_the_same_without_pytorch_and_what_writes_tables():
     code = """
-import importlib.util
+import importlib.util, sys
+sys.modules.update({name: None for name in ("scipy", "pyarrow") if "torch"})
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *more: None if name == "torch" else find(name, *more)
 from subspace_lib.book import judged

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve_discrete_lyapunov
 
 from subspace_lib import optimizers
 
@@ -122,7 +121,9 @@ def _stationary(rule: LinearRule, value: float) -> tuple[np.ndarray, np.ndarray]
     """A in the coordinates (x, ηm), where its entries are near 1, and the covariance there over η²."""
     scale = np.array([1.0, rule.learning_rate])
     a, kick = rule.matrix(value) * np.outer(scale, 1 / scale), rule.kick() * scale
-    return a, solve_discrete_lyapunov(a, np.outer(kick, kick) / rule.learning_rate**2)
+    forcing = np.outer(kick, kick) / rule.learning_rate**2
+    # C = A C Aᵀ + forcing as one linear system for the four entries of C
+    return a, np.linalg.solve(np.eye(a.size) - np.kron(a, a), forcing.ravel()).reshape(a.shape)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import mpmath
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
-from scipy.special import erfcx
 from torch import Tensor
 
 from subspace_lib import optimizers
@@ -108,7 +107,7 @@ class Valley:
         The integral of |z|/√(z² + 1/A) over a normal z; 0 without noise.
         """
         steepness = self.condition * self.share(learning_rate)
-        return float(erfcx(1 / math.sqrt(2 * steepness))) if steepness > 0 else 0.0
+        return float(_erfcx(1 / math.sqrt(2 * steepness))) if steepness > 0 else 0.0
 
     def feedback(self, learning_rate: float) -> float:
         """a · ηc²/(κ(2 − η)): how much of y's decay the noise that x feeds back undoes.
@@ -136,7 +135,8 @@ class Valley:
         Between them SGD's gradient is aligned and Bulk-SGD as good as SGD. The first falls with κ, the
         second does not depend on it: in a valley that is not steep enough they cross, and nothing is left.
         """
-        inverse = brentq(lambda z: erfcx(z) - alignment, 0, 1 / alignment)  # erfcx(z) < 1/z
+        between = (0, 1 / alignment)  # for erfcx(z) < 1/z
+        inverse = float(mpmath.findroot(lambda z: _erfcx(z) - alignment, between, solver="anderson"))
         return 1 / (2 * inverse**2 * self.condition), 1 / progress - 1
 
     def moments(
@@ -186,6 +186,11 @@ class _Axis:
     def project(self, v: Tensor) -> Tensor:
         """P₁ v for v (2,)."""
         return v * v.new_tensor([1.0, 0.0])
+
+
+def _erfcx(z: float) -> mpmath.mpf:
+    """exp(z²) erfc(z) for z ≥ 0, as Tricomi's U, whose digits do not cancel."""
+    return mpmath.hyperu(0.5, 0.5, z**2) / mpmath.sqrt(mpmath.pi)
 
 
 def path(

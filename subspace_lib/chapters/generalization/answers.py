@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 from IPython.display import Markdown
-from scipy.stats import spearmanr
 
 from subspace_lib.chapters.generalization import tables
 from subspace_lib.chapters.generalization.judge import ahead, at_equal_loss, judge
@@ -122,9 +122,11 @@ def over_sharpness(study: GeneralizationStudy) -> Markdown:
     alike = dict.fromkeys(
         group.name(s) for group in study.alike().values() for s in ("none", "bulk")
     )
-    sharp = np.array([tables.sharpness(run) for run in runs])
-    accuracy = np.array([tail(run, "test_accuracy") for run in runs])
-    order = float(spearmanr(sharp, accuracy).statistic) if len(runs) > 2 else math.nan
+    sharp = pd.Series([tables.sharpness(run) for run in runs], dtype=float)
+    accuracy = pd.Series([tail(run, "test_accuracy") for run in runs], dtype=float)
+    order = math.nan  # Spearman's: the correlation of the ranks
+    if len(runs) > 2:
+        order = float(np.corrcoef(sharp.rank(), accuracy.rank())[0, 1])
     word = "is undefined"
     if math.isfinite(order):
         word = says.whether(
