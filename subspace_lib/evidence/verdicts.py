@@ -128,7 +128,9 @@ def _student(freedom: int) -> float:
     """
 
     def excess(t: float) -> float:
-        outside = mpmath.betainc(freedom / 2, 1 / 2, 0, freedom / (freedom + t**2), regularized=True)
+        outside = mpmath.betainc(
+            freedom / 2, 1 / 2, 0, freedom / (freedom + t**2), regularized=True
+        )
         return outside - (1 - CONFIDENCE)
 
     return float(mpmath.findroot(excess, (1, 20), solver="anderson"))

@@ -136,7 +136,9 @@ class Valley:
         second does not depend on it: in a valley that is not steep enough they cross, and nothing is left.
         """
         between = (0, 1 / alignment)  # for erfcx(z) < 1/z
-        inverse = float(mpmath.findroot(lambda z: _erfcx(z) - alignment, between, solver="anderson"))
+        inverse = float(
+            mpmath.findroot(lambda z: _erfcx(z) - alignment, between, solver="anderson")
+        )
         return 1 / (2 * inverse**2 * self.condition), 1 / progress - 1
 
     def moments(
