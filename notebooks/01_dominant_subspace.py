@@ -25,7 +25,7 @@ k = 10  # dimension of the dominant subspace
 learning_rate = 0.01  # η
 batch_size = 50  # samples
 steps = 20_000
-seeds = [11, 12, 13]  # of initialisation and batch order
+seeds = [11, 12, 13]  # of initialization and batch order
 switch_alignment = 0.95  # watched, as in chapter 02; None is cheaper
 anchors = [0, 100, 300, 1000, 3000, 10_000, 18_000]  # steps at which to look closer
 lags = [1, 10, 100, 1000]  # steps after an anchor at which the subspace is compared
@@ -136,7 +136,7 @@ page.verdict(CHAPTER, study)
 #
 # ## What differs from the paper
 #
-# *Pixels, network, initialisation, the ½ in the loss* [code]; *k, η, batch size, steps* [rev]; *alignment as a ratio of
+# *Pixels, network, initialization, the ½ in the loss* [code]; *k, η, batch size, steps* [rev]; *alignment as a ratio of
 # norms* [code, rep]; *the criterion on the gap, the survey, fewer classes, spans* [own].
 # {term}`What the marks mean <Source mark>`.
 #

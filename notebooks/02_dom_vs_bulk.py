@@ -27,7 +27,7 @@ batch_size = 50  # samples
 steps = 20_000  # in all, the common part included
 switch_alignment = 0.95  # None: switch at switch_step
 switch_step = 3000  # also where to switch when the alignment has not got there
-seeds = [11, 12, 13, 14, 15]  # of initialisation and batch order
+seeds = [11, 12, 13, 14, 15]  # of initialization and batch order
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
@@ -137,7 +137,7 @@ page.verdict(CHAPTER, study)
 # %% [markdown]
 # ## What differs from the paper
 #
-# *Pixels, network, initialisation, ½, batches without replacement, the update projected and not the rule's state, the
+# *Pixels, network, initialization, ½, batches without replacement, the update projected and not the rule's state, the
 # subspace anew at every step (`refresh_every = 1`)* [code]; *threshold and moving average* [rep]; *the steps between which
 # the switch may come, a subspace refreshed when it has turned* [own]. {term}`What the marks mean <Source mark>`.
 #

@@ -26,7 +26,7 @@ loss = "mse"  # mse or cross_entropy
 batch_size = 50  # samples
 switch_alignment = 0.95  # None: switch at switch_step
 switch_step = 5000  # also where to switch when the alignment has not got there
-seeds = [11, 12, 13]  # of initialisation and batch order
+seeds = [11, 12, 13]  # of initialization and batch order
 doubled_seed = 12  # of the runs at 2η
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
@@ -110,7 +110,7 @@ page.verdict(CHAPTER, study)
 # %% [markdown]
 # ## What differs from the paper
 #
-# *Networks, initialisation, pixels, tokens, ½, batches without replacement, the subspace anew at every step
+# *Networks, initialization, pixels, tokens, ½, batches without replacement, the subspace anew at every step
 # (`refresh_every = 1`)* [code]; *$k$, η, batch size, 20,000 steps, threshold and moving average of the switch* [rep]; *the
 # steps between which the switch may come, `step_counts` below 20,000, a subspace refreshed when it has turned, no embedding
 # rows for tokens that do not occur* [own]. {term}`What the marks mean <Source mark>`.

@@ -29,8 +29,8 @@ steps = 20_000  # of these runs in all
 switch_alignment = 0.95  # where all branches leave, as in chapter 02; None: at switch_step
 switch_step = 3000  # also where to switch when the alignment has not got there
 back_steps = 1000  # of SGD after GD, and of GD with noise
-start_steps = 1000  # of GD from the initialisation
-seeds = [11, 12, 13]  # of initialisation, batch order and noise
+start_steps = 1000  # of GD from the initialization
+seeds = [11, 12, 13]  # of initialization, batch order and noise
 refresh_every = "adaptive"  # or a number of steps; the paper's is 1
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
@@ -114,9 +114,9 @@ figures.learning(study)
 answers.learning(study)
 
 # %% [markdown]
-# ## Gradient descent from the initialisation
+# ## Gradient descent from the initialization
 
-# %% mystnb={"figure": {"caption": "GD from the initialisation at the same \u03b7. Top: alignment of the gradient. Bottom: sharpness (log scale); dotted: 2/\u03b7. Mean and range over seeds.", "name": "fig-start"}}
+# %% mystnb={"figure": {"caption": "GD from the initialization at the same \u03b7. Top: alignment of the gradient. Bottom: sharpness (log scale); dotted: 2/\u03b7. Mean and range over seeds.", "name": "fig-start"}}
 figures.from_the_start(study)
 
 # %%

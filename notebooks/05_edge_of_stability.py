@@ -28,7 +28,7 @@ switch_step = 600
 approach_losses = ["mse", "mse", "cross_entropy", "cross_entropy"]  # of GD on its way to the edge,
 approach_rates = [0.05, 0.02, 0.33, 0.1]  # its η, and
 approach_steps = [4000, 12_000, 3000, 4000]  # its steps
-seeds = [11, 12, 13, 14, 15]  # of initialisation
+seeds = [11, 12, 13, 14, 15]  # of initialization
 device = "cpu"  # or cuda
 scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
 profile = "paper"  # or quick: a small version of everything, to try it
@@ -53,7 +53,7 @@ answers.losses(study)
 # in the dominant subspace: the iterate bounces across the valley, and {term}`self-stabilization` {cite:p}`damian2023` keeps
 # the bounce bounded. Dom-GD fails, Bulk-GD does as well as GD or better (C6). Dom-GD is judged from after its bounce.
 #
-# **Protocol.** GD from the initialisation, with an $\eta$ for which $2/\eta$ lies below the sharpness that it would reach.
+# **Protocol.** GD from the initialization, with an $\eta$ for which $2/\eta$ lies below the sharpness that it would reach.
 # At `switch_step` go on with GD, Dom-GD and Bulk-GD, $P_k$ that of the current point. $\eta$, switch and length are ours.
 
 # %%

@@ -32,7 +32,7 @@ steps = 20_000  # of the runs with a switch
 switch_alignment = 0.95  # None: switch at switch_step
 switch_step = 3000  # also where to switch when the alignment has not got there
 anchors = [1000, 3000, 6000, 12_000, 19_800]  # first steps of the later windows
-seeds = [11, 12, 13, 14, 15]  # of initialisation and batch order; one seed: the second
+seeds = [11, 12, 13, 14, 15]  # of initialization and batch order; one seed: the second
 refresh_every = "adaptive"  # or a number of steps; Table 1 has 1 in any case
 target_angle = 0.05  # for "adaptive": sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
@@ -47,7 +47,7 @@ from subspace_lib.chapters.momentum_adam import CHAPTER, answers, figures, table
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 answers.opening(study)
 
-# %% mystnb={"figure": {"caption": "Effective learning rates in the dominant subspace (Dom-LR, top) and in the bulk (Bulk-LR, bottom) over the first steps, each rule from its own initialisation. Rolling mean over 20 steps; mean and range over seeds.", "name": "fig-first-steps"}}
+# %% mystnb={"figure": {"caption": "Effective learning rates in the dominant subspace (Dom-LR, top) and in the bulk (Bulk-LR, bottom) over the first steps, each rule from its own initialization. Rolling mean over 20 steps; mean and range over seeds.", "name": "fig-first-steps"}}
 figures.first_steps(study)
 
 # %%
@@ -67,7 +67,7 @@ answers.first_steps(study)
 # an epoch at one point.
 #
 # **Protocol.** SGD, heavy ball {cite:p}`polyak1964` ($m \leftarrow \beta m + g$, $u = -\eta m$) and Adam
-# {cite:p}`kingma2015` start from the same initialisation. Their first steps are measured one by one, with the subspace anew
+# {cite:p}`kingma2015` start from the same initialization. Their first steps are measured one by one, with the subspace anew
 # at each. Dom- and Bulk- versions branch off as in {doc}`02_dom_vs_bulk`, with the rule's state; what is projected is the
 # final update.
 

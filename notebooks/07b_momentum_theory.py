@@ -25,7 +25,7 @@ betas = [0.5, 0.99]  # further β of heavy ball
 anchors = [1000, 3000, 6000, 12_000, 19_800]  # first steps of the windows
 window = 200  # steps in a window
 directions = 50  # leading eigendirections
-seeds = [11, 12, 13, 14, 15]  # of initialisation and batch order; the windows have the second
+seeds = [11, 12, 13, 14, 15]  # of initialization and batch order; the windows have the second
 profile = "paper"  # or quick: a small version of everything, to try it
 dry_run = False  # True: say what would be computed, and stop
 

@@ -27,7 +27,7 @@ switch_steps = [3000, 3000, 1500, 1000, 1000]  # where the alignment has not ask
 repeats = [3, 3, 1, 1, 1]  # how many of the seeds
 batch_size = 50  # samples
 switch_alignment = 0.95  # None: switch at switch_steps
-seeds = [11, 12, 13]  # of initialisation and batch order
+seeds = [11, 12, 13]  # of initialization and batch order
 cause_seed = 11  # of the interventions, on the first case
 cause_steps = 2000  # after its switch
 target_angle = 0.05  # sine of the largest principal angle aimed for
@@ -53,9 +53,9 @@ answers.losses(study)
 # **Question** (Q1). The paper's appendix ({cite:t}`song2025`, figures 14 and 17) shows the loss of Dom-SGD *rise* with
 # cross-entropy and for VGG-11 [cap], and no Bulk curves. Does it here, if so why, and does Bulk-SGD learn as SGD does?
 #
-# **Protocol.** That of {doc}`02_dom_vs_bulk`, one case after the other. VGG-11 has neither normalisation nor dropout.
-# ResNet-8 has batch normalisation in its evaluation form: its statistics are means of one pass over the training data at
-# initialisation, and stay. Both have a quarter of the paper's width and 1,000 images: so neither has the paper's size.
+# **Protocol.** That of {doc}`02_dom_vs_bulk`, one case after the other. VGG-11 has neither normalization nor dropout.
+# ResNet-8 has batch normalization in its evaluation form: its statistics are means of one pass over the training data at
+# initialization, and stay. Both have a quarter of the paper's width and 1,000 images: so neither has the paper's size.
 
 # %%
 tables.protocol(study)
@@ -89,8 +89,8 @@ page.verdict(CHAPTER, study)
 # %% [markdown]
 # ## What differs from the paper
 #
-# *Networks, initialisation, both losses, data* [code]; *the loss of Dom-SGD rises* [rev, cap]; *learning rates of VGG-11 and
-# ResNet-8, width, number of images, steps, the interventions* [own]. *Batch normalisation in its evaluation form* [own],
+# *Networks, initialization, both losses, data* [code]; *the loss of Dom-SGD rises* [rev, cap]; *learning rates of VGG-11 and
+# ResNet-8, width, number of images, steps, the interventions* [own]. *Batch normalization in its evaluation form* [own],
 # where each batch has its own statistics [code]: `resnet8_chunk` has these, and its loss depends on how the data are cut
 # into batches. {term}`What the marks mean <Source mark>`.
 #

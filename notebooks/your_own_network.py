@@ -31,7 +31,7 @@ os.chdir(tempfile.mkdtemp())  # the page is executed in an empty folder too
 #
 # They stand in a file of their own, `mine.py`, so that an experiment can import them too. `build(shape, classes)` gets the
 # shape of one input and the number of classes. Its output for a sample must depend on that sample alone and on no random
-# number: no dropout, batch normalisation in eval mode. `load()` returns training and test data: inputs are floats of shape
+# number: no dropout, batch normalization in eval mode. `load()` returns training and test data: inputs are floats of shape
 # (N, …), bytes of shape (N, …) of which the network sees x/255, or token ids (N, length); labels are class numbers (N,).
 
 # %% tags=["remove-output"]

@@ -203,7 +203,7 @@ class Experiment(RunDescription):
     watch_from: int = Field(900, ge=0, description="first step of the watched moving average")
     switch_from: int = Field(1000, ge=0, description="first step at which it may exceed")
     switch_by: int | None = Field(None, ge=1, description="step that counts where it has not")
-    seed: Seed = Field(0, description="of initialisation and batch order")
+    seed: Seed = Field(0, description="of initialization and batch order")
     refresh_every: RefreshEvery = Field("adaptive", description="or a number of steps ≥ 1")
     target_angle: Angle = Field(0.05, description="sine")
     guards: int = Field(3, ge=1, le=50)

@@ -236,7 +236,7 @@ def test_looks_do_without_a_subset_in_which_no_label_counts():
     assert subspace.angle < 0.1
 
 
-def test_a_regulariser_is_in_the_slopes_of_single_samples():
+def test_a_regularizer_is_in_the_slopes_of_single_samples():
     model = mlp()
 
     def loss(outputs, labels):

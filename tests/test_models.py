@@ -200,7 +200,7 @@ def test_fixed_statistics_make_each_output_its_own():
     assert (chunk(x)[:2] - chunk(x[:2])).abs().max() > 1e-3
 
 
-def test_statistics_are_those_of_one_pass_over_the_data_at_initialisation():
+def test_statistics_are_those_of_one_pass_over_the_data_at_initialization():
     x = torch.randn(300, 3, 8, 8) * torch.tensor([1.0, 2, 3]).view(1, 3, 1, 1) + 1
     model = models.build("resnet8_quarter", (3, 8, 8), 10, seed=0, inputs=x)
     with torch.no_grad():
@@ -234,7 +234,7 @@ def test_resnet8_begins_as_its_shortcuts():
     torch.manual_seed(9)
     model, x = ResNet8(2, 3, width=2), torch.randn(5, 2, 8, 8)
     y = functional.relu(model.norm(model.first(x)))
-    scale = (1 + 1e-5) ** -0.5  # of a normalisation by mean 0 and variance 1
+    scale = (1 + 1e-5) ** -0.5  # of a normalization by mean 0 and variance 1
     halved = torch.cat([scale * y[:, :, ::2, ::2], torch.zeros(5, 2, 4, 4)], 1)
     again = torch.cat([scale * halved[:, :, ::2, ::2], torch.zeros(5, 4, 2, 2)], 1)
     torch.testing.assert_close(model(x), model.head(again.mean((2, 3))))

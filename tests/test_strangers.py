@@ -61,7 +61,7 @@ def by_differences(value, theta, v, step=1e-5):
 # 1. θ is in the module for as long as something can ask for it
 
 
-def test_a_regulariser_over_the_models_parameters_sees_theta():
+def test_a_regularizer_over_the_models_parameters_sees_theta():
     model = mlp().double()
     weight = model[0].weight  # a reference from before
 

@@ -34,7 +34,7 @@ def mlp(outputs=3):
 
 
 class Residual(nn.Module):
-    """Normalisation within, by groups or by statistics of the past."""
+    """Normalization within, by groups or by statistics of the past."""
 
     def __init__(self, norm):
         super().__init__()

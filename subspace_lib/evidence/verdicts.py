@@ -133,7 +133,7 @@ def _student(freedom: int) -> float:
         )
         return outside - (1 - CONFIDENCE)
 
-    return float(mpmath.findroot(excess, (1, 20), solver="anderson"))
+    return float(mpmath.findroot(excess, 2))
 
 
 def judge(values: Sequence[float], criterion: Criterion) -> str:

@@ -1,4 +1,4 @@
-"""ResNet-8 with batch normalisation."""
+"""ResNet-8 with batch normalization."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Statistics = Literal["fixed", "chunk"]
 
 
 class ChunkNorm(nn.Module):
-    """Batch normalisation by the statistics of what is computed together, in either mode; no buffers.
+    """Batch normalization by the statistics of what is computed together, in either mode; no buffers.
 
     A class of its own: ``Objective`` refuses ``torch.nn.BatchNorm2d`` without fixed statistics, because the
     loss is no mean over samples then. Whoever names this one has chosen that.
@@ -36,10 +36,10 @@ NORMS: dict[Statistics, Callable[[int], nn.Module]] = {"fixed": nn.BatchNorm2d, 
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions, each with a normalisation, beside a shortcut without weights of its own.
+    """Two 3×3 convolutions, each with a normalization, beside a shortcut without weights of its own.
 
-    The last normalisation begins with weight 0, so that the block begins as its shortcut. Where channels
-    double and images are halved, the shortcut takes every second pixel, normalises, and adds zero channels.
+    The last normalization begins with weight 0, so that the block begins as its shortcut. Where channels
+    double and images are halved, the shortcut takes every second pixel, normalizes, and adds zero channels.
     """
 
     def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module]):
@@ -68,7 +68,7 @@ class ResNet8(nn.Module):
     being kernel area times output channels. Width 16 is the paper's.
 
     Args:
-        batch_statistics: "fixed": normalisation by statistics that training leaves as they are, each
+        batch_statistics: "fixed": normalization by statistics that training leaves as they are, each
             output depending on its own image alone; ``settle`` takes them from data, and without it they
             are mean 0 and variance 1. "chunk": by those of the images that are computed together, as in
             the paper's code very probably; this is another loss for each way to cut up the data.

@@ -12,7 +12,7 @@ PAD = 0  # the token that fills up a sentence; nobody attends to it
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
-    """``torch.nn.TransformerEncoderLayer`` (post-norm, ReLU), its parameters, initialisation and values.
+    """``torch.nn.TransformerEncoderLayer`` (post-norm, ReLU), its parameters, initialization and values.
 
     Attention is written out: PyTorch's fused kernels have no second derivative and no forward mode, and its
     fast path in evaluation mode has no derivative at all. Here both modes are the same function.

@@ -15,12 +15,12 @@ SIDE = 2 ** len(HALVED)  # of the smallest image
 
 
 def vgg11(channels: int, side: int, classes: int, width: int = 64) -> nn.Sequential:
-    """VGG-11 without normalisation and without dropout; two hidden layers of 8 · width.
+    """VGG-11 without normalization and without dropout; two hidden layers of 8 · width.
 
     Input (n, channels, side, side), side a multiple of 32; output (n, classes). Convolutions begin as
     N(0, √(2/n)), n being kernel area times output channels, with biases 0; linear layers as PyTorch has
     them. Width 64 is the paper's. Each ReLU before a pooling comes after it, which is the same network.
-    Source: Simonyan and Zisserman 2014; the initialisation is that of arXiv 2405.16002's code, very
+    Source: Simonyan and Zisserman 2014; the initialization is that of arXiv 2405.16002's code, very
     probably.
     """
     layers: list[nn.Module] = []

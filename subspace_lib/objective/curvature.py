@@ -202,7 +202,7 @@ class GaussNewton(Hessian):
         if any(g is not None for g in apart):
             raise ValueError(
                 "The loss depends on the parameters by other ways than the model's outputs (a "
-                "regulariser?), which a Gauss–Newton matrix does not hold; use hessian(theta)."
+                "regularizer?), which a Gauss–Newton matrix does not hold; use hessian(theta)."
             )
         found = torch.autograd.grad(
             outputs, leaves, slope.detach(), retain_graph=True, allow_unused=True

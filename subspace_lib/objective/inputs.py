@@ -111,7 +111,7 @@ def _is_noisy(module: nn.Module) -> bool:
 
 
 def _by_sample(module: nn.Module) -> bool:
-    """Whether a normalisation takes its statistics from each sample alone."""
+    """Whether a normalization takes its statistics from each sample alone."""
     return isinstance(module, nn.modules.instancenorm._InstanceNorm)
 
 

@@ -58,7 +58,7 @@ def uncached() -> Iterator[None]:
 class Network:
     """Puts θ into a model's own parameters for the time of a computation, and its values back afterwards.
 
-    Whatever reaches a parameter then finds θ: recomputed layers, a regulariser over
+    Whatever reaches a parameter then finds θ: recomputed layers, a regularizer over
     ``model.parameters()``, tied weights, references kept elsewhere. θ holds the parameters that require
     a gradient, in the order of ``named_parameters()``, each once. Buffers, frozen parameters and those of
     the loss keep their values; where their dtype or device is another than θ's, a copy takes their place
@@ -188,7 +188,7 @@ class Network:
         return torch.set_grad_enabled(self.differentiates)
 
     def held(self) -> tuple[int, ...]:
-        """Changes when a frozen parameter or a buffer is written to, as by batch normalisation."""
+        """Changes when a frozen parameter or a buffer is written to, as by batch normalization."""
         return tuple(t._version for t in self._rest().values() if not t.is_inference())
 
     def outputs(self, inputs: Any) -> Any:

@@ -45,7 +45,7 @@ class Objective(SingleSamples):
 
     Args:
         model: any module whose output for a sample depends on that sample alone, and on no random number:
-            dropout and batch normalisation in eval mode.
+            dropout and batch normalization in eval mode.
         loss: a key of ``LOSSES``, or a function of outputs (n, C) and labels (n, …) that returns
             the mean over its samples, twice differentiable; or their sum, which is then L.
         inputs: (N, ...), or a tuple, list or dict of such tensors, given to the model as ``Call`` says;

@@ -203,7 +203,7 @@ class SingleSamples:
                 columns.append(self.network.flat(found))
         return torch.stack(columns, 1)
 
-    def _regularised(self, theta: Tensor, rows: slice) -> bool:
+    def _regularized(self, theta: Tensor, rows: slice) -> bool:
         """Whether the loss depends on θ by other ways than the outputs."""
         inputs, labels = self.samples.rows(rows)
         with torch.enable_grad():
@@ -236,7 +236,7 @@ class SingleSamples:
             try:
                 change = self.forward(theta, inputs, column)
                 same = bool((change - right).norm() <= 1e-3 * right.norm())
-                self._forward_mode = same and not self._regularised(theta, first)
+                self._forward_mode = same and not self._regularized(theta, first)
             except (RuntimeError, NotImplementedError, TypeError, ValueError):
                 self._forward_mode = False
         return self._forward_mode

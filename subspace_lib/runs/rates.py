@@ -1,4 +1,4 @@
-"""Effective learning rates of a rule's updates, at every step from its own initialisation on (Table 1)."""
+"""Effective learning rates of a rule's updates, at every step from its own initialization on (Table 1)."""
 
 from __future__ import annotations
 

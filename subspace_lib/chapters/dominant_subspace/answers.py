@@ -56,7 +56,7 @@ def _on_the_way(tables: Sequence[pd.DataFrame]) -> str:
     )
     return (
         f"The alignment of the full-batch gradient is {says.mean_of(begins, says.share)} at the "
-        f"initialisation. Its lowest row, at step {where}, has {says.mean_of(low, says.share)}. The figure "
+        f"initialization. Its lowest row, at step {where}, has {says.mean_of(low, says.share)}. The figure "
         "shows means over rows, which do not come down as far."
     )
 

@@ -254,7 +254,7 @@ def approaches(study: EdgeStudy) -> Markdown:
     first = [float(run.table["alignment"].iloc[0]) for run in study.approaches.values()]
     told.append(
         f"The first {criteria.F7_SKIP:.0%} of the steps before the edge are left out: at the "
-        f"initialisation the alignment is {says.share(min(first))} to {says.share(max(first))}, and decays."
+        f"initialization the alignment is {says.share(min(first))} to {says.share(max(first))}, and decays."
     )
     told += [_later(study, loss) for loss in dict.fromkeys(loss for loss, _ in ways)]
     return says.answer(*told, table=tables.approaches(study))

@@ -200,7 +200,7 @@ def learning(study: BatchStudy) -> Markdown:
 
 
 def from_the_start(study: BatchStudy) -> Markdown:
-    """How long the alignment of GD from the initialisation lasts, and how far from 2/η it is."""
+    """How long the alignment of GD from the initialization lasts, and how far from 2/η it is."""
     runs = study.of("start")
     first, last, peak = ([], [], [])
     for run in runs:
@@ -210,7 +210,7 @@ def from_the_start(study: BatchStudy) -> Markdown:
         peak.append(float(run.table["eigenvalue_01"].max()))
     edge, ends = 2 / study.parameters.learning_rate, says.mean(last)
     return says.answer(
-        f"The alignment is {says.mean_of(first, says.share)} at the initialisation and "
+        f"The alignment is {says.mean_of(first, says.share)} at the initialization and "
         f"{says.mean_of(last, says.share)} after {study.parameters.start_steps:,} steps.",
         f"The sharpness reaches {says.mean_of(peak)}, "
         f"{says.compared(says.mean(peak), edge, 'above', 'below', 'about')} 2/η = {says.number(edge)}.",

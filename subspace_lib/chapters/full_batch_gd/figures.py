@@ -158,7 +158,7 @@ def single_sample_noise(study: BatchStudy) -> Picture:
 
 @styled
 def from_the_start(study: BatchStudy) -> Picture:
-    """GD from the initialisation: alignment and sharpness."""
+    """GD from the initialization: alignment and sharpness."""
     figure, (top, bottom) = panels(2, height=4.6)
     runs = study.of("start")
     band(top, series(runs, "alignment"), CYCLE[1], "-", "GD")
@@ -167,7 +167,7 @@ def from_the_start(study: BatchStudy) -> Picture:
     bottom.axhline(2 / study.parameters.learning_rate, color=INK, lw=0.8, ls=":")
     bottom.set(yscale="log", xlabel="step", ylabel="sharpness λ$_1$")
     log_ticks(bottom)
-    return Picture(figure, "Alignment and sharpness of GD from the initialisation")
+    return Picture(figure, "Alignment and sharpness of GD from the initialization")
 
 
 @styled

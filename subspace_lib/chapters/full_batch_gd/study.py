@@ -40,7 +40,7 @@ class BatchParameters(SwitchParameters):
 
     The SGD runs are those of the switch study with the same parameters, whose ``batch_size`` is that of
     the start. ``batch_sizes`` leave at the switch and go on to ``steps``. GD is followed for 10/(η λ_k)
-    steps, and SGD after it, and GD with noise, for ``back_steps``; GD from the initialisation for
+    steps, and SGD after it, and GD with noise, for ``back_steps``; GD from the initialization for
     ``start_steps``. The ``_every`` are steps between rows; that of minibatch branches shares no factor
     with the steps in an epoch.
     """
@@ -89,7 +89,7 @@ class BatchStudy:
         parameters: those in force.
         switch: SGD to the end, and where it switches; without branches.
         runs: by name and seed: "before", "GD", "back" (``kit.noise``); GD with noise, "shaped" as SGD's or
-            "isotropic"; "start", GD from the initialisation.
+            "isotropic"; "start", GD from the initialization.
         sizes: by batch size and seed, from the switch to the end, the study's own among them.
         surveys: by seed, the noise of single samples at the switch.
     """

@@ -43,7 +43,7 @@ from subspace_lib.trajectory import Trajectory
 
 JUDGED = ("momentum", "adam")  # beside SGD; those that have Dom- and Bulk- versions
 WAYS: tuple[Projected, ...] = ("update", "gradient", "both")
-# A loss above that at initialisation: everything learned is lost, the run has diverged.
+# A loss above that at initialization: everything learned is lost, the run has diverged.
 STOP_ABOVE = 1.0
 UNRECORDED: dict[str, Any] = {
     "record_every": None,
@@ -73,7 +73,7 @@ class RuleParameters(SwitchParameters):
 
 
 class MomentumParameters(StudyParameters):
-    """Parameters of the study. Every rule starts from its own initialisation.
+    """Parameters of the study. Every rule starts from its own initialization.
 
     η = ``learning_rate`` is that of SGD, heavy ball and Nesterov's momentum, ``adam_learning_rate`` that
     of Adam, AdamW, RMSProp and Muon. Over the first ``table_steps`` steps the effective rates are measured
