@@ -14,12 +14,14 @@ from test_edge_of_stability import study as made_up_edge
 from test_full_batch_gd import study as batch_study
 from test_valley_chapter import made_up as valley_study
 
+from subspace_lib import data
 from subspace_lib.chapters.dom_vs_bulk import answers as dom_bulk
 from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters, DomBulkStudy, Setting
 from subspace_lib.chapters.dominant_subspace import answers as dominant
 from subspace_lib.chapters.edge_of_stability import answers as edge
 from subspace_lib.chapters.full_batch_gd import answers as batches
 from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.names import title
 from subspace_lib.chapters.kit.switch import (
     answers as switch,
     figures as switch_figures,
@@ -31,6 +33,7 @@ from subspace_lib.chapters.momentum_adam.study import MomentumParameters, Moment
 from subspace_lib.chapters.sam import answers as sam
 from subspace_lib.chapters.sam.study import SamStudy
 from subspace_lib.chapters.valley import answers as valley
+from subspace_lib.models import ARCHITECTURES
 from subspace_lib.trajectory import Trajectory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +57,22 @@ SWITCH, END = 100, 1000
 )
 def test_a_number_is_said_with_three_digits_and_a_real_minus(value, text):
     assert says.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.5, 0.7], "0.600 (0.500 … 0.700)"),
+        ([8.9e-5, 7.43e-4], "4.16 (0.890 … 7.43) · 10⁻⁴"),
+        ([3e6, 1e6], "2.00 (1.00 … 3.00) · 10⁶"),
+        ([2e-6], "2.00 · 10⁻⁶"),
+        ([1e-9, 1e-3], "0.000500 (1.00 · 10⁻⁹ … 0.00100)"),
+        ([-2e-6, 1e-3], "0.000499 (−2.00 · 10⁻⁶ … 0.00100)"),
+        ([math.nan], "not known"),
+    ],
+)
+def test_a_range_has_one_power_of_ten(values, text):
+    assert says.mean_of(values) == text
 
 
 def test_words_are_chosen_by_the_numbers():
@@ -423,3 +442,8 @@ def test_where_the_loss_of_dom_heavy_ball_moves_its_sharpness_is_told_beside_it(
     p = MomentumParameters(seeds=found.parameters.seeds)
     told = momentum.losses(MomentumStudy(p, {}, {}, {}, {"momentum": found}, {})).data
     assert ("its sharpness rises from" in told and "Why it rises is not known" in told) == said
+
+
+def test_every_network_and_data_set_of_ours_has_a_name_to_be_read():
+    for name in (*ARCHITECTURES, *data.DATASETS):
+        assert "_" not in title(name), name

@@ -6,6 +6,7 @@ from subspace_lib.chapters import chapter, ledger
 from subspace_lib.chapters.architectures import answers, figures, tables
 from subspace_lib.chapters.architectures.study import ArchitecturesParameters, tasks
 from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.names import title
 from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.chapters.kit.switch.panel import over_sgd
 from subspace_lib.parameters import InvalidParameter
@@ -99,7 +100,7 @@ def test_its_verdicts_are_the_progress_of_each_panel(found):
         assert v.parts[0].values == pytest.approx((expected,), nan_ok=True)
         assert (v.dataset, v.model) == (panel.parameters.dataset, panel.parameters.model)
         assert v.parts[0].date == "2026-11-25" and len(v.results) == 2
-        assert v.note.startswith(f"Judged here on {panel.parameters.model} on ")
+        assert v.note.startswith(f"Judged here on {title(panel.parameters.model)} on ")
     own = {letter: study.panels[letter].of("none")[0].experiment.dataset for letter in "bc"}
     assert own == {"b": "digits_300", "c": "sentences"}
 
@@ -128,7 +129,7 @@ def test_its_figures_and_tables_show_both_panels(found):
         figures.test_losses,
     ):
         picture = draw(study)
-        assert len(picture.figure.axes) % 2 == 0 and "digits_300" in picture.says
+        assert len(picture.figure.axes) % 2 == 0 and "digits-300" in picture.says
         assert all(axes.lines for axes in picture.figure.axes)
         assert picture.svg().startswith("<svg")
     for say in (
@@ -140,7 +141,8 @@ def test_its_figures_and_tables_show_both_panels(found):
     ):
         text = say(study).data
         assert (
-            "(b) cnn_small on digits_300" in text and "(c) transformer_small on sentences" in text
+            "(b) CNN (small) on digits-300" in text
+            and "(c) Transformer (small) on sentences" in text
         )
     assert tables.doubled(study).data.count("η = 0.3") == 1
     shown = tables.protocol(study).data

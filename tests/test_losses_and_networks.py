@@ -62,10 +62,10 @@ def test_judged_are_the_cases_with_cross_entropy_and_three_seeds(found):
     assert (v.claim, v.kind, v.seeds) == ("Q1", "finding", (11, 12, 13))
     judged = [p for p in v.parts if p.criterion != "none"]
     assert [p.criterion for p in judged] == ["≤ 0.1", "≤ −0.05", "≥ 0.9"]
-    assert {p.date for p in judged} == {"2026-11-26"} and all("mlp" in p.says for p in judged)
+    assert {p.date for p in judged} == {"2026-11-26"} and all("MLP" in p.says for p in judged)
     shown = [p for p in v.parts if p.criterion == "none"]
     assert {p.verdict for p in shown} == {"descriptive"} and len(shown) == 2
-    mlp = study.cases["mlp_small on digits_300, cross-entropy"]
+    mlp = study.cases["MLP (small) on digits-300, cross-entropy"]
     expected = [progress(*pair) for pair in zip(mlp.of("none"), mlp.of("dominant"), strict=True)]
     np.testing.assert_allclose(judged[0].values, expected)
     mse = study.parameters.model_copy(update={"losses": ("mse", "mse")})
@@ -127,8 +127,8 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
     assert len(figures.causes(study).figure.axes[0].lines) == len(CHANGES) + 1
     text = answers.losses(study).data
     assert (
-        "mlp_small on digits_300, cross-entropy: Dom-SGD's loss" in text
-        and "| transformer_small" in text
+        "MLP (small) on digits-300, cross-entropy: Dom-SGD's loss" in text
+        and "| Transformer (small)" in text
     )
     assert (
         "Loss at the end over that at the switch: Dom-SGD as it is:" in answers.causes(study).data
@@ -141,7 +141,7 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
     assert len(partial.cases) == 1 and partial.causes == {}
     assert "not stored yet" in answers.causes(partial).data
     assert (
-        "*transformer_small on sentences, cross-entropy: not stored yet.*"
+        "*Transformer (small) on sentences, cross-entropy: not stored yet.*"
         in answers.losses(partial).data
     )
     assert tables.protocol(partial).data.count("**missing**") == 2

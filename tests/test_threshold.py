@@ -245,7 +245,7 @@ def test_the_cuts_are_those_of_the_question_and_repeat_no_run_of_chapter_02():
 
 def test_every_cut_begins_at_the_same_point_and_is_judged_up_to_the_same_step(study):
     found, _ = study
-    case = found.cases["mlp_small on digits_300"]
+    case = found.cases["MLP (small) on digits-300"]
     starts = {round(case.at(k).of("dominant")[0].table["train_loss"].iloc[0], 6) for k in (2, 4, 8)}
     assert len(starts) == 1 and case.switch.switch_steps == {11: 6, 12: 6}
     ends = {run.experiment.steps for k in (2, 4, 8) for run in case.at(k).of("bulk")}
@@ -293,7 +293,7 @@ def test_a_spectrum_whose_solve_did_not_converge_is_not_known_and_chooses_no_k(s
         [cell.strip() for cell in row.split("|")[1:-1]] for row in rows if row.startswith("| ")
     ]
     assert {row[-1] for row in cells[1:]} == {"not known"}
-    case, whole = lost.cases["mlp_small on digits_300"], found.cases["mlp_small on digits_300"]
+    case, whole = lost.cases["MLP (small) on digits-300"], found.cases["MLP (small) on digits-300"]
     values = whole.spectrum(12)  # the other seed still has its
     assert cells[1][-2] == f"{values[1] / values[2]:.3g}"
     assert case.rules((0.5,)) == {n: [None, k] for n, (_, k) in whole.rules((0.5,)).items()}
@@ -349,7 +349,9 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     found, store = study
     assert len(figures.cuts(found).figure.axes) == 3 and len(figures.spaces(found).figure.axes) == 2
     text = answers.cuts(found).data
-    assert "mlp_small on digits_300" in text and "| mlp_small on digits_300, cross-entropy" in text
+    assert (
+        "MLP (small) on digits-300" in text and "| MLP (small) on digits-300, cross-entropy" in text
+    )
     assert "In a random space Dom-SGD makes" in answers.spaces(found).data
     assert "**Q5, quick.**" in answers.opening(found).data
     plan = Plan(store)
@@ -359,7 +361,9 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     partial = chapter(NAME).study(other, store, compute=False)
     assert len(partial.cases) == 1 and hessian_of(60) not in partial.spaces.names()
     assert len(chapter(NAME).judge(partial)) == 2
-    assert "*mlp_small on digits_300, cross-entropy: not stored yet.*" in answers.cuts(partial).data
+    assert (
+        "*MLP (small) on digits-300, cross-entropy: not stored yet.*" in answers.cuts(partial).data
+    )
     assert tables.protocol(partial).data.count("**missing**") == 2
     without = found.parameters.model_copy(update={"kept": (criteria.Q5_KEPT,), "compare_every": 3})
     alone = chapter(NAME).study(without, store, compute=False)

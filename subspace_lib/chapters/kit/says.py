@@ -18,6 +18,7 @@ from subspace_lib.results.store import MissingRun
 Arguments = ParamSpec("Arguments")
 LEVEL = 0.05  # relative change below which a number "stays", or two are "about as" large
 UNKNOWN = "not known"
+PLAIN = range(-4, 6)  # powers of ten of a first digit that need not be written as such
 POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 INDICES = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -28,12 +29,19 @@ def number(value: float, digits: int = 3) -> str:
         return UNKNOWN if math.isnan(value) else "infinite"
     if value == 0:
         return "0"
-    power = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
-    if -4 <= power < 6:
-        text = f"{value:,.{max(0, digits - 1 - power)}f}"
-    else:
-        text = f"{value / 10.0**power:.{digits - 1}f} · 10{str(power).translate(POWERS)}"
-    return text.replace("-", "−")
+    power = _power(value, digits)
+    if power in PLAIN:
+        return f"{value:,.{max(0, digits - 1 - power)}f}".replace("-", "−")
+    return f"{value / 10.0**power:.{digits - 1}f}{_times(power)}".replace("-", "−")
+
+
+def _power(value: float, digits: int = 3) -> int:
+    """Of the first of so many digits."""
+    return math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+
+
+def _times(power: int) -> str:
+    return f" · 10{str(power).translate(POWERS)}"
 
 
 def share(value: float) -> str:
@@ -56,12 +64,20 @@ def eigenvalue(index: int) -> str:
 
 
 def mean_of(values: Iterable[float], say: Callable[[float], str] = number) -> str:
-    """The mean of what is known, with the range: "0.95 (0.93 … 0.97)"; the range only where it shows."""
+    """The mean of what is known, with the range: "0.95 (0.93 … 0.97)"; the range only where it shows.
+
+    A power of ten that a number of them wants stands behind them all: "3.71 (0.89 … 7.43) · 10⁻⁴".
+    """
     known = [float(v) for v in values if math.isfinite(v)]
     if not known:
         return UNKNOWN
-    low, high = say(min(known)), say(max(known))
-    return say(float(np.mean(known))) + ("" if low == high else f" ({low} … {high})")
+    three, times = [float(np.mean(known)), min(known), max(known)], ""
+    if say is number and three[1] > 0 and any(_power(v) not in PLAIN for v in three):
+        power = _power(three[0])
+        if _power(three[1]) - power in PLAIN:
+            three, times = [v / 10.0**power for v in three], _times(power)
+    mean, low, high = map(say, three)
+    return mean + ("" if low == high else f" ({low} … {high})") + times
 
 
 def mean(values: Iterable[float]) -> float:
