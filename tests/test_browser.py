@@ -113,6 +113,29 @@ def test_a_page_is_whole_from_a_folder(desk, name):
         assert box["width"] > 100 and box["height"] > 50
 
 
+@pytest.mark.parametrize("name", [name for name in PAGES if "<svg" in (SITE / name).read_text()])
+def test_each_figure_is_drawn_and_is_seen_in_the_dark(desk, name):
+    show(desk, name)
+    inks = {}
+    for theme in ("light", "dark"):
+        desk.evaluate(
+            "theme => Object.assign(document.documentElement.dataset, {theme, mode: theme})", theme
+        )
+        desk.wait_for_timeout(300)  # colours pass into each other
+        figures = desk.locator("article figure svg:visible").all()
+        inks[theme] = [ink(Image.open(BytesIO(figure.screenshot()))) for figure in figures]
+    assert all(light > 0.01 for light in inks["light"]), inks
+    assert all(dark > light / 2 for light, dark in zip(*inks.values(), strict=True)), inks
+
+
+def ink(image):
+    """Share of the pixels that stand out from the background, which is the colour that most have."""
+    grey = image.convert("L")
+    counts = grey.histogram()
+    background = max(range(256), key=counts.__getitem__)
+    return sum(n for level, n in enumerate(counts) if abs(level - background) > NEAR) / sum(counts)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_whole_from_a_server(desk, served, name):
     show(desk, name, served)
