@@ -104,6 +104,7 @@ def test_the_whole_of_mnist_is_prepared_chunk_by_chunk(tmp_path, monkeypatch):
         torch.testing.assert_close(prepared, (expected / 255 - mean) / std)
 
 
+@pytest.mark.whole
 def test_memory_of_a_refresh_does_not_grow_with_the_samples():
     peaks = {}
     for samples in (2_000, 20_000):

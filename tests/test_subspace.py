@@ -346,6 +346,7 @@ def cluster(opens, dim=80, k=4):
     return at
 
 
+@pytest.mark.whole
 def test_where_a_search_fails_it_is_not_paid_for_at_every_refresh():
     dim, k, opens = 80, 4, 60
     at, products, late = cluster(opens), {"adaptive": 0, 1: 0}, []

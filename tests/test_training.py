@@ -344,6 +344,7 @@ def bouncing():
         yield found
 
 
+@pytest.mark.whole
 def test_where_training_bounces_two_subspaces_turn_less_and_are_looked_at_less_often(bouncing):
     one, two = bouncing[1][0], bouncing[2][0]
     assert (one.table()["train_loss"] == two.table()["train_loss"]).all()  # only followed
@@ -352,6 +353,7 @@ def test_where_training_bounces_two_subspaces_turn_less_and_are_looked_at_less_o
     assert max(bouncing[2][1]) <= two.experiment.target_angle
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("step", [173, 174])
 def test_a_run_that_follows_two_subspaces_goes_on_from_either(bouncing, step):
     whole, _, states = bouncing[2]
