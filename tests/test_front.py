@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -14,7 +15,7 @@ import yaml
 from jupyter_book.sphinx import build_sphinx
 
 from subspace_lib import book
-from subspace_lib.chapters import front, history, ledger
+from subspace_lib.chapters import front, history, ledger, outcome
 from subspace_lib.chapters.kit.switch.judge import part_of_pairs
 from subspace_lib.chapters.kit.switch.panel import PanelParameters
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
@@ -101,10 +102,12 @@ def test_a_finding_is_shown_by_words_of_its_own_and_decides_no_claim():
     assert "F9 descriptive It falls. late rate: 0.400 Judged by 1 part" in text
     assert "needed" not in text and "Shown, not judged" in text
     rows, claims = [judged("C2", GOOD), fails], CLAIMS | {"F9": finding}
-    answer = plain(front.answer(rows, claims, []))
+    answer = plain(outcome.answer(rows, claims, []))
     assert "Reproduced, 1 of 1 claims" in answer and "Not reproduced : none." in answer
-    assert re.search(r"Beyond the paper : does not hold: .* \d\.\d+.*, needed .* \( F9 \)", answer)
-    assert "Not reproduced : none." not in plain(front.answer([judged("C8", BAD)], CLAIMS, []))
+    assert re.search(
+        r"Beyond the paper : does not hold \( F9 \): “It falls”\. .* \d\.\d+.*, needed", answer
+    )
+    assert "Not reproduced : none." not in plain(outcome.answer([judged("C8", BAD)], CLAIMS, []))
 
 
 def test_the_number_on_a_findings_card_is_the_one_that_is_judged():
@@ -146,9 +149,11 @@ def test_a_part_of_runs_says_which_of_them_diverged():
 def test_the_answer_has_every_kind_of_verdict_with_its_reason():
     rows = [judged("C2", GOOD), judged("C8", GOOD, BAD), judged("X1", OPEN)]
     text = plain(
-        front.answer(rows, CLAIMS | ledger.claims(), [("mlp", "mnist5k", "standardized")])
+        outcome.answer(rows, CLAIMS | ledger.claims(), [("mlp", "mnist5k", "standardized")])
     ).replace("&#x27;", "'")
-    assert "Reproduced, 1 of 3 claims : Dom-SGD made 0.020 (−0.005 … 0.045) of SGD's" in text
+    assert (
+        "Reproduced, 1 of 3 claims : of Dom-SGD and Bulk-SGD, what the table shows ( C2 )" in text
+    )
     assert (
         "Not reproduced, 1 of 3 claims : C8 (momentum and Adam): smallest &lt;fall&gt; is" in text
     )
@@ -161,9 +166,9 @@ def test_the_answer_has_every_kind_of_verdict_with_its_reason():
 
 def test_what_is_still_missing_follows_from_the_runs():
     every = [("cnn", "cifar10_5k", "unit"), ("mlp", "mnist5k", "unit")]
-    text = plain(front.still_missing([], [*every, ("transformer", "sst2_1k", "unit")]))
-    assert "not yet run" not in text and text.startswith("nothing of the paper's settings")
-    text = plain(front.still_missing([missing(CLAIMS["X1"])], every))
+    text = plain(outcome.still_missing([], [*every, ("transformer", "sst2_1k", "unit")]))
+    assert "not yet run" not in text and text.startswith("no claim is without its runs")
+    text = plain(outcome.still_missing([missing(CLAIMS["X1"])], every))
     assert "not yet run: the Transformer on SST2-1k; no results yet for X1 ; what" in text
     assert "the CNN on CIFAR10-5k with pixels x/255 and the MLP" in text
 
@@ -177,12 +182,12 @@ def test_the_settings_are_those_of_the_judged_claims_runs(tmp_path):
         Verdict("C2", "reproduced", "", results=("one",)),
         Verdict("F6", "descriptive", "", results=("one", "two"), kind=FINDING),
     ]
-    assert front.settings(rows, Store(tmp_path)) == [("mlp", "mnist5k", "unit")]
+    assert outcome.settings(rows, Store(tmp_path)) == [("mlp", "mnist5k", "unit")]
 
 
 def test_without_results_the_texts_say_so(tmp_path):
     rows = ledger.verdicts(Store(tmp_path))
-    assert "holds no results yet" in front.answer(rows, ledger.claims(), [])
+    assert "holds no results yet" in outcome.answer(rows, ledger.claims(), [])
     cards = front.ledger(rows, ledger.claims())
     assert cards.count("make results") == len(rows) and "<details" not in cards
     assert "has no runs yet" in front.main_figure(front.main_study(Store(tmp_path)))
@@ -467,8 +472,35 @@ def test_the_headline_has_a_number_for_each_network_that_was_judged():
         verdict(claims[name], [part("progress", [mean] * 3, None)], SwitchParameters(), [])
         for name, mean in (("C2", -0.001), ("C3", 1.01), ("C2b", 0.4))
     ]
-    text = plain(front.headline(rows))
+    text = plain(outcome.headline(rows))
     assert (
         "Dom-SGD makes 0.00 (MLP) of SGD's progress in training loss, Bulk-SGD 1.01 (MLP)." in text
     )
-    assert front.headline(rows[2:]) == "" and front.headline([missing(claims["C2"])]) == ""
+    assert outcome.headline(rows[2:]) == "" and outcome.headline([missing(claims["C2"])]) == ""
+
+
+def test_the_table_has_a_row_for_each_rule_and_network_and_says_who_judges():
+    def row(name, says, values, criterion):
+        judging = verdict(
+            ledger.claims()[name], [part(says, values, criterion)], SwitchParameters(), []
+        )
+        return replace(judging, model="mlp")
+
+    verdicts = [
+        row("F3", "progress(Bulk-Adam), update projected", [-1.0] * 3, criteria.F3_BULK),
+        row("F3", "progress(Bulk-Adam), gradient projected", [0.5] * 3, criteria.F3_BULK),
+        row("C2", "progress(Dom-SGD)", [0.01, 0.02, 0.03], criteria.DOM_RULES),
+        row("C3", "progress(Bulk-SGD)", [1.0, 1.01, 1.02], criteria.F3_BULK),
+        row("C8", "progress(Dom-Adam)", [math.nan] * 3, criteria.DOM_RULES),
+        row(
+            "C6", "gain of Dom-GD after its bounce, over that of GD", [0.0] * 3, criteria.DOM_RULES
+        ),
+        row("C1", "alignment of the gradient", [0.9] * 3, None),
+    ]
+    text = outcome.table(verdicts)
+    rows = [plain(line) for line in re.findall("<tr>.*?</tr>", text)[1:]]
+    assert [line.split(": MLP")[0].strip() for line in rows] == ["SGD", "GD", "Adam"]
+    assert re.match(r"SGD: MLP 0\.020 \(.*\) 1\.010 \(.*\) 3 C2 and C3 reproduced", rows[0])
+    assert "GD: MLP 0.000 (0.000 … 0.000) – 3 C6" in rows[1].replace("&nbsp;", " ")
+    assert "undefined" in rows[2] and "0.5" not in text
+    assert outcome.table([missing(ledger.claims()["C2"])]) == ""

@@ -30,6 +30,7 @@ STOREYS = (
     ("chapters.*",),
     ("chapters.ledger", "chapters.__main__"),
     ("chapters.front",),
+    ("chapters.outcome",),
     ("chapters.history",),
     ("claims", "book"),
 )

@@ -15,9 +15,10 @@ from subspace_lib.book.made import judged, table
 from subspace_lib.chapters import ledger
 from subspace_lib.chapters.cost.study import prices, stored
 from subspace_lib.chapters.curvature.study import CurvatureStudy
-from subspace_lib.chapters.front import NETWORKS, stored_study
+from subspace_lib.chapters.front import stored_study
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.names import title, trained
+from subspace_lib.chapters.outcome import NETWORKS
 from subspace_lib.chapters.threshold.answers import as_in_s_k
 from subspace_lib.chapters.threshold.cuts import GAP, Case, ratio
 from subspace_lib.chapters.threshold.spaces import (

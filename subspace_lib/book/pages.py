@@ -10,7 +10,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from subspace_lib.book import advice
 from subspace_lib.book.made import Made, judged, table
-from subspace_lib.chapters import front, history, ledger
+from subspace_lib.chapters import front, history, ledger, outcome
 from subspace_lib.chapters.cost import plan
 from subspace_lib.chapters.cost.study import stored
 from subspace_lib.chapters.valley.still import valley_paths
@@ -31,7 +31,7 @@ class Answer(Made):
 
     def html(self) -> str:
         """Sentences made from the verdicts."""
-        return front.answer(judged(), ledger.claims(), front.settings(judged()))
+        return outcome.answer(judged(), ledger.claims(), outcome.settings(judged()))
 
 
 class Advice(Made):
@@ -49,7 +49,7 @@ class Headline(Made):
 
     def html(self) -> str:
         """Progress of Dom-SGD and Bulk-SGD, from the verdicts."""
-        return front.headline(judged())
+        return outcome.headline(judged())
 
 
 class Ledger(Made):

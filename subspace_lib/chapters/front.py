@@ -1,8 +1,7 @@
-"""The front page, made from verdicts: the answer, a card a claim, the main picture, the links; as HTML."""
+"""The front page's cards, made from verdicts, its main picture and links; as HTML."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
@@ -15,13 +14,11 @@ from subspace_lib.chapters.kit.names import title, trained
 from subspace_lib.chapters.kit.switch.figures import losses_of
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import interval_text
-from subspace_lib.chapters.ledger import of_kind, profile
+from subspace_lib.chapters.ledger import profile
 from subspace_lib.evidence.criteria import CONFIDENCE, MINIMUM_SEEDS
 from subspace_lib.evidence.verdicts import (
-    CLAIM,
     DESCRIPTIVE,
     FAILS,
-    FINDING,
     HOLDS,
     INCONCLUSIVE,
     MET,
@@ -37,18 +34,10 @@ from subspace_lib.results.files import Corrupted
 from subspace_lib.results.store import MissingRun, Store
 
 Link = Callable[[str], str | None]  # a chapter's name to the address of its page, if it has one
-Setting = tuple[str, str, str]  # model, data set, preprocessing
 
 MAIN, OTHERS = "02_dom_vs_bulk", "02b_architectures"
 NO_RESULTS = "<code>make results</code> computes what is missing."
-# The claims on Dom-SGD and on Bulk-SGD, by network.
-NETWORKS = (("C2", "C3"), ("C2b", "C3b"), ("C2c", "C3c"))
 HEADLINES = 2  # parts of a reproduced claim whose numbers stand on its card
-
-
-# The paper's own settings, by its code very probably.
-PAPER_MLP: Setting = ("mlp", "mnist5k", "unit")
-PAPER_OTHERS = (("cnn", "cifar10_5k"), ("transformer", "sst2_1k"))
 _TICK, _CROSS = "M3 8.5 6.5 12 13 4.5", "M4 4 12 12 M12 4 4 12"
 ICONS = {
     REPRODUCED: _TICK,
@@ -59,132 +48,11 @@ ICONS = {
     DESCRIPTIVE: "M3 5H13 M3 8H13 M3 11H9",
     MISSING: "M3 8H13",
 }
-KINDS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, MISSING)
-FOUND = (HOLDS, FAILS, INCONCLUSIVE, DESCRIPTIVE, MISSING)
 
 
-def answer(
-    verdicts: Sequence[Verdict], claims: Mapping[str, Claim], settings: Sequence[Setting]
-) -> str:
-    """What was reproduced, what was not and why, what was found beyond, what is still missing."""
-    findings, verdicts = of_kind(FINDING, verdicts), of_kind(CLAIM, verdicts)
-    of = {kind: [v for v in verdicts if v.verdict == kind] for kind in KINDS}
-    if len(of[MISSING]) == len(verdicts):
-        return f'<p class="answer">This book holds no results yet; {NO_RESULTS}</p>'
-    items = []
-    for kind in KINDS[:-1]:
-        if of[kind]:
-            lead = (
-                f"<strong>{_first_up(kind)}, {len(of[kind])} of {len(verdicts)} claims</strong>: "
-            )
-            if kind == REPRODUCED:
-                told = _items((_seen(v, claims[v.claim]) for v in of[kind]), "found")
-            else:
-                told = _items(_decided(v, claims[v.claim]) for v in of[kind])
-            items.append(lead + told)
-    if not of[NOT_REPRODUCED] and not of[INCONCLUSIVE]:
-        items.append("<strong>Not reproduced</strong>: none.")
-    if findings:
-        items.append(f"<strong>Beyond the paper</strong>: {_found(findings, claims)}")
-    items.append(f"<strong>Still missing</strong>: {still_missing(of[MISSING], settings)}")
-    return _items(items, "answer")
-
-
-def _found(findings: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
-    """The findings by what became of them, what was seen where they hold; they decide no claim."""
-    told = []
-    for kind in FOUND:
-        mine = [v for v in findings if v.verdict == kind]
-        if kind == HOLDS:
-            told += [_seen(v, claims[v.claim]) for v in mine]
-        elif kind == FAILS:
-            told += [f"{FAILS}: {_failing(v)}" for v in mine]
-        elif mine:
-            names = [
-                _anchor(v) + (f" ({escape(claims[v.claim].name)})" if claims[v.claim].name else "")
-                for v in mine
-            ]
-            told.append(f"{kind}: {_list(names)}")
-    return _items(told, "found")
-
-
-def _failing(v: Verdict) -> str:
-    """What a finding fails by."""
-    deciding = headlines(v)[0]
-    return f"{escape(deciding.says)} {_number(deciding)}, needed {_needed(deciding)} ({_anchor(v)})"
-
-
-def _items(items: Iterable[str], name: str = "reasons") -> str:
-    return f'<ul class="{name}">' + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
-
-
-def _seen(v: Verdict, claim: Claim) -> str:
-    """What was seen of a claim that is reproduced, or of a finding that holds."""
-    seen = claim.seen.format(n=_number(headlines(v)[0])) if claim.seen else escape(claim.says)
-    return f"{seen} ({_anchor(v)})"
-
-
-def headline(verdicts: Sequence[Verdict]) -> str:
-    """The answer in a sentence: progress of Dom-SGD and of Bulk-SGD on each network that was judged."""
-    by = {v.claim: v for v in verdicts if v.parts and v.parts[0].measured is not None}
-    pairs = [(by[dom], by[bulk]) for dom, bulk in NETWORKS if dom in by and bulk in by]
-    if not pairs:
-        return ""
-    doms, bulks = (
-        _list([f"{says.share(v.parts[0].measured or 0.0)} ({_name(v.model or '')})" for v in side])
-        for side in zip(*pairs, strict=True)
-    )
-    return (
-        f"<p><strong>In short</strong>: from the switch on, Dom-SGD makes {doms} of SGD's progress in "
-        f"training loss, Bulk-SGD {bulks}.</p>"
-    )
-
-
-def _decided(v: Verdict, claim: Claim) -> str:
-    deciding = headlines(v)[0]
-    name = f" ({claim.name})" if claim.name else ""
-    others = {part.verdict for part in v.parts if part != deciding}
-    rest = " All else in it is reproduced." if others == {REPRODUCED} else ""
-    return (
-        f"{_anchor(v)}{name}: <em>{escape(deciding.says)}</em> is {_number(deciding)}; "
-        f"{_needed(deciding)} is needed. That is {escape(whose_demand(deciding))}.{rest}"
-    )
-
-
-def _anchor(v: Verdict) -> str:
+def anchor(v: Verdict) -> str:
+    """A claim's name, leading to its card."""
     return f'<a href="#claim-{escape(v.claim)}">{escape(v.claim)}</a>'
-
-
-def still_missing(missing: Sequence[Verdict], settings: Sequence[Setting]) -> str:
-    """What the runs were made with, and what of the paper's settings and claims has no run."""
-    lacks = []
-    if PAPER_MLP not in settings:
-        lacks.append("pixels as they are (x/255, by the code that is very probably the paper's)")
-    for model, dataset in PAPER_OTHERS:
-        if (model, dataset) not in [setting[:2] for setting in settings]:
-            lacks.append(f"the {_name(model)} on {_name(dataset)}")
-    have = [f"the {_name(m)} on {_name(d)} with {_name(p)}" for m, d, p in settings]
-    told = []
-    if lacks:
-        told.append(f"not yet run: {_list(lacks)}")
-    if missing:
-        told.append(f"no results yet for {_list([_anchor(v) for v in missing])}")
-    if not told:
-        told.append("nothing of the paper's settings and claims")
-    if have:
-        told.append(f"what is here was judged on {_list(have)}")
-    return "; ".join(told) + "."
-
-
-def settings(verdicts: Iterable[Verdict], store: Store | None = None) -> list[Setting]:
-    """Model, data set and preprocessing of the networks that the claims were judged on, by their runs."""
-    roots, found = (store or Store()).roots, set()
-    for key in {key for v in of_kind(CLAIM, verdicts) for key in v.results}:
-        paths = [path for root in roots if (path := root / key / "description.json").exists()]
-        described = json.loads(paths[0].read_text(encoding="utf-8")) if paths else {}
-        if "model" in described:
-            found.add((described["model"], described["dataset"], described["preprocessing"]))
-    return sorted(found)
 
 
 def how_to_read() -> str:
@@ -231,7 +99,7 @@ def headlines(v: Verdict) -> list[Part]:
 def _numbers(v: Verdict) -> str:
     shown = headlines(v)
     lines = "".join(
-        f"<li>{_unbroken(part.says)}: <strong>{_number(part)}</strong>{_needs(part)}</li>"
+        f"<li>{_unbroken(part.says)}: <strong>{number(part)}</strong>{_needs(part)}</li>"
         for part in shown
     )
     text = f'<ul class="claim-numbers">{lines}</ul>'
@@ -244,7 +112,7 @@ def _numbers(v: Verdict) -> str:
         text += " The interval lies on both sides of what is needed."
     for verdict in WORST_FIRST:
         others = [escape(p.says) for p in v.parts if p.verdict == verdict != v.verdict]
-        text += f" {_first_up(verdict)}: {'; '.join(others)}." if others else ""
+        text += f" {first_up(verdict)}: {'; '.join(others)}." if others else ""
     return text + "</p>"
 
 
@@ -272,8 +140,8 @@ def _fold(v: Verdict) -> str:
         fixed = f", fixed on {escape(part.date)}" if part.date else ""
         rows.append(
             f'<li class="part"><p class="part-head"><span>{_unbroken(part.says)}</span>'
-            f"{badge(part.verdict)}</p><p>measured <strong>{_number(part)}</strong>{_needs(part)}</p>"
-            f'<p class="part-source">{escape(_first_up(whose_demand(part)))}{fixed}</p></li>'
+            f"{badge(part.verdict)}</p><p>measured <strong>{number(part)}</strong>{_needs(part)}</p>"
+            f'<p class="part-source">{escape(first_up(whose_demand(part)))}{fixed}</p></li>'
         )
     summary = f"<summary>Judged by {count}</summary>"
     return f'<details>{summary}<ul class="parts">{"".join(rows)}</ul></details>'
@@ -313,7 +181,7 @@ def main_figure(study: SwitchStudy | None, others: Sequence[SwitchStudy] = ()) -
     studies = {_network(one): one for one in (study, *others)}
     nets = [f"the {name} ({_seeds(one)})" for name, one in studies.items()]
     caption = (
-        f"Training loss of {_list(nets)}: one line for each seed, the first bold. "
+        f"Training loss of {says.listed(nets)}: one line for each seed, the first bold. "
         f"Dots mark the switch, where {x}, {dom} and {bulk} start from the same point. From there on {dom} "
         f"applies only the part of each update that lies in the dominant subspace, {bulk} only the rest."
     )
@@ -336,8 +204,8 @@ def comparison(here: Sequence[Verdict], stored: Sequence[Verdict]) -> str:
     """A table of every quantity: as computed here, and as the repository stores it."""
     known = {(v.claim, part.says): part for v in stored for part in v.parts}
     lines = [
-        f"<tr><td>{escape(v.claim)}</td><td>{escape(part.says)}</td><td>{_number(part)}</td>"
-        f"<td>{_number(known[key]) if (key := (v.claim, part.says)) in known else 'not stored'}</td></tr>"
+        f"<tr><td>{escape(v.claim)}</td><td>{escape(part.says)}</td><td>{number(part)}</td>"
+        f"<td>{number(known[key]) if (key := (v.claim, part.says)) in known else 'not stored'}</td></tr>"
         for v in here
         for part in v.parts
     ]
@@ -357,10 +225,12 @@ def links(addresses: Mapping[str, str | None]) -> str:
     return f'<p class="book-links">{" · ".join(found)}</p>' if found else ""
 
 
-def _number(part: Part) -> str:
+def number(part: Part) -> str:
     """Mean and interval; what is undefined says why."""
     if part.measured is None:
         return escape(f"undefined ({part.note})" if part.note else "undefined")
+    if part.note and part.interval and part.interval[0] == part.interval[1]:
+        return escape(part.note)  # every run diverged: the number stands for nothing else
     note = f" ({escape(part.note)})" if part.note else ""
     mean, *span = interval_text(part.measured, part.interval).split(" ", 1)
     return " ".join([mean, *(text.replace(" ", "&nbsp;") for text in span)]) + note
@@ -368,10 +238,10 @@ def _number(part: Part) -> str:
 
 def _needs(part: Part) -> str:
     """What is needed, after a number; nothing where it is shown without a criterion."""
-    return f", needed: {_needed(part)}" if part.source else ""
+    return f", needed: {needed(part)}" if part.source else ""
 
 
-def _needed(part: Part) -> str:
+def needed(part: Part) -> str:
     """The criterion, on one line."""
     return escape(part.criterion).replace(" ", "&nbsp;")
 
@@ -381,13 +251,11 @@ def _unbroken(text: str) -> str:
     return re.sub(r"(?<=\S)/(?=\S)", "\u2060/\u2060", escape(text))
 
 
-def _name(name: str) -> str:
+def title_of(name: str) -> str:
+    """A network's or data set's name as a reader knows it, as HTML."""
     return escape(title(name))
 
 
-def _list(items: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
-
-
-def _first_up(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def first_up(text: str) -> str:
+    """The text with a capital first letter, where that is a letter and no symbol."""
+    return text[:1].upper() + text[1:] if text[:1].isascii() else text

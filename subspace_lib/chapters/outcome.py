@@ -1,0 +1,257 @@
+"""What was found: in a sentence, in a table, claim by claim, and what is missing; as HTML."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from subspace_lib.chapters.front import (
+    NO_RESULTS,
+    anchor,
+    badge,
+    first_up,
+    headlines,
+    needed,
+    number,
+    title_of,
+    whose_demand,
+)
+from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.ledger import of_kind
+from subspace_lib.evidence.criteria import MINIMUM_SEEDS
+from subspace_lib.evidence.verdicts import (
+    CLAIM,
+    DESCRIPTIVE,
+    FAILS,
+    FINDING,
+    HOLDS,
+    INCONCLUSIVE,
+    MISSING,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Claim,
+    Part,
+    Verdict,
+)
+from subspace_lib.results.store import Store
+
+Setting = tuple[str, str, str]  # model, data set, preprocessing
+
+# The claims on Dom-SGD and on Bulk-SGD, by network.
+NETWORKS = (("C2", "C3"), ("C2b", "C3b"), ("C2c", "C3c"))
+# What the table shows, in its order; and how a part is named that compares Dom-X or Bulk-X with X.
+COMPARED = (*(claim for pair in NETWORKS for claim in pair), "C6", "C7", "C8", "F3")
+COMPARES = re.compile(
+    r"(?:progress\((Dom|Bulk)-(?P<rule>[^)]+)\)|gain of (Dom)-.+?, over that of (?P<other>[^,]+))"
+    r"(?:, (?P<where>.+))?"
+)
+SIDES = "Dom", "Bulk"
+COLUMNS = "X", "progress of Dom-X", "progress of Bulk-X", "seeds", "verdict"
+USUAL, UNUSUAL = "update projected", ("gradient projected", "both projected")
+# The paper's own settings, by its code very probably.
+PAPER_MLP: Setting = ("mlp", "mnist5k", "unit")
+PAPER_STEPS = 20_000
+PAPER_OTHERS = (("cnn", "cifar10_5k"), ("transformer", "sst2_1k"))
+KINDS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, MISSING)
+FOUND = (HOLDS, FAILS, INCONCLUSIVE, DESCRIPTIVE, MISSING)
+
+
+@dataclass
+class Row:
+    """Dom-X and Bulk-X of one rule and network: the part that judges each, and the verdicts of these."""
+
+    label: str
+    parts: dict[str, Part] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+
+def headline(verdicts: Sequence[Verdict]) -> str:
+    """The answer in a sentence: progress of Dom-SGD and of Bulk-SGD on each network that was judged."""
+    by = {v.claim: v for v in verdicts if v.parts and v.parts[0].measured is not None}
+    pairs = [(by[dom], by[bulk]) for dom, bulk in NETWORKS if dom in by and bulk in by]
+    if not pairs:
+        return ""
+    doms, bulks = (
+        says.listed(
+            f"{says.share(v.parts[0].measured or 0.0)} ({title_of(v.model or '')})" for v in side
+        )
+        for side in zip(*pairs, strict=True)
+    )
+    return (
+        f"<p><strong>In short</strong>: from the switch on, Dom-SGD makes {doms} of SGD's progress in "
+        f"training loss, Bulk-SGD {bulks}.</p>"
+    )
+
+
+def rows(verdicts: Sequence[Verdict]) -> list[Row]:
+    """What was judged of Dom-X and Bulk-X, a row a rule and network."""
+    found = dict[tuple[str, ...], Row]()
+    for v in sorted(
+        (v for v in verdicts if v.claim in COMPARED), key=lambda v: COMPARED.index(v.claim)
+    ):
+        for part in v.parts:
+            match = COMPARES.fullmatch(part.says)
+            if match is None or match["where"] in UNUSUAL:
+                continue
+            rule, side = match["rule"] or match["other"], match[1] or match[3]
+            where = "" if match["where"] in (None, USUAL) else f", {match['where']}"
+            key = (rule, where, v.model or "")
+            label = f"{rule}{where}: {title_of(v.model or '')}"
+            row = found.setdefault(key, Row(label))
+            row.parts[side], row.verdicts[side] = part, v
+    return list(found.values())
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """Progress of Dom-X and Bulk-X for each rule X and network; nothing without results."""
+    lines = []
+    for row in rows(verdicts):
+        seeds = max(len(part.values) for part in row.parts.values())
+        told = dict[str, dict[str, None]]()
+        for side, v in row.verdicts.items():
+            told.setdefault(row.parts[side].verdict, {})[anchor(v)] = None
+        decided = "<br>".join(f"{says.listed(names)} {badge(kind)}" for kind, names in told.items())
+        texts = [escape(row.label), *(_cell(row, side) for side in SIDES), str(seeds), decided]
+        cells = zip(COLUMNS, texts, strict=True)
+        row_html = "".join(f'<td data-label="{name}">{text}</td>' for name, text in cells)
+        lines.append(f"<tr>{row_html}</tr>")
+    if not lines:
+        return ""
+    heads = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    head = f"<thead><tr>{heads}</tr></thead>"
+    return f'<table class="stacked advice">{head}<tbody>{"".join(lines)}</tbody></table>'
+
+
+def _cell(row: Row, side: str) -> str:
+    """A part's number; why there is none, the list below the table says."""
+    part = row.parts.get(side)
+    if part is None:
+        return "–"
+    return number(part) if part.measured is not None else "undefined"
+
+
+def answer(
+    verdicts: Sequence[Verdict], claims: Mapping[str, Claim], settings: Sequence[Setting]
+) -> str:
+    """The table, what was reproduced, what was not and why, what was found beyond, what is missing."""
+    findings, judged = of_kind(FINDING, verdicts), of_kind(CLAIM, verdicts)
+    of = {kind: [v for v in judged if v.verdict == kind] for kind in KINDS}
+    if len(of[MISSING]) == len(judged):
+        return f'<p class="answer">This book holds no results yet; {NO_RESULTS}</p>'
+    items = []
+    for kind in KINDS[:-1]:
+        if of[kind]:
+            lead = f"<strong>{first_up(kind)}, {len(of[kind])} of {len(judged)} claims</strong>: "
+            told = _reproduced if kind == REPRODUCED else _items_decided
+            items.append(lead + told(of[kind], claims))
+    if not of[NOT_REPRODUCED] and not of[INCONCLUSIVE]:
+        items.append("<strong>Not reproduced</strong>: none.")
+    if findings:
+        items.append(f"<strong>Beyond the paper</strong>: {_found(findings, claims)}")
+    few = [v for v in judged if v.verdict == INCONCLUSIVE and len(v.seeds) < MINIMUM_SEEDS]
+    items.append(f"<strong>Still missing</strong>: {still_missing(of[MISSING], settings, few)}")
+    return table(verdicts) + _items(items, "answer")
+
+
+def _reproduced(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
+    """What was seen; those claims together of which the table shows everything."""
+    pairs = {claim for pair in NETWORKS for claim in pair}
+    shown = [v for v in verdicts if v.claim in pairs and rows([v])]
+    told = [f"of Dom-SGD and Bulk-SGD, what the table shows ({says.listed(map(anchor, shown))})"]
+    others = [_seen(v, claims[v.claim]) for v in verdicts if v not in shown]
+    return _items((told if shown else []) + others, "found")
+
+
+def _items_decided(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
+    return _items(_decided(v, claims[v.claim]) for v in verdicts)
+
+
+def _found(findings: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
+    """The findings by what became of them, what was seen where they hold; they decide no claim."""
+    told = []
+    for kind in FOUND:
+        mine = [v for v in findings if v.verdict == kind]
+        if kind == HOLDS:
+            told += [_seen(v, claims[v.claim]) for v in mine]
+        elif kind == FAILS:
+            told += [_failing(v, claims[v.claim]) for v in mine]
+        elif mine:
+            names = [
+                anchor(v) + (f" ({escape(claims[v.claim].name)})" if claims[v.claim].name else "")
+                for v in mine
+            ]
+            told.append(f"{kind}: {says.listed(names)}")
+    return _items(told, "found")
+
+
+def _failing(v: Verdict, claim: Claim) -> str:
+    """What does not hold, and what it fails by."""
+    deciding = headlines(v)[0]
+    return (
+        f"{FAILS} ({anchor(v)}): “{escape(claim.says)}”. {escape(first_up(deciding.says))}: "
+        f"{number(deciding)}, needed {needed(deciding)}"
+    )
+
+
+def _items(items: Iterable[str], name: str = "reasons") -> str:
+    return f'<ul class="{name}">' + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
+
+
+def _seen(v: Verdict, claim: Claim) -> str:
+    """What was seen of a claim that is reproduced, or of a finding that holds."""
+    seen = claim.seen.format(n=number(headlines(v)[0])) if claim.seen else escape(claim.says)
+    return f"{seen} ({anchor(v)})"
+
+
+def _decided(v: Verdict, claim: Claim) -> str:
+    deciding = headlines(v)[0]
+    name = f" ({claim.name})" if claim.name else ""
+    others = {part.verdict for part in v.parts if part != deciding}
+    rest = " All else in it is reproduced." if others == {REPRODUCED} else ""
+    return (
+        f"{anchor(v)}{name}: <em>{escape(deciding.says)}</em> is {number(deciding)}; "
+        f"{needed(deciding)} is needed. That is {escape(whose_demand(deciding))}.{rest}"
+    )
+
+
+def still_missing(
+    missing: Sequence[Verdict], settings: Sequence[Setting], few: Sequence[Verdict] = ()
+) -> str:
+    """What of the paper's settings and claims has no run or too few, and what the runs were made with."""
+    lacks = []
+    if PAPER_MLP not in settings:
+        lacks.append("pixels as they are (x/255, by the code that is very probably the paper's)")
+    for model, dataset in PAPER_OTHERS:
+        if (model, dataset) not in [setting[:2] for setting in settings]:
+            lacks.append(f"the {title_of(model)} on {title_of(dataset)}")
+    have = [f"the {title_of(m)} on {title_of(d)} with {title_of(p)}" for m, d, p in settings]
+    told = []
+    if lacks:
+        told.append(f"not yet run: {says.listed(lacks)}")
+    if missing:
+        told.append(f"no results yet for {says.listed(map(anchor, missing))}")
+    if few:
+        short = sorted({f"{v.steps:,}" for v in few if v.steps and v.steps < PAPER_STEPS})
+        told.append(
+            f"fewer than {MINIMUM_SEEDS} seeds for {says.listed(map(anchor, few))}"
+            + (f", with {says.listed(short)} of the paper's {PAPER_STEPS:,} steps" if short else "")
+        )
+    if not told:
+        told.append("no claim is without its runs")
+    if have:
+        told.append(f"what is here was judged on {says.listed(have)}")
+    return "; ".join(told) + "."
+
+
+def settings(verdicts: Iterable[Verdict], store: Store | None = None) -> list[Setting]:
+    """Model, data set and preprocessing of the networks that the claims were judged on, by their runs."""
+    roots, found = (store or Store()).roots, set()
+    for key in {key for v in of_kind(CLAIM, verdicts) for key in v.results}:
+        paths = [path for root in roots if (path := root / key / "description.json").exists()]
+        described = json.loads(paths[0].read_text(encoding="utf-8")) if paths else {}
+        if "model" in described:
+            found.add((described["model"], described["dataset"], described["preprocessing"]))
+    return sorted(found)
