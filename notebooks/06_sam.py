@@ -128,7 +128,7 @@ page.verdict(CHAPTER, study)
 #
 # ## Rerun, and where the numbers are from
 #
-# `papermill notebooks/06_sam.ipynb mine.ipynb -p rho 0.05 -p seeds 0`. Any parameter of the first code cell can be given
+# `papermill notebooks/06_sam.ipynb mine.ipynb -p rho 0.1 -p seeds 0`. Any parameter of the first code cell can be given
 # like this; `-p dry_run True` only says what would be computed and about how long it takes.
 
 # %%

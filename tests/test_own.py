@@ -269,3 +269,14 @@ def test_a_chapter_takes_them_and_says_first_what_it_would_compute(own, tmp_path
     quick = SwitchParameters.parse(profile="quick", model=f"{name}:build", dataset=f"{name}:load")
     assert quick.resolved().preprocessing == "none"
     assert not list(tmp_path.rglob("description.json"))
+
+
+def test_more_dimensions_than_the_network_has_are_refused_before_anything_runs(own, tmp_path):
+    name = own(width=1)  # D = 6 + 1 + 3 + 3
+    with pytest.raises(InvalidParameter, match=f"k = 13 must be below 13, .* of {name}:build"):
+        Store(tmp_path / "r").run(experiment(name, k=13))
+    given = {"model": f"{name}:build", "dataset": f"{name}:load", "batch_size": 10, "k": 13}
+    parameters = CHAPTER.parameters.parse(profile="quick", **given, dry_run=True)
+    with pytest.raises(InvalidParameter, match="k = 13 must be below 13"):
+        page.study(CHAPTER, parameters, Store(tmp_path / "r"))
+    assert not (tmp_path / "r").exists() or not list((tmp_path / "r").glob("*/provenance.json"))

@@ -28,6 +28,7 @@ BOOK = REPOSITORY / "book"
 COPY = BOOK / "_build" / "mine"
 LABEL = re.compile(r"^\(([\w-]+)\)=$|^:(?:label|name): *([\w-]+)$|\$\$ *\(([\w-]+)\)$", re.M)
 NAMED = 3  # parameters in a page's title
+UNTELLING = "profile", "model", "dataset", "device"  # those that stand there only if there is room
 
 
 class NoPage(Told, ValueError):
@@ -83,11 +84,17 @@ def labels(notebook: dict[str, Any]) -> Iterator[str]:
 
 
 def as_page(notebook: dict[str, Any], name: str, chapter: str) -> dict[str, Any]:
-    """The notebook with labels of its own, a title that says what was changed, and its chapter's name."""
+    """The notebook with labels of its own, and said at its top: whose it is, what was changed.
+
+    A page keeps no lines of progress.
+    """
     own = sorted(set(labels(notebook)), key=len, reverse=True)
     pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, own))})(?![\w-])") if own else None
     titled = False
     for cell in notebook["cells"]:
+        cell["outputs"] = [o for o in cell.get("outputs", ()) if o["output_type"] != "stream"]
+        if cell["cell_type"] != "code":
+            del cell["outputs"]
         figure = cell["metadata"].get("mystnb", {}).get("figure", {})
         if figure.get("name"):
             figure["name"] += f"-{name}"
@@ -95,18 +102,25 @@ def as_page(notebook: dict[str, Any], name: str, chapter: str) -> dict[str, Any]
             text = "".join(cell["source"])
             text = pattern.sub(rf"\1-{name}", text) if pattern else text
             if not titled and re.match(r"# ", text):
-                text, titled = _titled(text, name, values(notebook, GIVEN)), True
+                text, titled = _titled(text, name, chapter, values(notebook, GIVEN)), True
             cell["source"] = text
     notebook["metadata"][MADE] = chapter
     return notebook
 
 
-def _titled(text: str, name: str, given: dict[str, Any]) -> str:
-    """The first heading with the parameters that were given, or with the rerun's name."""
-    told = ", ".join(f"{key} = {value}" for key, value in list(given.items())[:NAMED])
-    more = ", …" if len(given) > NAMED else ""
-    head, line, rest = text.partition("\n")
-    return f"{head}: {told + more if told else name}{line}{rest}"
+def _titled(text: str, name: str, chapter: str, given: dict[str, Any]) -> str:
+    """The first heading with some of the parameters that were given, and a paragraph with all of them."""
+    first = sorted(given, key=UNTELLING.__contains__)[:NAMED]
+    told = ", ".join(f"{key} = {given[key]}" for key in first) + (
+        ", …" if len(given) > NAMED else ""
+    )
+    every = ", ".join(f"`{key} = {value}`" for key, value in given.items()) or "none"
+    head, _, rest = text.partition("\n")
+    whose = (
+        f"**A rerun of yours, not the book's result**, from `{name}.ipynb`. Parameters given: {every}. "
+        f"All else is as in {{doc}}`{chapter}`."
+    )
+    return f"{head}: {told if given else name}\n\n{whose}\n\n{rest}"
 
 
 def copy(reruns: Sequence[Path], folder: Path = COPY, *, instead: bool = False) -> list[Path]:
@@ -149,15 +163,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m subspace_lib.book.page", description=main.__doc__
     )
-    parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
+    parser.add_argument(
+        "notebooks", nargs="+", metavar="NOTEBOOK", help="several: with spaces between"
+    )
     parser.add_argument(
         "--instead", action="store_true", help="in place of their chapters, not beside them"
     )
     options = parser.parse_args(arguments)
+    names = [
+        n for text in options.notebooks for n in ([text] if Path(text).exists() else text.split())
+    ]
     try:
-        places = copy(options.notebooks, instead=options.instead)
+        places = copy(list(map(Path, names)), instead=options.instead)
     except NoPage as error:
-        parser.error(str(error))
+        parser.exit(2, f"{error}\n")
     build = str(Path(sys.executable).with_name("jupyter-book")), "build", str(COPY / "book")
     strictly = "--path-output", str(COPY), "-W", "-n", "--keep-going", "--quiet"
     done = subprocess.run([*build, *strictly])

@@ -72,10 +72,13 @@ def box(
     section: nodes.Element, chapter: str, given: Mapping[str, Any], every: Mapping[str, Any]
 ) -> nodes.Element:
     """The line of what differs from the chapter's own, and folded the line of all parameters."""
+    quick = (
+        "" if given.get("profile") == "quick" else ", or add -p profile quick for a minute or so"
+    )
     section += nodes.paragraph(
         "",
         "With the parameters of this page; its stored runs are loaded, others are computed. Change any "
-        "of them, or add -p profile quick for a run of a minute or so:",
+        f"of them{quick}:",
     )
     section += _code(line(chapter, given))
     section += nodes.paragraph("", "The result becomes a page of a copy of this book by")

@@ -122,7 +122,15 @@ def table(verdicts: Sequence[Verdict]) -> str:
         return ""
     heads = "".join(f"<th>{name}</th>" for name in COLUMNS)
     head = f"<thead><tr>{heads}</tr></thead>"
-    return f'<table class="stacked advice">{head}<tbody>{"".join(lines)}</tbody></table>'
+    whole = f'<table class="stacked advice">{head}<tbody>{"".join(lines)}</tbody></table>'
+    doms = {row.label: row.parts.get("Dom") for row in rows(verdicts)}
+    after = [label for label, part in doms.items() if part and part.says.startswith("gain")]
+    if after:
+        whole += (
+            f"<p>{says.listed(map(escape, after))}: the loss of Dom-X bounces first, so its gain counts "
+            "from after the bounce on.</p>"
+        )
+    return whole
 
 
 def _cell(row: Row, side: str) -> str:

@@ -37,23 +37,36 @@ FIT = 0.9  # of the machine's memory
 
 
 def check(experiment: RunDescription) -> None:
-    """Refuse a run that cannot fit.
+    """Refuse a run that cannot fit, into the network's parameters or into memory.
 
     Raises:
-        InvalidParameter: what it needs, what the machine has, and which parameter to change.
+        InvalidParameter: what it needs, what there is, and which parameter to change.
     """
     limit = available(experiment.device)
     try:
-        wanted = needed(experiment)
+        wanted, dim = needed(experiment), _dimension(experiment)
     except Exception:
         if is_path(getattr(experiment, "model", None)):
             return  # the run itself says what is wrong with a network of the user's own
         raise
+    if isinstance(experiment, Experiment) and experiment.k >= dim:
+        raise InvalidParameter(
+            f"k = {experiment.k} must be below {dim}, the number of parameters of {experiment.model}."
+        )
     if not wanted <= FIT * limit:
         raise InvalidParameter(
             f"{experiment.method}: it needs about {wanted / GIB:,.1f} GiB of memory, and this machine has "
             f"{limit / GIB:,.1f}; choose smaller values of {largest(experiment)}."
         )
+
+
+def _dimension(experiment: RunDescription) -> float:
+    """Number of parameters of the network; without one there is no limit."""
+    if not isinstance(experiment, Experiment):
+        return math.inf
+    return size(
+        experiment.origin(experiment.model), experiment.origin(experiment.dataset), experiment.loss
+    )[0]
 
 
 def needed(experiment: RunDescription) -> float:

@@ -23,7 +23,12 @@ def settings(study: DomBulkStudy) -> Markdown:
         return says.missing("The runs with other pixels and with 2η are")
     own, *others = study.settings
     base, told = _met(study, own), []
-    told.append(_sentence("With the settings as we read them", base))
+    quick = study.parameters.profile == "quick"
+    told.append(
+        _sentence(
+            "With this page's settings" if quick else "With the settings as we read them", base
+        )
+    )
     for label in others:
         told.append(_sentence(f"With {label}", _met(study, label)))
     return says.answer(*told, table=tables.settings(study))
@@ -43,7 +48,8 @@ def _sentence(where: str, found: dict[str, bool | None]) -> str:
     missed = [name for name, met in found.items() if met is False]
     unknown = [name for name, met in found.items() if met is None]
     if missed:
-        told = f"{where}, {says.listed(missed)} would fail its criterion; all else would pass."
+        whose = "their criteria" if len(missed) > 1 else "its criterion"
+        told = f"{where}, {says.listed(missed)} would fail {whose}; all else would pass."
     else:
         told = f"{where}, all quantities pass."
     return told + (f" Undefined: {says.listed(unknown)}." if unknown else "")

@@ -215,10 +215,12 @@ def bulk_ways(study: MomentumStudy) -> Markdown:
             told.append(f"{_title(p.label(name))} itself made no progress, so nothing is compared.")
             continue
         good = [way for way, value in found.items() if value >= criteria.F3_BULK.at_least]
-        told.append(
-            f"Bulk-{p.label(name)}: the progress is "
-            f"{says.listed(f'{says.share(value)} with {_the(way)}' for way, value in found.items())}."
-        )
+        each = [
+            f"{says.share(found[way])} with {_the(way)}"
+            + ("" if run.complete else " (it diverged, which counts as −1)")
+            for way, run in ways.items()
+        ]
+        told.append(f"Bulk-{p.label(name)}: the progress is {says.listed(each)}.")
         alike = max(found.values()) - min(found.values()) <= says.LEVEL
         told.append(
             says.whether(

@@ -86,7 +86,8 @@ def _note(study: ThresholdStudy) -> str:
     told += [unresolved(case) for case in list(study.cases.values())[:1]]
     if own.profile == "paper" and own.k in own.cuts and own.steps > own.cut_steps:
         told.append(
-            f"The runs with k = {own.k} are chapter 02's: they were known when the criterion was written."
+            f"The runs with k = {own.k} are the first {own.cut_steps:,} steps of chapter 02's, seeds "
+            f"{says.listed(map(str, own.seeds))}: they were known when the criterion was written."
         )
     return " ".join(filter(None, told))
 

@@ -197,21 +197,21 @@ def alignments(study: SwitchStudy) -> Markdown:
 def spectra(study: SwitchStudy) -> Markdown:
     """The gap at k at the end, and the sharpness at the switch and at the end, first seed."""
     k, seed = study.parameters.k, study.parameters.seeds[0]
-    edge, told, moved = 2 / study.parameters.learning_rate, [], []
+    edge, told = 2 / study.parameters.learning_rate, []
     gaps = {study.name(side): [late_gap(study.of(side)[0])] for side in PROJECTIONS}
     if any(math.isfinite(gap) for (gap,) in gaps.values()):
         told.append(
             f"At the last full spectrum {says.eigenvalue(k)}/{says.eigenvalue(k + 1)} is "
             f"{says.each(gaps)} (seed {seed})."
         )
-    for side in PROJECTIONS:
-        rows = study.of(side)[0].table
-        found = rows.loc[rows["step"] >= study.switch_steps[seed], "eigenvalue_01"].dropna()
-        if len(found):
-            first, last = float(found.iloc[0]), float(found.iloc[-1])
-            moved.append(f"that of {study.name(side)} {says.moves(first, last)}")
-    if moved:
-        told.append(f"The sharpness λ₁ after the switch: {says.listed(moved)} (seed {seed}).")
+    # At the switch all are at one point, but only the branches begin with a refresh there.
+    tops = {side: study.of(side)[0].table["eigenvalue_01"].dropna() for side in PROJECTIONS}
+    if all(map(len, tops.values())):
+        ends = {study.name(side): [float(found.iloc[-1])] for side, found in tops.items()}
+        start = says.number(float(tops["dominant"].iloc[0]))
+        told.append(
+            f"The sharpness λ₁ is {start} at the switch, and at the end {says.each(ends)} (seed {seed})."
+        )
     above = []
     for side in PROJECTIONS:
         peaks = [float(run.table["eigenvalue_01"].max()) >= edge for run in study.of(side)]
@@ -237,6 +237,21 @@ def angles(study: SwitchStudy, costs: bool = False) -> Markdown:
     return says.answer(*told, table=Markdown("\n\n".join(t.data for t in tables)))
 
 
+def _beside(names: Sequence[str], losses: Sequence[float]) -> str:
+    """How the losses of Dom-X and Bulk-X stand to that of X: "Dom-SGD is above that of SGD, that of …"."""
+    words = [
+        says.compared(
+            loss,
+            losses[0],
+            f"above that of {names[0]}",
+            f"below that of {names[0]}",
+            f"about that of {names[0]}",
+        )
+        for loss in losses[1:]
+    ]
+    return f"{names[1]} is {words[0]}, that of {names[2]} {words[1]}"
+
+
 def test_losses(study: SwitchStudy) -> Markdown:
     """Test loss and accuracy at the end, and whether the order is that of the training loss."""
     loss, accuracy, train = (
@@ -251,25 +266,15 @@ def test_losses(study: SwitchStudy) -> Markdown:
         f"{says.each(percent)}."
     ]
     if all(map(math.isfinite, (plain, dom, bulk))):
-        words = [
-            says.compared(
-                value,
-                plain,
-                f"above that of {names[0]}",
-                f"below that of {names[0]}",
-                "about as low",
-            )
-            for value in (dom, bulk)
-        ]
         trained = [says.mean(found) for found in train.values()]
-        words_train = [says.compared(value, trained[0], "a", "b", "c") for value in trained[1:]]
-        words_test = [says.compared(value, plain, "a", "b", "c") for value in (dom, bulk)]
-        same = says.whether(
-            words_train == words_test,
-            "The training loss says the same.",
-            "The training loss orders them otherwise.",
-        )
+        on_test = _beside(names, [plain, dom, bulk])
+        on_train = _beside(names, trained)
+        told.append(f"The test loss of {on_test}.")
         told.append(
-            f"The test loss of {names[1]} is {words[0]}, that of {names[2]} {words[1]}. {same}"
+            says.whether(
+                on_train == on_test,
+                "The training loss says the same.",
+                f"But the training loss of {on_train}.",
+            )
         )
     return says.answer(*told)
