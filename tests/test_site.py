@@ -37,7 +37,7 @@ from subspace_lib.chapters import ledger, registered
 from subspace_lib.chapters.kit.page import NOT_YET
 from subspace_lib.chapters.kit.table import markdown
 from subspace_lib.evidence.criterion import MARKS
-from subspace_lib.evidence.verdicts import Verdict, missing
+from subspace_lib.evidence.verdicts import INCONCLUSIVE, MISSING, Verdict, missing
 from subspace_lib.experiment import NUMERICS, Experiment
 from subspace_lib.results import modules
 from subspace_lib.results.store import REPOSITORY, Store
@@ -632,3 +632,17 @@ def test_negative_numbers_in_tables_have_a_real_minus():
     }
     row = markdown([{str(i): cell for i, cell in enumerate(cells)}]).splitlines()[-1]
     assert [cell.strip() for cell in row.strip("|").split("|")] == list(cells.values())
+
+
+def test_the_status_page_says_which_chapters_lack_runs():
+    chapter = registered()["02b_architectures"]
+    lacks, few, whole, other = (claim.id for claim in chapter.claims[:4])
+    rows = [
+        Verdict(lacks, MISSING, "≤ 0.1"),
+        Verdict(few, INCONCLUSIVE, "≤ 0.1", seeds=(11,)),
+        Verdict(whole, INCONCLUSIVE, "≤ 0.1", seeds=(11, 12, 13)),
+    ]
+    told = status.completeness(chapter.name, rows)
+    assert told == f"not finished for {lacks}; too few seeds for {few}"
+    assert status.completeness(chapter.name, rows[2:]) == "complete"
+    assert status.completeness("your_own_network", rows) == "–"

@@ -12,10 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from subspace_lib.book.made import Made, notebooks, runs, table, title
+from subspace_lib.book.made import NOTEBOOKS, Made, judged, notebooks, runs, table, title
 from subspace_lib.book.shown import DATA, ShownRun
-from subspace_lib.chapters import front
+from subspace_lib.chapters import front, registered
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.progress import duration
+from subspace_lib.evidence.criteria import MINIMUM_SEEDS
+from subspace_lib.evidence.verdicts import INCONCLUSIVE, MISSING, Verdict
 from subspace_lib.experiment import NUMERICS
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.provenance import commit, processors
@@ -28,11 +31,11 @@ CURRENT, SAME, CHANGED = "current", "same numbers", "code changed"
 OLDER, UNKNOWN = "older numerics", "not recorded"
 MEANS = {
     CURRENT: "the modules that compute such runs are those of today",
-    SAME: "some of these modules have changed since; small runs of the same kind (touchstones) have the "
-    "numbers that they had with the former code",
-    CHANGED: "some of these modules have changed since, and whether a number has is not known",
-    OLDER: f"computed before a change of numbers (today's are numerics {NUMERICS}); kept as evidence under "
-    "its own key",
+    SAME: "a module that computes such runs has changed since; small test runs of the same kind, the "
+    "touchstones, give the numbers that they gave before",
+    CHANGED: "a module that computes such runs has changed since, and whether a number has is not known",
+    OLDER: "computed before a change of the code that changed numbers, of which there were "
+    f"{NUMERICS - 1}; kept as evidence under its own key",
     UNKNOWN: "the run is older than this record; its commit says what computed it",
 }
 SIGNIFICANT = "%.6g"  # digits of the tables for download; the stored ones are float32
@@ -68,17 +71,7 @@ class Runs(Made):
 
     def _group(self, name: str, group: Iterable[ShownRun]) -> str:
         group = sorted(group, key=lambda run: run.run.provenance["date"], reverse=True)
-        heads = (
-            "run",
-            "method",
-            "size",
-            "time",
-            "machine",
-            "commit",
-            "date",
-            "state",
-            "shown in",
-        )
+        heads = ("run", "what", "time", "computed", "state", "shown in")
         rows = (self._row(run) for run in group)
         many = f"{len(group)} runs" if len(group) > 1 else "1 run"
         took = duration(sum(run.run.provenance["wall_seconds"] for run in group))
@@ -94,12 +87,10 @@ class Runs(Made):
         ended = "" if run.run.complete else f"; {run.run.status}"
         return [
             f'<span id="run-{run.key}"><code>{run.key}</code></span> {self._data(run)}',
-            escape(run.method),
-            escape(f"{run.parameters}{ended}"),
-            duration(made["wall_seconds"]),
-            escape(processors(made)),
-            _commit(made["commit"], self.config.book_repository),
-            made["date"][:10],
+            escape(f"{run.method} · {run.parameters}{ended}"),
+            duration(made["wall_seconds"]).replace(" ", "&nbsp;"),
+            f"{made['date'][:10]}, {escape(processors(made))}, "
+            + _commit(made["commit"], self.config.book_repository),
             f'<span class="state">{state(run)}</span>',
             ", ".join(self._page(page) for page in run.pages) or "no page",
         ]
@@ -134,7 +125,7 @@ def _summary(found: Iterable[ShownRun]) -> str:
 
 
 class Times(Made):
-    """``{times}``: when each notebook was executed, and how long that took."""
+    """``{times}``: whether each chapter has its runs, when it was executed, how long that took."""
 
     def html(self) -> str:
         """A table; "not recorded" where the notebook has no times."""
@@ -144,8 +135,20 @@ class Times(Made):
             seconds, day = executed(json.loads(path.read_text(encoding="utf-8")))
             time = "not recorded" if seconds is None else f"{seconds:.1f} s"
             link = f'<a href="{self.to(page)}">{escape(title(app, page))}</a>'
-            rows.append([link, time, day or "not recorded"])
-        return table(("chapter", "executed in", "on"), rows, "times")
+            has = completeness(page.removeprefix(NOTEBOOKS), judged())
+            rows.append([link, has, time, day or "not recorded"])
+        return table(("chapter", "its runs", "executed in", "on"), rows, "times")
+
+
+def completeness(chapter: str, verdicts: Iterable[Verdict]) -> str:
+    """Which claims of a chapter lack runs or seeds; "complete", or a dash where it judges nothing."""
+    own = {claim.id for claim in registered()[chapter].claims} if chapter in registered() else set()
+    mine = [v for v in verdicts if v.claim in own]
+    lacks = [v.claim for v in mine if v.verdict == MISSING]
+    few = [v.claim for v in mine if v.verdict == INCONCLUSIVE and len(v.seeds) < MINIMUM_SEEDS]
+    told = [f"not finished for {says.listed(lacks)}"] if lacks else []
+    told += [f"too few seeds for {says.listed(few)}"] if few else []
+    return "; ".join(told) or ("complete" if mine else "–")
 
 
 def executed(notebook: Mapping[str, Any]) -> tuple[float | None, str | None]:

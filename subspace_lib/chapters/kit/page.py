@@ -276,7 +276,7 @@ def verdict_rows(
 def provenance(trajectories: Iterable[Trajectory]) -> Markdown:
     """Which run made which curve: key in the store, commit, versions, machine, time, date."""
     rows = []
-    for trajectory in trajectories:
+    for trajectory in {run.experiment.key: run for run in trajectories}.values():
         p = trajectory.provenance
         commit = p["commit"]
         rows.append(
@@ -297,4 +297,4 @@ def _threads(count: int) -> str:
 
 
 def _show(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)

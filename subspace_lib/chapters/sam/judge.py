@@ -11,7 +11,7 @@ from subspace_lib.evidence.verdicts import Claim, Verdict, verdict
 (C7,) = CLAIMS = (
     Claim(
         "C7",
-        "The same holds for SAM, below its edge of stability and at it",
+        "Dom-SAM fails and Bulk-SAM does not, below SAM's edge of stability and at it",
         f"with minibatches, progress(Dom-SAM) {criteria.DOM_PROGRESS} and progress(Bulk-SAM) "
         f"{criteria.BULK_PROGRESS}; with the full batch, what Dom-SAM gains once its bounce has died out "
         f"{criteria.DOM_EDGE_GAIN} of what SAM gains, and progress(Bulk-SAM) {criteria.BULK_PROGRESS}",
