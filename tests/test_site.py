@@ -325,12 +325,20 @@ def test_a_rerun_becomes_a_page_behind_its_chapter_with_labels_of_its_own(tmp_pa
     )
     mine = rerun_of("02_dom_vs_bulk", ("markdown", text, ()), PARAMETERS, GIVEN)
     mine["cells"][1]["metadata"]["mystnb"] = {"figure": {"name": "fig-loss", "caption": "c"}}
+    shown = {"output_type": "execute_result", "data": {}, "metadata": {}, "execution_count": 1}
+    mine["cells"][1]["outputs"] = [
+        {"output_type": "stream", "name": "stdout", "text": "8 s left"},
+        shown,
+    ]
     (tmp_path / "my run.ipynb").write_text(json.dumps(mine))
     (place,) = page.copy([tmp_path / "my run.ipynb"], tmp_path / "copy")
     assert place == tmp_path / "copy/book/notebooks/my-run.ipynb"
     found = json.loads(place.read_text())
     first = found["cells"][0]["source"]
     assert first.startswith("# 02 · Title: k = 5\n")
+    assert "**A rerun of yours, not the book's result**, from `my-run.ipynb`" in first
+    assert "Parameters given: `k = 5`." in first and "{doc}`02_dom_vs_bulk`" in first
+    assert found["cells"][1]["outputs"] == [shown]  # no line of progress
     assert "{numref}`fig-loss-my-run`" in first and first.count("eq-a-my-run") == 2
     assert first.count("eq-b-my-run") == 2
     assert found["cells"][1]["metadata"]["mystnb"]["figure"]["name"] == "fig-loss-my-run"
@@ -368,8 +376,8 @@ def test_what_cannot_become_a_page_is_told_in_a_sentence(tmp_path, capsys):
         with pytest.raises(page.NoPage, match=says):
             page.copy([tmp_path / name], tmp_path / "copy")
     with pytest.raises(SystemExit):
-        page.main([str(tmp_path / "none.ipynb")])
-    assert "does not exist" in capsys.readouterr().err
+        page.main([f"{tmp_path}/none.ipynb {tmp_path}/text.ipynb"])  # as make hands several over
+    assert capsys.readouterr().err.startswith(f"{tmp_path}/none.ipynb does not exist")
 
 
 # ---- downloads ----------------------------------------------------------------------------------------
