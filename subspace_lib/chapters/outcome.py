@@ -99,7 +99,7 @@ def rows(verdicts: Sequence[Verdict]) -> list[Row]:
             rule, side = match["rule"] or match["other"], match[1] or match[3]
             where = "" if match["where"] in (None, USUAL) else f", {match['where']}"
             key = (rule, where, v.model or "")
-            label = f"{rule}{where}: {title_of(v.model or '')}"
+            label = f"{rule}{where} ({title_of(v.model or '')})"
             row = found.setdefault(key, Row(label))
             row.parts[side], row.verdicts[side] = part, v
     return list(found.values())
