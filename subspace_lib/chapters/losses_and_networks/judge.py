@@ -29,12 +29,13 @@ CROSS_ENTROPY = "cross_entropy"
 
 
 def judge(study: LossesStudy) -> list[Verdict]:
-    """Judged are the cases with cross-entropy that have seeds enough; the others are shown."""
+    """Judged are the cases with cross-entropy that are asked of seeds enough; the others are shown."""
+    asked = study.parameters.cases()
     judged: list[Part] = []
     shown: list[Part] = []
     for name, case in study.cases.items():
         where, p = f", {name}", case.parameters
-        if p.loss == CROSS_ENTROPY and len(p.seeds) >= criteria.MINIMUM_SEEDS:
+        if p.loss == CROSS_ENTROPY and len(asked[name].seeds) >= criteria.MINIMUM_SEEDS:
             judged += [
                 progress_part(case, "dominant", where, criteria.Q1_DOM),
                 progress_part(case, "dominant", f"{where}: rising", criteria.Q1_RISES),

@@ -10,7 +10,6 @@ import pandas as pd
 from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
-from subspace_lib.chapters.kit.names import title
 from subspace_lib.chapters.kit.switch.panel import eigenvalue_gap, over_sgd
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import Row, span, table
@@ -31,13 +30,16 @@ def protocol(study: LossesStudy) -> Markdown:
 
 
 def overview(study: LossesStudy) -> Markdown:
-    """Network × loss × data: progress, alignment, gap, turn a step, steps, cost; means over seeds."""
+    """A column for each network, data and loss: progress, alignment, gap, turn, steps, cost."""
+    cases = {name: _case(case) for name, case in study.cases.items()}
+    quantities = next(iter(cases.values()), {})
     return table(
-        [_case(case) for case in study.cases.values()],
+        [{"": what, **{name: row[what] for name, row in cases.items()}} for what in quantities],
         note="Means over seeds, with their range. Alignment: SGD's, over the last 2% of the steps; gap "
-        "λₖ/λₖ₊₁: SGD's at the end. Turn a step: sine of the angle that Dom-SGD's basis had turned by at a "
-        "refresh, over the steps since the one before, median over rows. Work: Dom-SGD's after the switch, "
-        "over that of plain SGD, the cold start apart.",
+        "λₖ/λₖ₊₁: SGD's at the end. Angle in use: its sine, of Dom-SGD and Bulk-SGD, median over rows. "
+        "Turn a step: sine of the angle that Dom-SGD's basis had turned by at a refresh, over the steps "
+        "since the one before, median over rows. Work: Dom-SGD's after the switch, over that of plain SGD, "
+        "the cold start apart.",
     )
 
 
@@ -48,10 +50,8 @@ def _case(case: SwitchStudy) -> Row:
         for side in ("dominant", "bulk")
     }
     return {
-        "network": title(p.model),
-        "data": title(p.dataset),
-        "loss": p.loss,
         "seeds": len(p.seeds),
+        "steps": f"{p.steps:,}",
         "η": f"{p.learning_rate:g}",
         "switch": span(case.switch_steps.values(), ",.0f") + (" (fallback)" if case.note() else ""),
         "progress(Dom)": says.mean_of(found["dominant"], says.share),
@@ -61,8 +61,8 @@ def _case(case: SwitchStudy) -> Row:
         ),
         "alignment": says.mean_of((tail(run, "alignment") for run in plain), says.share),
         "gap": says.mean_of(map(eigenvalue_gap, plain), says.share),
+        "angle in use": says.mean_of(angles_in_use(case), says.share),
         "turn a step": says.number(says.mean(map(turn_a_step, case.of("dominant"))), 2),
-        "steps": f"{p.steps:,}",
         "work": f"{over_sgd(case, 'dominant'):.0f} ×",
     }
 
@@ -70,6 +70,12 @@ def _case(case: SwitchStudy) -> Row:
 def risen(run: Trajectory) -> float:
     """Loss at the end over that at the run's first row; above 1 it has risen. NaN where it diverged."""
     return tail_loss(run) / float(run.table["train_loss"].iloc[0]) if run.complete else math.nan
+
+
+def angles_in_use(case: SwitchStudy) -> list[float]:
+    """Sine of the angle of the basis in use, median over rows, of each run of Dom-SGD and Bulk-SGD."""
+    runs = [run for side in ("dominant", "bulk") for run in case.of(side)]
+    return [float(run.table["angle"].median()) for run in runs]
 
 
 def turn_a_step(run: Trajectory) -> float:
