@@ -76,7 +76,7 @@ def test_judged_are_the_cases_with_cross_entropy_and_three_seeds(found):
     first = {key: run for key, run in mlp.trajectories.items() if key[1] == p.seeds[0]}
     few = replace(mlp, parameters=p.model_copy(update={"seeds": p.seeds[:1]}), trajectories=first)
     (v,) = chapter(NAME).judge(replace(study, cases={**study.cases, name: few}))
-    assert v.verdict == "inconclusive" and "1 of the 3 seeds" in v.parts[0].note
+    assert v.verdict == v.parts[0].verdict == "inconclusive" and v.parts[0].criterion == "≤ 0.1"
     mse = study.parameters.model_copy(update={"losses": ("mse", "mse")})
     assert LossesParameters.parse(**mse.model_dump()).cases().keys() != study.cases.keys()
 
@@ -148,6 +148,7 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
     partial = chapter(NAME).study(other, store, compute=False)
     assert len(partial.cases) == 1 and partial.causes == {}
     assert "not stored yet" in answers.causes(partial).data
+    assert "not stored yet" in figures.causes(partial).says
     assert (
         "*Transformer (small) on sentences, cross-entropy: not stored yet.*"
         in answers.losses(partial).data

@@ -14,6 +14,7 @@ from subspace_lib.chapters.kit.style import (
     panels,
     styled,
     styles,
+    waiting,
 )
 from subspace_lib.chapters.losses_and_networks.study import LossesStudy
 
@@ -43,6 +44,8 @@ def losses(study: LossesStudy) -> Picture:
 @styled
 def causes(study: LossesStudy) -> Picture:
     """Loss of Dom-SGD over that at the switch, and its sharpness, over η times steps, for each change."""
+    if not study.causes:
+        return waiting("The interventions are")
     figure, (top, bottom) = panels(2, height=5)
     for name, colour, dashes in styles(study.causes):
         run = study.causes[name]
