@@ -1,5 +1,7 @@
 """Chapter 06: C7 on both regimes, the pilot that chooses ρ, a study from end to end."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from test_edge_of_stability import branch, gd
 
 from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
-from subspace_lib.chapters.sam import CHAPTER, figures, judge, tables
+from subspace_lib.chapters.sam import CHAPTER, answers, figures, judge, tables
 from subspace_lib.chapters.sam.pilot import Pilot, PilotParameters, pilot_study
 from subspace_lib.chapters.sam.study import SamParameters, SamStudy, sam_study
 from subspace_lib.evidence import criteria
@@ -132,3 +134,16 @@ def test_a_study_from_parameters_to_figures(tmp_path):
                 assert any(np.isfinite(np.asarray(c.get_ydata(), float)).any() for c in axes.lines)
         again = sam_study(parameters, Store(tmp_path), compute=False)
         assert repr(judge(again)) == repr([c7])  # NaN differs from itself
+
+
+def test_alignments_are_means_over_steps_at_which_the_basis_has_a_bound():
+    table = pd.DataFrame(
+        {
+            "step": [0, 10, 20, 40, 41, 42],
+            "angle_bound": [0.1, 0.1, 0.2, 0.3, 1.0, math.nan],
+            "alignment": [0.0, 0.1, 0.4, 0.7, 9.0, 9.0],
+        }
+    )
+    run = Trajectory(SwitchParameters(optimizer="sam").experiment(11), table, "complete", None, {})
+    assert answers._bounded(run, "alignment", 15) == pytest.approx((10 * 0.4 + 20 * 0.7) / 30)
+    assert math.isnan(answers._bounded(run, "alignment", 41))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.switch import answers as switch
-from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.switch.study import OPEN, SwitchStudy
 from subspace_lib.chapters.sam import tables
 from subspace_lib.chapters.sam.study import SamStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.results.store import MissingRun
 from subspace_lib.theory.edges import sam_edge
-from subspace_lib.trajectory import tail
+from subspace_lib.trajectory import Trajectory, tail
 
 APART = 0.1  # difference of two alignments that is said to show
 
@@ -65,17 +66,17 @@ def _late(study: SwitchStudy) -> tuple[list[float], list[float], list[float]]:
 
 
 def ascents(study: SamStudy) -> Markdown:
-    """Late alignments of the gradient, of the ascent and of the update."""
+    """Alignments of the gradient, of the ascent and of the update after the switch."""
     told = []
     for part, title in ((study.minibatch, "minibatches"), (study.edge, "the full batch")):
         full, ascent, update = (
-            [tail(run, column) for run in part.of("none")]
+            [_bounded(run, column, part.switch_steps[seed]) for seed, run in _by_seed(part)]
             for column in ("alignment", "batch_alignment", "update_alignment")
         )
         told.append(
             f"With {title} the alignment is {says.mean_of(full, says.share)} for the full-batch gradient, "
             f"{says.mean_of(ascent, says.share)} for the ascent and {says.mean_of(update, says.share)} for "
-            "SAM's update, over the last steps."
+            "SAM's update, over those steps after the switch at which the basis has a bound."
         )
         more = says.mean(update) - says.mean(ascent)
         if math.isfinite(more):
@@ -83,6 +84,18 @@ def ascents(study: SamStudy) -> Markdown:
             word = "about as aligned as" if abs(more) <= APART else word
             told.append(f"So the update is {word} the ascent.")
     return says.answer(*told)
+
+
+def _by_seed(study: SwitchStudy) -> Iterable[tuple[int, Trajectory]]:
+    return zip(study.parameters.seeds, study.of("none"), strict=True)
+
+
+def _bounded(run: Trajectory, column: str, start: int) -> float:
+    """Mean of a column over the steps from ``start`` on, without rows at which nothing bounds the basis."""
+    table = run.table
+    known = (table["step"] >= start) & (table["angle_bound"] <= OPEN) & table[column].notna()
+    steps = table["step"].diff().where(known)
+    return float((table[column] * steps).sum() / steps.sum()) if steps.sum() else math.nan
 
 
 def rhos(study: SamStudy) -> Markdown:
