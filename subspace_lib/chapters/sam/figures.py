@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 
 from subspace_lib.chapters.kit.style import (
     CYCLE,
+    DASHES,
     INK,
     Picture,
     band,
@@ -74,7 +75,7 @@ def _edge(axes: Axes, study: SwitchStudy) -> None:
     band(axes, series(runs, "eigenvalue_01"), CYCLE[0], "-", study.name("none"))
     norms = series(runs, "batch_gradient_norm", smooth=5)
     edge = [sam_edge(norm, p.learning_rate, p.rho) for norm in norms]
-    band(axes, edge, CYCLE[1], "--", "SAM's edge")
+    band(axes, edge, CYCLE[3], "--", "SAM's edge")
     axes.axhline(2 / p.learning_rate, color=INK, lw=0.8, ls=":", label="2/η")
     mark_switch(axes, study)
 
@@ -91,7 +92,7 @@ def ascents(study: SamStudy) -> Picture:
     for axes, part, title in zip(
         parts, (study.minibatch, study.edge), ("minibatches", "full batch"), strict=True
     ):
-        for column, colour, dashes in styles(columns):
+        for column, colour, dashes in zip(columns, CYCLE[3:], DASHES, strict=False):
             band(axes, series(part.of("none"), column, smooth=5), colour, dashes, columns[column])
         axes.set(title=title, ylim=(0, 1.02), ylabel=f"alignment χ$_{{{part.parameters.k}}}$")
     below(figure, parts[0])
