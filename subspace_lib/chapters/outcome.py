@@ -215,13 +215,15 @@ def _seen(v: Verdict, claim: Claim) -> str:
 
 
 def _decided(v: Verdict, claim: Claim) -> str:
+    """What decides a claim that is not reproduced, and whose demand that is; or leaves it open."""
     deciding = headlines(v)[0]
     name = f" ({claim.name})" if claim.name else ""
     others = {part.verdict for part in v.parts if part != deciding}
     rest = " All else in it is reproduced." if others == {REPRODUCED} else ""
+    whose = f" That is {escape(whose_demand(deciding))}." if v.verdict == NOT_REPRODUCED else ""
     return (
         f"{anchor(v)}{name}: <em>{escape(deciding.says)}</em> is {number(deciding)}; "
-        f"{needed(deciding)} is needed. That is {escape(whose_demand(deciding))}.{rest}"
+        f"{needed(deciding)} is needed.{whose}{rest}"
     )
 
 
