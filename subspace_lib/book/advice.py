@@ -11,11 +11,11 @@ from html import escape
 from itertools import groupby
 from typing import Any
 
-from subspace_lib.book.made import judged, table
+from subspace_lib.book.made import judged
 from subspace_lib.chapters import ledger
 from subspace_lib.chapters.cost.study import prices, stored
 from subspace_lib.chapters.curvature.study import CurvatureStudy
-from subspace_lib.chapters.front import stored_study
+from subspace_lib.chapters.front import stacked, stored_study
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.names import title, trained
 from subspace_lib.chapters.outcome import NETWORKS
@@ -275,7 +275,7 @@ def _followed(runs: Sequence[Trajectory]) -> str:
         "show the turn that each refresh measured, which is another number. An angle of 1 says that at "
         "some rows nothing is known of the basis: what is projected there is not S<sub>k</sub> alone."
     )
-    return table(heads, rows, "advice") + _paragraph(note)
+    return stacked(heads, rows, "advice") + _paragraph(note)
 
 
 def _label(run: Trajectory) -> tuple[str, str]:

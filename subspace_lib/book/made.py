@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -77,18 +76,3 @@ class Made(SphinxDirective):
         if page not in self.env.found_docs:
             return None
         return self.env.app.builder.get_relative_uri(self.env.docname, page)
-
-
-def table(heads: Iterable[str], rows: Iterable[Iterable[str]], name: str) -> str:
-    """A table of HTML cells, each with its column's name for a phone, where they stand below each other."""
-    names = list(heads)
-    head = "".join(f'<th scope="col">{h}</th>' for h in names)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td data-label="{n}">{c}</td>' for n, c in zip(names, row, strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<table class="stacked {name}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    )

@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from subspace_lib.book import advice
-from subspace_lib.book.made import Made, judged, table
+from subspace_lib.book.made import Made, judged
 from subspace_lib.chapters import front, history, ledger, outcome
 from subspace_lib.chapters.cost import plan
 from subspace_lib.chapters.cost.study import stored
@@ -115,7 +115,9 @@ class Plan(Made):
             return f"<p>{escape(NOT_MEASURED)}</p>"
         rows = [(line.name, line.how, line.text) for line in plan.lines(found)]
         told = " ".join(plan.answers(found))
-        return table(("what", "how it is known", "how much"), rows, "plan") + f"<p>{told}</p>"
+        return (
+            front.stacked(("what", "how it is known", "how much"), rows, "plan") + f"<p>{told}</p>"
+        )
 
 
 class Fields(Made):
@@ -133,7 +135,7 @@ class Fields(Made):
             )
             for name, field in Experiment.model_fields.items()
         ]
-        return table(("field", "if not given", "what it is"), rows, "fields")
+        return front.stacked(("field", "if not given", "what it is"), rows, "fields")
 
 
 class Links(Made):

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from subspace_lib.book.made import NOTEBOOKS, Made, judged, notebooks, runs, table, title
+from subspace_lib.book.made import NOTEBOOKS, Made, judged, notebooks, runs, title
 from subspace_lib.book.shown import DATA, ShownRun
 from subspace_lib.chapters import front, registered
 from subspace_lib.chapters.kit import says
@@ -79,7 +79,7 @@ class Runs(Made):
         on = " or ".join(PLACES[device] for device in sorted(devices))
         return (
             f"{RUNS_START}><summary>{escape(name)}: {many}, {took} in all, each run on {on}</summary>"
-            f"{table(heads, rows, 'runs')}</details>"
+            f"{front.stacked(heads, rows, 'runs')}</details>"
         )
 
     def _row(self, run: ShownRun) -> list[str]:
@@ -137,7 +137,7 @@ class Times(Made):
             link = f'<a href="{self.to(page)}">{escape(title(app, page))}</a>'
             has = completeness(page.removeprefix(NOTEBOOKS), judged())
             rows.append([link, has, time, day or "not recorded"])
-        return table(("chapter", "its runs", "executed in", "on"), rows, "times")
+        return front.stacked(("chapter", "its runs", "executed in", "on"), rows, "times")
 
 
 def completeness(chapter: str, verdicts: Iterable[Verdict]) -> str:
@@ -174,7 +174,7 @@ class Versions(Made):
             ["Python", platform.python_version()],
         ]
         rows += [[name, _installed(name)] for name in VERSIONS]
-        return table(("package", "version or commit"), rows, "versions")
+        return front.stacked(("package", "version or commit"), rows, "versions")
 
 
 def _installed(package: str) -> str:

@@ -215,6 +215,21 @@ def comparison(here: Sequence[Verdict], stored: Sequence[Verdict]) -> str:
     return f'<table class="comparison"><tr>{heads}</tr>{"".join(lines)}</table>'
 
 
+def stacked(heads: Iterable[str], rows: Iterable[Iterable[str]], name: str) -> str:
+    """A table of HTML cells, each with its column's name for a phone, where they stand below each other."""
+    names = list(heads)
+    head = "".join(f'<th scope="col">{h}</th>' for h in names)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td data-label="{n}">{c}</td>' for n, c in zip(names, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<table class="stacked {name}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
+
+
 def links(addresses: Mapping[str, str | None]) -> str:
     """Links by their label; those without an address are left out."""
     found = [

@@ -16,6 +16,7 @@ from subspace_lib.chapters.front import (
     headlines,
     needed,
     number,
+    stacked,
     title_of,
     whose_demand,
 )
@@ -107,23 +108,20 @@ def rows(verdicts: Sequence[Verdict]) -> list[Row]:
 
 def table(verdicts: Sequence[Verdict]) -> str:
     """Progress of Dom-X and Bulk-X for each rule X and network; nothing without results."""
-    lines = []
-    for row in rows(verdicts):
+    lines, found = list[list[str]](), rows(verdicts)
+    for row in found:
         seeds = max(len(part.values) for part in row.parts.values())
         told = dict[str, dict[str, None]]()
         for side, v in row.verdicts.items():
             told.setdefault(row.parts[side].verdict, {})[anchor(v)] = None
         decided = "<br>".join(f"{says.listed(names)} {badge(kind)}" for kind, names in told.items())
-        texts = [escape(row.label), *(_cell(row, side) for side in SIDES), str(seeds), decided]
-        cells = zip(COLUMNS, texts, strict=True)
-        row_html = "".join(f'<td data-label="{name}">{text}</td>' for name, text in cells)
-        lines.append(f"<tr>{row_html}</tr>")
+        lines.append(
+            [escape(row.label), *(_cell(row, side) for side in SIDES), str(seeds), decided]
+        )
     if not lines:
         return ""
-    heads = "".join(f"<th>{name}</th>" for name in COLUMNS)
-    head = f"<thead><tr>{heads}</tr></thead>"
-    whole = f'<table class="stacked advice">{head}<tbody>{"".join(lines)}</tbody></table>'
-    doms = {row.label: row.parts.get("Dom") for row in rows(verdicts)}
+    whole = stacked(COLUMNS, lines, "advice")
+    doms = {row.label: row.parts.get("Dom") for row in found}
     after = [label for label, part in doms.items() if part and part.says.startswith("gain")]
     if after:
         whole += (
