@@ -244,8 +244,8 @@ def number(part: Part) -> str:
     """Mean and interval; what is undefined says why."""
     if part.measured is None:
         return escape(f"undefined ({part.note})" if part.note else "undefined")
-    if part.note and part.interval and part.interval[0] == part.interval[1]:
-        return escape(part.note)  # every run diverged: the number stands for nothing else
+    if part.note and set(part.values) == {-1.0}:  # ``progress`` of a run that diverged
+        return escape(part.note)
     note = f" ({escape(part.note)})" if part.note else ""
     mean, *span = interval_text(part.measured, part.interval).split(" ", 1)
     return " ".join([mean, *(text.replace(" ", "&nbsp;") for text in span)]) + note
