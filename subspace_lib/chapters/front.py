@@ -15,7 +15,7 @@ from subspace_lib.chapters.kit.switch.figures import losses_of
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import interval_text
 from subspace_lib.chapters.ledger import profile
-from subspace_lib.evidence.criteria import CONFIDENCE, MINIMUM_SEEDS
+from subspace_lib.evidence.criteria import CONFIDENCE, DIVERGED_PROGRESS, MINIMUM_SEEDS
 from subspace_lib.evidence.verdicts import (
     DESCRIPTIVE,
     FAILS,
@@ -244,7 +244,7 @@ def number(part: Part) -> str:
     """Mean and interval; what is undefined says why."""
     if part.measured is None:
         return escape(f"undefined ({part.note})" if part.note else "undefined")
-    if part.note and set(part.values) == {-1.0}:  # ``progress`` of a run that diverged
+    if part.note and set(part.values) == {DIVERGED_PROGRESS}:
         return escape(part.note)
     note = f" ({escape(part.note)})" if part.note else ""
     mean, *span = interval_text(part.measured, part.interval).split(" ", 1)
