@@ -49,7 +49,7 @@ def test_the_panels_are_the_papers():
     plain = panels["b"].run(11, "none")
     watched = (plain.watch_alignment, plain.watch_from, plain.switch_from, plain.switch_by)
     assert watched == (0.95, 900, 1000, 5000)
-    assert {letter: e.steps for letter, e in runs.items()} == {"b": 20_000, "c": 10_000}
+    assert {letter: e.steps for letter, e in runs.items()} == {"b": 20_000, "c": 20_000}
     assert {(e.refresh_every, e.target_angle) for e in runs.values()} == {("adaptive", 0.05)}
     assert all(panel.seeds == (11, 12, 13) for panel in panels.values())
 
@@ -59,7 +59,7 @@ def test_spectra_have_twice_k_eigenvalues_and_no_more():
     cnn, transformer = (panels[letter].experiment(11) for letter in "bc")
     assert cnn.spectrum_every == 4950 and cnn.fresh_spans == ()
     # a refresh sees k + 3 = 5 of the 4 that are wanted; the last row has one
-    assert transformer.spectrum_every is None and transformer.fresh_spans == ((10_000, 10_000),)
+    assert transformer.spectrum_every is None and transformer.fresh_spans == ((20_000, 20_000),)
 
 
 def test_twice_the_rate_is_one_seed_of_each():

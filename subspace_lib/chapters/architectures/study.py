@@ -71,7 +71,7 @@ class ArchitecturesParameters(Seeded):
     models: tuple[ModelName, ...] = ("cnn", "transformer")
     dimensions: tuple[Dimension, ...] = Field((10, 2), description="k")
     learning_rates: tuple[Rate, ...] = Field((0.001, 0.001), description="η")
-    step_counts: tuple[Steps, ...] = (20_000, 10_000)
+    step_counts: tuple[Steps, ...] = (20_000, 20_000)
     loss: LossName = "mse"
     batch_size: int = Field(50, ge=1, le=1_000_000)
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)

@@ -83,7 +83,7 @@ class GeneralizationParameters(SwitchParameters):
     network_models: tuple[ModelName, ...] = ("cnn", "transformer")
     network_dimensions: tuple[Dimension, ...] = Field((10, 2), description="k")
     network_learning_rates: tuple[Rate, ...] = Field((0.001, 0.001), description="η")
-    network_step_counts: tuple[Steps, ...] = (20_000, 10_000)
+    network_step_counts: tuple[Steps, ...] = (20_000, 20_000)
     network_switch_step: int = Field(5000, ge=1, le=1_000_000)
     network_seeds: tuple[Seed, ...] = (11, 12, 13)
 

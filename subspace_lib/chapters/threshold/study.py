@@ -94,7 +94,7 @@ class ThresholdParameters(Seeded):
     dimensions: tuple[Dimension, ...] = Field((10, 10, 2), description="number of classes")
     learning_rates: tuple[Rate, ...] = Field((0.01, 0.01, 0.001), description="η")
     cut_step_counts: tuple[Steps, ...] = (10_000, 10_000, 6000)
-    step_counts: tuple[Steps, ...] = (20_000, 10_000, 10_000)
+    step_counts: tuple[Steps, ...] = (20_000, 10_000, 20_000)
     switch_steps: tuple[Every, ...] = Field(
         (3000, 3000, 5000), description="where the alignment has not asked for it"
     )
