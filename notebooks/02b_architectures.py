@@ -112,7 +112,7 @@ page.verdict(CHAPTER, study)
 #
 # *Networks, initialization, pixels, tokens, ½, batches without replacement, the subspace anew at every step
 # (`refresh_every = 1`)* [code]; *$k$, η, batch size, 20,000 steps, threshold and moving average of the switch* [rep]; *the
-# steps between which the switch may come, `step_counts` below 20,000, a subspace refreshed when it has turned, no embedding
+# steps between which the switch may come, a subspace refreshed when it has turned, no embedding
 # rows for tokens that do not occur* [own]. {term}`What the marks mean <Source mark>`.
 #
 # ## Rerun

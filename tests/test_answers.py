@@ -332,6 +332,11 @@ def test_that_bulk_sgd_gains_more_is_said_where_its_interval_is_above_that_of_sg
     assert more not in switch.losses(study()).data
     better = switch.losses(study(bulk=0.05)).data
     assert "Bulk-SGD does better than SGD" in better and more not in better
+    unsure = "how much better is not sure"
+    assert unsure not in better
+    spread = study(bulk=0.05)
+    spread.trajectories["bulk", 1] = run(spread.parameters, 1, "bulk", 0.1)
+    assert unsure in switch.losses(spread).data
 
 
 def test_sam_is_told_on_the_side_of_its_edge_where_it_is():

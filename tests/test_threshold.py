@@ -365,6 +365,13 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
         "*MLP (small) on digits-300, cross-entropy: not stored yet.*" in answers.cuts(partial).data
     )
     assert tables.protocol(partial).data.count("**missing**") == 2
+    more = found.parameters.model_copy(update={"cuts": (2, 4, 7, 8)})
+    some = chapter(NAME).study(more, store, compute=False)
+    first = "MLP (small) on digits-300"
+    assert some.cases[first].parameters.cuts == (2, 4, 8) and some.lacking(first) == [7]
+    assert "*k = 7: not stored yet.*" in answers.cuts(some).data and figures.cuts(some).svg()
+    assert "**Missing**: runs with k = 7" in tables.protocol(some).data
+    assert [verdict.claim for verdict in chapter(NAME).judge(some)] == ["Q5"]
     without = found.parameters.model_copy(update={"kept": (criteria.Q5_KEPT,), "compare_every": 3})
     alone = chapter(NAME).study(without, store, compute=False)
     assert alone.spaces is None and len(chapter(NAME).judge(alone)) == 1

@@ -67,7 +67,7 @@ def ends(study: ArchitecturesStudy) -> Markdown:
                     "test loss": span((tail(run, "test_loss") for run in runs), ".4f"),
                     "test accuracy": span((tail(run, "test_accuracy") for run in runs), ".1%"),
                     "alignment": span((tail(run, "alignment") for run in runs), ".2f"),
-                    "λ₁": span((row["eigenvalue_01"] for row in last), ".3g"),
+                    "λ₁": span((row["eigenvalue_01"] for row in last), says.number),
                     "λₖ/λₖ₊₁": span(map(_gap, runs), ".2f"),
                 }
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from IPython.display import Markdown
 from tabulate import tabulate
@@ -41,10 +41,11 @@ def percent(share: float) -> str:
     return "" if math.isnan(share) else f"{share:.0%}"
 
 
-def span(values: Iterable[float], digits: str) -> str:
+def span(values: Iterable[float], digits: str | Callable[[float], str]) -> str:
     """The smallest and the largest as text, once where they read the same."""
     values = list(values)
-    low, high = (f"{bound:{digits}}" for bound in (min(values), max(values)))
+    say = digits if callable(digits) else lambda value: f"{value:{digits}}"
+    low, high = say(min(values)), say(max(values))
     return low if low == high else f"{low} … {high}"
 
 

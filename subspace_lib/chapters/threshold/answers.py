@@ -33,10 +33,18 @@ def cuts(study: ThresholdStudy) -> Markdown:
     """Case by case: from which k on Dom-SGD learns, up to which Bulk-SGD does, what the spectrum says."""
     told = []
     for name, case in study.cases.items():
-        told += [f"*{name}*: {_learns(case)}", _bulk(case), unresolved(case)]
-        told += [_limited(case), _spectrum(study, case)]
+        parts = [
+            _learns(case),
+            _bulk(case),
+            unresolved(case),
+            _limited(case),
+            _spectrum(study, case),
+        ]
+        if absent := study.lacking(name):
+            parts.append(f"*k = {says.listed(map(str, absent))}: not stored yet.*")
+        told.append(f"**{name}**: {' '.join(filter(None, parts))}")
     told += says.not_yet(study.parameters.cases(), study.cases)
-    return says.answer(*told, table=tables.cuts(study) if study.cases else None)
+    return says.answer("\n\n".join(told), table=tables.cuts(study) if study.cases else None)
 
 
 def _learns(case: Case) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from subspace_lib.chapters.kit.study import Plan, source
+from subspace_lib.chapters.kit.study import Plan, Source, present, source
 from subspace_lib.chapters.kit.switch.panel import PanelParameters
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.evidence.criteria import TAIL
@@ -143,19 +143,31 @@ class Case:
 
 
 def cut_study(p: CutParameters, store: Store | None = None, *, compute: bool | Plan = True) -> Case:
-    """Load a case, or compute what is missing of it; raises as ``switch_study`` does."""
+    """Load a case, or compute what is missing of it; raises as ``switch_study`` does.
+
+    With ``compute=False`` a k that lacks a run is left out, if another has all of its runs.
+    """
     base, get = switch_study(p, store, compute=compute), source(store, compute)
-    runs, spectra = {}, {}
-    for seed in p.seeds:
-        switch = base.switch_steps[seed]
-        spectra[seed] = get(p.spectrum(seed, switch))
-        for k in p.cuts:
-            for side in PROJECTIONS:
-                own = k == p.k
-                runs[k, side, seed] = (
-                    base.trajectories[side, seed] if own else get(p.cut(seed, side, k, switch))
-                )
-    return Case(p, base, runs, spectra)
+    spectra = {seed: get(p.spectrum(seed, base.switch_steps[seed])) for seed in p.seeds}
+    found, lacking = present({k: k for k in p.cuts}, lambda k: _branches(p, base, k, get))
+    if lacking is not None and not found:
+        raise lacking
+    runs = {(k, side, seed): run for k, own in found.items() for (side, seed), run in own.items()}
+    return Case(p.model_copy(update={"cuts": tuple(found)}), base, runs, spectra)
+
+
+def _branches(
+    p: CutParameters, base: SwitchStudy, k: int, get: Source
+) -> dict[tuple[str, int], Trajectory]:
+    """The runs with one k, by projection and seed."""
+    if k == p.k:
+        return base.trajectories
+    switches = base.switch_steps
+    return {
+        (side, seed): get(p.cut(seed, side, k, switches[seed]))
+        for seed in p.seeds
+        for side in PROJECTIONS
+    }
 
 
 def _at_least(part: float, spectrum: list[float]) -> int | None:

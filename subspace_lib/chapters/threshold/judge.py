@@ -47,8 +47,8 @@ EXACT = (kept(criteria.Q5_KEPT), hessian_of(criteria.Q5_SAMPLES))
 def judge(study: ThresholdStudy) -> list[Verdict]:
     """Of Q2 the first case, of Q5 two spaces and the random one; what is beside them is shown."""
     found = []
-    first = next(iter(study.parameters.cases()))
-    if first in study.cases:
+    first, asked = next(iter(study.parameters.cases().items()))
+    if first in study.cases and study.cases[first].parameters.cuts == asked.cuts:
         parts = [
             part for name, case in study.cases.items() for part in _cuts(name, case, name == first)
         ]

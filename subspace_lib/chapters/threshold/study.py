@@ -173,12 +173,18 @@ class ThresholdStudy:
     """The cases by name, and the other spaces.
 
     Attributes:
-        cases: one of which a run is missing is left out; spaces: None where none has all of its runs.
+        cases: one, or a k of one, of which a run is missing is left out.
+        spaces: None where none has all of its runs.
     """
 
     parameters: ThresholdParameters
     cases: dict[str, Case]
     spaces: SpaceStudy | None
+
+    def lacking(self, name: str) -> list[int]:
+        """The k of a case of which a run is missing."""
+        there = self.cases[name].parameters.cuts
+        return [k for k in self.parameters.cases()[name].cuts if k not in there]
 
     def runs(self) -> list[Trajectory]:
         """Every run, once."""

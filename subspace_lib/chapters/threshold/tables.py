@@ -24,6 +24,8 @@ def protocol(study: ThresholdStudy) -> Markdown:
         if name in study.cases:
             steps = span(study.cases[name].switch.switch_steps.values(), ",.0f")
             told = f"switch at step {steps}. {study.cases[name].switch.note()}".strip()
+            if absent := study.lacking(name):
+                told += f" **Missing**: runs with k = {says.listed(map(str, absent))}"
         rows.append({"parameter": name, "in force": told})
     there = set() if study.spaces is None else set(study.spaces.names())
     missing = [

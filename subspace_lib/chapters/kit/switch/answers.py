@@ -130,9 +130,11 @@ def _as_good(study: SwitchStudy, found: list[float]) -> str:
     does = does or says.whether(
         part >= good, f"learns nearly as {plain} does", f"falls behind {plain}"
     )
-    more = ""
-    if len(found) > 1 and interval(found)[0] > 1 and says.compared(part, 1, near="") == "":
+    more, near = "", says.compared(part, 1, near="") == ""
+    if len(found) > 1 and interval(found)[0] > 1 and near:
         more = f" It gains a little more than {plain}: the 95% interval over seeds lies above 1."
+    if len(found) > 1 and interval(found)[0] <= 1 < part and not near:
+        more = " The 95% interval over seeds reaches down to 1 or below: so how much better is not sure."
     return f"{name} {does}: its progress is {says.mean_of(found, says.share)}.{more}"
 
 
