@@ -59,7 +59,7 @@ class Price:
 
     Attributes:
         start: step to which plain SGD has trained; steps: measured from there on.
-        exact: precision of the solves that the bases are compared with.
+        k: of the subspace; exact: precision of the solves that the bases are compared with.
     """
 
     dataset: str
@@ -70,13 +70,14 @@ class Price:
     steps: int
     ways: tuple[Way, ...]
     exact: torch.dtype = torch.float32
+    k: int = K
 
     def experiment(self, **fields: Any) -> Experiment:
         """A run of this network. It ends after what is measured: no last row falls into that."""
         own = {name: getattr(self, name) for name in DESCRIBED}
         span = {"switch_step": self.start, "steps": self.start + self.steps + 2}
         no_rows = {"record_every": None, "spectrum_every": None}
-        return Experiment.parse(**{**own, **span, **no_rows, "k": K, "seed": SEED, **fields})
+        return Experiment.parse(**{**own, **span, **no_rows, "k": self.k, "seed": SEED, **fields})
 
 
 BUDGETS = (2.0, 4.0, 8.0)
@@ -109,6 +110,16 @@ PRICES = {
             *(Way(way.projection, rows=False, checks=1) for way in BARE),
             Way("dominant", rows=True),
         ),
+    ),
+    "transformer": Price(
+        "sst2_1k",
+        "transformer",
+        "tokens",
+        0.001,
+        1200,
+        500,
+        tuple(Way(way.projection, rows=False, checks=1) for way in BARE),
+        k=2,
     ),
 }
 
@@ -170,6 +181,7 @@ class Truth:
 
     def __init__(self, setting: Price):
         dataset, self.dtype = data.load(setting.dataset, setting.preprocessing), setting.exact
+        self.k = setting.k
         self.objective = Objective(
             models.build(setting.model, dataset.shape, dataset.classes, SEED),
             "mse",
@@ -182,16 +194,16 @@ class Truth:
 
     def check(self, theta: Tensor, used: DominantSubspace, step: int) -> dict[str, float]:
         """How far the basis used at this step is from the exact one at θ, and what it was known to be."""
-        start = used.vectors
+        start, k = used.vectors, self.k
         assert start is not None  # the step has used it
         # A random column, lest what the tracker has missed be missed once more.
         more = torch.randn(len(theta), 1, generator=self._generator) / len(theta) ** 0.5
         hessian = self.objective.hessian(theta.to(self.dtype))
-        block = torch.cat([start[:, : K + 2], more], 1).to(self.dtype)
-        pairs = top_eigenpairs(hessian, K, block, tolerance=1e-3, angle=3e-3)
+        block = torch.cat([start[:, : k + 2], more], 1).to(self.dtype)
+        pairs = top_eigenpairs(hessian, k, block, tolerance=1e-3, angle=3e-3)
         if not pairs.converged:
             raise RuntimeError(f"Step {step}: the exact subspace was not found.")
-        exact, gradient = pairs.vectors[:, :K], hessian.gradient
+        exact, gradient = pairs.vectors[:, :k], hessian.gradient
         assert gradient is not None  # it comes with the first product
         true = float((exact.T @ gradient).norm() / gradient.norm())
         return {
@@ -254,7 +266,7 @@ def price(setting: Price, folder: Path = POINTS) -> dict[str, Any]:
     rows = [_row(setting, way, lap, seconds) for way, lap in zip(setting.ways, laps, strict=True)]
     gradients = [_seconds_of_a_gradient(begun) for _ in range(3)]
     return {
-        **{name: getattr(setting, name) for name in (*DESCRIBED, "start", "steps")},
+        **{name: getattr(setting, name) for name in (*DESCRIBED, "k", "start", "steps")},
         "parameters": truth.objective.dim,
         "exact": str(setting.exact).removeprefix("torch."),
         "plain_seconds": [each.total for each in plain],
