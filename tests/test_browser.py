@@ -18,6 +18,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageStat
 
+from subspace_lib.book import pdf
+
 SITE = Path(os.environ.get("SUBSPACE_BOOK") or "nowhere").resolve()
 PAGES = sorted(
     path.relative_to(SITE).as_posix()
@@ -440,3 +442,17 @@ def test_a_downloaded_notebook_has_no_raw_roles():
         )
         assert not re.search(r"\{[a-z:]+\}`|^(```|:::)\{|^\([\w-]+\)=$", text, re.M), path.name
         assert notebook["nbformat"] == 4
+
+
+def test_a_print_of_the_front_page_opens_what_no_other_page_has(browser):
+    page = browser.new_context(viewport=DESK).new_page()
+    page.goto((SITE / "index.html").as_uri())
+    page.evaluate(pdf.OPEN)
+    folds = page.locator("details")
+    parts = folds.filter(has=page.locator("ul.parts"))
+    assert parts.count() > 0 and folds.count() > parts.count()
+    is_open = "folds => folds.map((fold) => fold.open)"
+    assert not any(parts.evaluate_all(is_open))
+    assert sum(folds.evaluate_all(is_open)) == folds.count() - parts.count()
+    assert page.locator("details.runs-of").count() == 0
+    page.context.close()

@@ -16,8 +16,9 @@ FOOTER = (
     '<div style="width:100%;font-size:8px;text-align:center"><span class="pageNumber"></span></div>'
 )
 MARGIN = "16mm"
+# What a verdict is made of stands in its chapter's table too: in the ledger it stays folded.
 OPEN = "document.querySelectorAll('details.runs-of').forEach((e) => e.remove());" + (
-    "document.querySelectorAll('details').forEach((e) => { e.open = true; });"
+    "document.querySelectorAll('details').forEach((e) => { e.open = !e.querySelector('ul.parts'); });"
 )
 
 
@@ -34,7 +35,7 @@ def build(folder: Path) -> Path:
 
 
 def print_pdf(page: Path, target: Path) -> None:
-    """Print a page on A4, with every fold open; the tables of all runs stay out."""
+    """Print a page on A4, folds open but those of the ledger; the tables of all runs stay out."""
     from playwright.sync_api import PdfMargins, sync_playwright
 
     found = next((where for name in INSTALLED if (where := shutil.which(name))), None)
