@@ -10,6 +10,7 @@ import torch
 from subspace_lib import models
 from subspace_lib.chapters import chapter
 from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters
+from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.chapters.threshold import answers, figures, tables
 from subspace_lib.chapters.threshold.cuts import Case
@@ -354,6 +355,10 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     )
     assert "In a random space Dom-SGD makes" in answers.spaces(found).data
     assert "**Q5, quick.**" in answers.opening(found).data
+    judged, _, beside = page.verdict(chapter(NAME), found).data.partition("<details><summary>")
+    assert "≤" in judged and "(descriptive)" not in judged and "cross-entropy" not in judged
+    assert beside.startswith("Shown beside, not judged (") and "≤" not in beside
+    assert "digits-300, cross-entropy, k = 2" in beside
     plan = Plan(store)
     chapter(NAME).study(found.parameters, store, compute=plan)
     assert plan.missing == []

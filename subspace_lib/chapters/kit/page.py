@@ -227,7 +227,8 @@ def verdict(chapter: Chapter, study: Any) -> Markdown:
     """The chapter's verdicts on a study: criterion, measured value, interval; a row for each part.
 
     Findings without a criterion are left out: their numbers stand in tables of the chapter. What has no
-    runs yet is there, without numbers; a quick run leaves it out.
+    runs yet is there, without numbers; a quick run leaves it out. What is shown beside the judged
+    quantities is folded.
     """
     judged = chapter.judge(study) if chapter.judge is not None else []
     verdicts = [v for v in judged if v.verdict != DESCRIPTIVE]
@@ -236,9 +237,26 @@ def verdict(chapter: Chapter, study: Any) -> Markdown:
         known = {v.claim for v in judged}
         verdicts += [missing(claim) for claim in chapter.claims if claim.id not in known]
     notes = [f"**{v.claim}.** {v.note}" for v in verdicts if v.note]
-    bare = [replace(v, note="") for v in verdicts]
+    own = [tuple(p for p in v.parts if p.verdict != DESCRIPTIVE) for v in verdicts]
+    bare = [replace(v, note="", parts=parts) for v, parts in zip(verdicts, own, strict=True)]
+    beside = [(v.claim, p) for v in verdicts for p in v.parts if p.verdict == DESCRIPTIVE]
+    if beside:
+        others: list[Row] = [
+            {"claim": claim, "shown beside": p.says, **_cells(p)} for claim, p in beside
+        ]
+        notes.append(folded(f"Shown beside, not judged ({len(beside)})", markdown(others)))
     rows = verdict_rows(bare, chapter.claims, quick)
     return table(rows, VERDICT_COLUMNS, note="\n\n".join(notes))
+
+
+def _cells(part: Part) -> Row:
+    """A quantity's mean over seeds and its interval, as cells."""
+    span = "" if part.interval is None else f"{part.interval[0]:z.3f} … {part.interval[1]:z.3f}"
+    number = "undefined" if part.measured is None else f"{part.measured:z.3f}".replace("-", "−")
+    return {
+        "measured": f"{number} ({part.note})" if part.note else number,
+        "95% interval": span.replace("-", "−"),
+    }
 
 
 def verdict_rows(
@@ -258,18 +276,8 @@ def verdict_rows(
             head["claim"] += f" ({v.note.rstrip('.')})"
         for i, p in enumerate(v.parts):
             own = "" if quick or len(v.parts) == 1 else f" ({p.verdict})"
-            span = "" if p.interval is None else f"{p.interval[0]:z.3f} … {p.interval[1]:z.3f}"
-            span = span.replace("-", "−")
-            number = "undefined" if p.measured is None else f"{p.measured:z.3f}".replace("-", "−")
-            rows.append(
-                {
-                    **(head if i == 0 else {}),
-                    "judged by": f"{p.says}{own}",
-                    "measured": f"{number} ({p.note})" if p.note else number,
-                    "95% interval": span,
-                    "criterion": p.criterion,
-                }
-            )
+            cells = {"judged by": f"{p.says}{own}", **_cells(p), "criterion": p.criterion}
+            rows.append({**(head if i == 0 else {}), **cells})
     return rows
 
 
