@@ -53,6 +53,12 @@ def test_the_cases_are_those_of_the_question():
         "ResNet-8 (¼ width) on CIFAR10-1k": (1, 2000),
     }
     assert [len(stage) for stage in tasks(chapter(NAME).parameters)] == [3, 3, 1, 1, 1, 1]
+    budgets = [p.run(11, side, 1000).budget for p in cases.values() for side in ("none", "bulk")]
+    assert budgets == [None, None, 10, 10, 10, 10, None, None, None, None]
+    typed = LossesParameters.parse(budgets="[None, 2.5, None, None, None]")
+    assert [p.budget for p in typed.cases().values()] == [None, 2.5, None, None, None]
+    with pytest.raises(InvalidParameter, match="budgets"):
+        LossesParameters.parse(budgets=[None, 1, None, None, None])
     with pytest.raises(
         InvalidParameter, match="Each case needs one entry of each of these; they have models 1, d"
     ):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.names import trained
@@ -45,8 +45,13 @@ BY_CASE = (
     "learning_rates",
     "step_counts",
     "switch_steps",
+    "budgets",
     "repeats",
 )
+Budget = Annotated[
+    Annotated[float, Field(gt=1)] | None,
+    BeforeValidator(lambda typed: None if typed == "None" else typed),  # as text, by papermill
+]
 SHARED = (
     "batch_size",
     "switch_alignment",
@@ -58,8 +63,21 @@ SHARED = (
 )
 
 
+class CaseParameters(PanelParameters):
+    """A switch study whose subspace may cost at most ``budget`` times the price of SGD."""
+
+    budget: float | None = Field(None, gt=1)
+
+    def experiment(self, seed: int, **fields: Any) -> Experiment:
+        """One run of the case."""
+        return super().experiment(seed, **{"budget": self.budget} | fields)
+
+
 class LossesParameters(Seeded):
     """Parameters of chapter 09: one entry a case of what stands in ``BY_CASE``, the others shared.
+
+    Where a spectrum has no clear gap behind λ_k, the exact subspace has no end of a price: ``budgets`` are
+    at most so many times that of SGD, or None for no limit.
 
     A case is run with the first ``repeats`` of the ``seeds``. The interventions start at the switch of the
     first case, seed ``cause_seed``; each goes on for as long in η times steps as ``cause_steps`` are at
@@ -74,6 +92,7 @@ class LossesParameters(Seeded):
         "learning_rates": (0.1, 0.1),
         "step_counts": (120, 120),
         "switch_steps": (60, 60),
+        "budgets": (None, None),
         "repeats": (3, 1),
         "switch_alignment": None,
         "seeds": (0, 1, 2),
@@ -106,6 +125,9 @@ class LossesParameters(Seeded):
     switch_steps: tuple[Every, ...] = Field(
         (3000, 3000, 1500, 1000, 1000), description="where the alignment has not asked for it"
     )
+    budgets: tuple[Budget, ...] = Field(
+        (None, 10, 10, None, None), description="times SGD's price, for the subspace"
+    )
     repeats: tuple[Every, ...] = Field((3, 3, 1, 1, 1), description="seeds of each case")
     batch_size: int = Field(50, ge=1, le=1_000_000)
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
@@ -128,16 +150,17 @@ class LossesParameters(Seeded):
         """Those of the longest case."""
         return max(self.step_counts)
 
-    def cases(self) -> dict[str, PanelParameters]:
+    def cases(self) -> dict[str, CaseParameters]:
         """The parameters of each case's switch study, by network, data and loss."""
         shared = {name: getattr(self, name) for name in SHARED} | {"spectrum_every": None}
         each = entries(self, BY_CASE, "case")
         found = {}
-        for model, dataset, loss, k, rate, steps, switch, repeats in each:
+        for model, dataset, loss, k, rate, steps, switch, budget, repeats in each:
             fields = {"model": model, "dataset": dataset, "loss": loss, "k": k}
             fields |= {"learning_rate": rate, "steps": steps, "switch_step": switch}
+            fields["budget"] = budget
             seeds = self.seeds[:repeats]
-            case = PanelParameters.parse(**shared, **fields, seeds=seeds)
+            case = CaseParameters.parse(**shared, **fields, seeds=seeds)
             found[trained(model, dataset, loss)] = case
         return found
 
@@ -215,7 +238,7 @@ def cause_runs(
     return {name: get(changed(p, first, switch, change)) for name, change in CHANGES.items()}
 
 
-def changed(p: LossesParameters, case: PanelParameters, switch: int, change: Change) -> Experiment:
+def changed(p: LossesParameters, case: CaseParameters, switch: int, change: Change) -> Experiment:
     """One intervention: SGD as in the case up to the switch, then Dom-SGD with the change.
 
     Rows refresh the basis, so that they know the second-order terms; a fixed one has one refresh.

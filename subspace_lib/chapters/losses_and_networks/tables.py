@@ -13,7 +13,7 @@ from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.panel import eigenvalue_gap, over_sgd
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import Row, span, table
-from subspace_lib.chapters.losses_and_networks.study import LossesStudy
+from subspace_lib.chapters.losses_and_networks.study import CaseParameters, LossesStudy
 from subspace_lib.trajectory import Trajectory, progress, tail, tail_loss
 
 
@@ -39,12 +39,13 @@ def overview(study: LossesStudy) -> Markdown:
         "λₖ/λₖ₊₁: SGD's at the end. Angle in use: its sine, of Dom-SGD and Bulk-SGD, median over rows. "
         "Turn a step: sine of the angle that Dom-SGD's basis had turned by at a refresh, over the steps "
         "since the one before, median over rows. Work: Dom-SGD's after the switch, over that of plain SGD, "
-        "the cold start apart.",
+        "the cold start apart; budget: what it may be at most.",
     )
 
 
 def _case(case: SwitchStudy) -> Row:
     p, plain = case.parameters, case.of("none")
+    assert isinstance(p, CaseParameters)
     found = {
         side: [progress(*pair) for pair in zip(plain, case.of(side), strict=True)]
         for side in ("dominant", "bulk")
@@ -64,6 +65,7 @@ def _case(case: SwitchStudy) -> Row:
         "angle in use": says.mean_of(angles_in_use(case), says.share),
         "turn a step": says.number(says.mean(map(turn_a_step, case.of("dominant"))), 2),
         "work": f"{over_sgd(case, 'dominant'):.0f} ×",
+        "budget": f"{p.budget:g} ×" if p.budget is not None else "none",
     }
 
 
