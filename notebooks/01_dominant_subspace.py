@@ -134,7 +134,7 @@ page.verdict(CHAPTER, study)
 # Both are taken at the end of training. The paper's figure 15 shows the top ten eigenvalues significantly above the next
 # ten [rev]; we ask for a gap between two neighbours, at $k$ itself [own].
 #
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *Pixels, network, initialization, the ½ in the loss* [code]; *k, η, batch size, steps* [rev]; *alignment as a ratio of
 # norms* [code, rep]; *the criterion on the gap, the survey, fewer classes, spans* [own].

@@ -135,7 +135,7 @@ own.drift(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *Pixels, network, initialization, ½, batches without replacement, the update projected and not the rule's state, the
 # subspace anew at every step (`refresh_every = 1`)* [code]; *threshold and moving average* [rep]; *the steps between which

@@ -108,7 +108,7 @@ tables.doubled(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *Networks, initialization, pixels, tokens, ½, batches without replacement, the subspace anew at every step
 # (`refresh_every = 1`)* [code]; *$k$, η, batch size, 20,000 steps, threshold and moving average of the switch* [rep]; *the

@@ -134,7 +134,7 @@ answers.from_the_start(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # - *Pixels, network, ½, batches without replacement* [code]; *batch sizes, lengths, windows* [own]: the paper's are not
 #   known. *Added here* [own]: artificial noise, noise by eigenvector, the prediction. {term}`Marks <Source mark>`.

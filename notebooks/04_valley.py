@@ -134,7 +134,7 @@ answers.regression_settled(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *Two sample losses with a term ±100xy* [rev]; *κ, η, steps, paths, and the regression* [own]: the paper's are not known.
 # *Beyond it, and not judged* [own]: where Bulk-SGD stops being as good, the mean of χ.

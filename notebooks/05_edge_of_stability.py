@@ -135,7 +135,7 @@ answers.angles(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *Pixels, network, ½* [code]; *η, the step of the switch, the lengths, Dom-GD judged from after its bounce* [own]: the
 # paper's are not known. *Added here* [own]: F5, F7, the mean of iterates. {term}`What the marks mean <Source mark>`.

@@ -121,7 +121,7 @@ answers.angles(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *The rule, both gradients of one minibatch, plain SGD underneath* [code]; *ρ by a pilot, η at the edge, lengths,
 # full-batch switch, target angle* [own]: the paper's are not known. {term}`What the marks mean <Source mark>`.

@@ -128,7 +128,7 @@ answers.bulk_ways(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *The rates' definition, the number of steps, β, the update projected and not the rule's state* [rev, code]; *threshold and
 # moving average of the switch* [rep]; *Adam's η, where the switch may come, the end of a branch that has lost all that was

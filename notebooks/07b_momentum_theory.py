@@ -123,7 +123,7 @@ answers.amplified_adaptive(study)
 # near a rule's edge (first column near 1), where the cubic terms of the loss could matter; the table shows whether it does.
 # In early windows second moments still grow. Muon has no theory here; its run belongs to {doc}`07_momentum_adam`.
 #
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *The whole theory, its assumptions, and how it is compared with the runs* [own]. F4 is descriptive: it has no criterion, so
 # there is no verdict. The runs are those of {doc}`07_momentum_adam`, and differ from the paper's as they do.

@@ -102,7 +102,7 @@ answers.spaces(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # - *As many dimensions as classes* [rep]; *the subspace anew at every step* [code]; *the question how a stale subspace, one
 #   of less data or one of a minibatch does* [rev]; *all other k, all other spaces, both criteria, a subspace refreshed when

@@ -96,7 +96,7 @@ answers.causes(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *Networks, initialization, both losses, data* [code]; *the loss of Dom-SGD rises* [rev, cap]; *learning rates of VGG-11 and
 # ResNet-8, width, number of images, steps, budgets, the interventions* [own]. *Batch normalization in its evaluation form* [own],

@@ -95,7 +95,7 @@ answers.over_sharpness(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *The question: reviewers 2, 3 and 4 asked for test loss and accuracy* [rev]; *both criteria, the comparison at equal
 # training loss, seeds, and the groups beside the judged one* [own]. Network, data and switch differ from the paper's as in

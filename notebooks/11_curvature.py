@@ -118,7 +118,7 @@ answers.classes(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *The question, its criterion, the spectra, layers and spans* [own]: the paper is not known to take the Hessian apart.
 # *Network, data and training* are those of {doc}`01_dominant_subspace`. {term}`What the marks mean <Source mark>`.

@@ -135,7 +135,7 @@ tables.memory(found)
 tables.footprint(found)
 
 # %% [markdown]
-# ## What differs from the paper
+# ## What is the paper's, and what is ours
 #
 # *Scipy's eigsh at every step* [code], at a cost unknown to us; *times on a CUDA GPU* [rep]; *all measured here* [own].
 # {term}`What the marks mean <Source mark>`.

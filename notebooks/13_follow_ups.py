@@ -106,7 +106,7 @@ answers.noise(study)
 page.verdict(CHAPTER, study)
 
 # %% [markdown]
-# ## What differs from the papers
+# ## What is the papers', and what is ours
 #
 # *All criteria, the protocol, the derivation of averaged GD, the map of weights on one seed* [own]. The three papers have
 # other networks, data and steps. How the alignment moves on seeds 11 to 15 was known when the criterion of Q9 was written;

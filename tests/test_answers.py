@@ -332,7 +332,7 @@ def test_that_bulk_sgd_gains_more_is_said_where_its_interval_is_above_that_of_sg
     assert more not in switch.losses(study()).data
     better = switch.losses(study(bulk=0.05)).data
     assert "Bulk-SGD does better than SGD" in better and more not in better
-    unsure = "how much better is not sure"
+    unsure = "reaches down to 1 or below"
     assert unsure not in better
     spread = study(bulk=0.05)
     spread.trajectories["bulk", 1] = run(spread.parameters, 1, "bulk", 0.1)

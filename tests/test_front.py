@@ -99,7 +99,7 @@ def test_a_finding_is_shown_by_words_of_its_own_and_decides_no_claim():
     text = plain(front.ledger([fails], {"F9": finding}))
     assert "F9 does not hold It falls." in text and "reproduced" not in text
     text = plain(front.ledger([shown], {"F9": finding}))
-    assert "F9 descriptive It falls. late rate: 0.400 Judged by 1 part" in text
+    assert "F9 descriptive It falls. late rate: 0.400 1 part shown, not judged" in text
     assert "needed" not in text and "Shown, not judged" in text
     rows, claims = [judged("C2", GOOD), fails], CLAIMS | {"F9": finding}
     answer = plain(outcome.answer(rows, claims, []))

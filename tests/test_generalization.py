@@ -107,7 +107,7 @@ def test_its_page_names_every_group_and_says_what_its_numbers_say(found):
     for draw in (figures.over_steps, figures.over_loss, figures.over_sharpness):
         assert len(draw(study).svg()) > 5000
     text = answers.over_loss(study).data
-    assert "GD, full batch: at the end the test accuracy of Bulk-GD is" in text
+    assert "**GD, full batch**: at the end the test accuracy of Bulk-GD is" in text
     assert text.count("\n|") == 2 + 6  # header, ruler, three methods a group
     assert "Bulk-SGD does" in answers.opening(study).data
     assert "rank correlation" in answers.over_sharpness(study).data

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jupytext
@@ -37,7 +38,7 @@ from subspace_lib.chapters import ledger, registered
 from subspace_lib.chapters.kit.page import NOT_YET
 from subspace_lib.chapters.kit.table import markdown
 from subspace_lib.evidence.criterion import MARKS
-from subspace_lib.evidence.verdicts import INCONCLUSIVE, MISSING, Verdict, missing
+from subspace_lib.evidence.verdicts import INCONCLUSIVE, MISSING, Verdict, missing, part
 from subspace_lib.experiment import NUMERICS, Experiment
 from subspace_lib.results import modules
 from subspace_lib.results.store import REPOSITORY, Store
@@ -258,7 +259,8 @@ def test_every_item_of_the_paper_says_how_it_is_known_and_leads_to_what_took_it_
 def test_a_card_of_the_paper_has_verdict_seeds_and_links_or_the_reason():
     claims = ledger.claims()
     done = Verdict("C2", "reproduced", "", seeds=(11, 12, 13), steps=20_000)
-    rows = [done, *(missing(claims[name]) for name in ("C1", "C5"))]
+    other = Verdict("Q1", "does not hold", "", parts=(part("progress, MLP", [0.1], None),))
+    rows = [done, other, *(missing(claims[name]) for name in ("C1", "C5"))]
     html = paper.page(rows, lambda name: f"x/{name}.html", "index.html")
     cards = dict(
         re.findall(
@@ -269,7 +271,11 @@ def test_a_card_of_the_paper_has_verdict_seeds_and_links_or_the_reason():
     assert "seeds 11, 12, 13, 20,000 steps" in cards["fig-1a"]
     assert 'href="x/02_dom_vs_bulk.html">Chapter 02<' in cards["fig-1a"]
     assert "<strong>Not judged yet</strong>, because its runs are not finished" in cards["fig-3"]
-    assert "<strong>Not done</strong>, because at the paper's width" in cards["fig-17"]
+    assert "<strong>Not judged yet</strong>, because the runs of a network of" in cards["fig-17"]
+    assert "Chapter 09<" in cards["fig-17"]
+    assert "does not hold" in cards["fig-14"]
+    deep = replace(other, parts=(part("progress, VGG-11", [0.1], None),))
+    assert paper.page([deep], str, "").count("does not hold") == 2
     assert "Figures 2, 4 to 7" in html
 
 

@@ -16,6 +16,7 @@ from subspace_lib.chapters import ledger
 from subspace_lib.chapters.cost.study import prices, stored
 from subspace_lib.chapters.curvature.study import CurvatureStudy
 from subspace_lib.chapters.front import stacked, stored_study
+from subspace_lib.chapters.generalization.answers import points
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.names import title, trained
 from subspace_lib.chapters.outcome import NETWORKS
@@ -28,7 +29,7 @@ from subspace_lib.chapters.threshold.spaces import (
     kept,
 )
 from subspace_lib.chapters.threshold.study import ThresholdStudy
-from subspace_lib.evidence.criteria import BULK_PROGRESS, DOM_PROGRESS
+from subspace_lib.evidence.criteria import BULK_PROGRESS, DIVERGED_PROGRESS, DOM_PROGRESS
 from subspace_lib.evidence.verdicts import CLAIM, Part, Verdict
 from subspace_lib.experiment import Experiment
 from subspace_lib.results.store import MissingRun, Store
@@ -101,7 +102,7 @@ def saving(e: Evidence) -> str:
         )
     told += [
         _tested(e),
-        _seen(e, WEIGHTS, "With other weights of the two parts: {says} is {n} ({id})."),
+        _weighted(e),
     ]
     return _paragraph(*told)
 
@@ -110,26 +111,33 @@ def _tested(e: Evidence) -> str:
     part = _first(e.judged.get(TEST))  # of accuracies, Bulk-SGD's less SGD's
     if part is None or part.measured is None:
         return ""
-    where = says.whether(part.measured >= 0, "above", "below")
+    where = points(part.measured, "SGD")
+    return f"On test data the accuracy of Bulk-SGD ends {where} ({TEST})."
+
+
+def _weighted(e: Evidence) -> str:
+    part = _first(e.judged.get(WEIGHTS))  # of gains, that with twice the bulk part over SGD's
+    if part is None or part.measured is None:
+        return ""
     return (
-        f"On test data the accuracy of Bulk-SGD ends {abs(100 * part.measured):.2f} percentage points "
-        f"{where} that of SGD ({TEST})."
+        "With the bulk part of each update doubled, the loss falls "
+        f"{says.number(part.measured)} times as far as under SGD ({WEIGHTS})."
     )
 
 
 def rules(e: Evidence) -> str:
     """What to project with momentum and Adam: progress of their Bulk- versions by way, from F3."""
     verdict = e.judged.get(RULES)
-    ways: dict[str, dict[str, float]] = {}
+    ways: dict[str, dict[str, Part]] = {}
     for part in verdict.parts if verdict is not None else ():
         if part.measured is not None and (found := WAY.fullmatch(part.says)):
-            ways.setdefault(found["rule"], {})[found["way"]] = part.measured
+            ways.setdefault(found["rule"], {})[found["way"]] = part
     if not ways:
         return NOT_YET.format("07")
     told = []
     for rule, by_way in ways.items():
-        numbers = [f"{says.share(value)} with {way}" for way, value in by_way.items()]
-        good = [way for way, value in by_way.items() if value >= BULK_PROGRESS.at_least]
+        numbers = [f"{_made(part)} with {way}" for way, part in by_way.items()]
+        good = [w for w, part in by_way.items() if _mean(part) >= BULK_PROGRESS.at_least]
         advice = (
             "all of these did as well"
             if len(good) == len(by_way)
@@ -138,12 +146,24 @@ def rules(e: Evidence) -> str:
             else "none of these did as well"
         )
         told.append(
-            f"{escape(rule)} makes {says.listed(numbers)} of the whole rule's progress: {advice}."
+            f"The progress of {escape(rule)}, over that of the whole rule, is {says.listed(numbers)}: "
+            f"{advice}."
         )
     alone = any(len(part.values) == 1 for part in verdict.parts) if verdict is not None else False
     few = says.whether(alone, "; some of these numbers are of one seed", "")
     stands = f"{RULES}, whose verdict is: {verdict.verdict}" if verdict is not None else RULES
-    return _paragraph(*told, f"({stands}{few}; a progress of −1 is a run that diverged.)")
+    return _paragraph(*told, f"({stands}{few}.)")
+
+
+def _mean(part: Part) -> float:
+    return part.measured if part.measured is not None else math.nan
+
+
+def _made(part: Part) -> str:
+    """A progress; where every run diverged there is no number to say."""
+    if part.note and set(part.values) == {DIVERGED_PROGRESS}:
+        return f"nothing ({escape(part.note)})"
+    return says.share(_mean(part))
 
 
 def dimensions(e: Evidence) -> str:
@@ -163,8 +183,8 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
     inside = {k: says.mean(case.alignment(k)) for k in cuts}
     much = [k for k in cuts if inside[k] >= MOST]
     told = [
-        f"with k = {min(much)}, {says.share(inside[min(much)])} of SGD's late gradient is inside; smaller "
-        "k that were run hold less."
+        f"k = {min(much)} is the smallest that was run with {MOST:g} or more of SGD's late gradient inside "
+        f"({says.share(inside[min(much)])}){_loose(case, min(much))}."
         if much
         else f"no k up to {max(cuts)} holds {MOST:g} of SGD's late gradient."
     ]
@@ -190,13 +210,22 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
     return told
 
 
+def _loose(case: Case, k: int) -> str:
+    sine = case.unresolved().get(k)
+    if sine is None:
+        return ""
+    return f", though its space is not known to be exact (sine {says.share(sine)}): there is no gap"
+
+
 def refreshes(e: Evidence) -> str:
     """For how long an old basis does, and how often the tracker took a new one."""
     if e.threshold is None or e.threshold.spaces is None:
         told = f"For how long an old basis does: {NOT_YET.format('08').lower()}"
     else:
-        ages = {kept(n): f"{n:,} steps" for n in e.threshold.parameters.kept}
+        p = e.threshold.parameters
+        ages = {kept(n): f"{n:,} steps" for n in p.kept}
         told = _enough(e.threshold.spaces, ages, "kept for", max)
+        told += f" The runs go on for {p.space_steps:,} steps after the switch."
     own = _followed(e.runs)
     if own:
         own = _paragraph("How often the tracker refreshed by itself:") + own
@@ -237,12 +266,12 @@ def outputs(e: Evidence) -> str:
 
 def samples(e: Evidence) -> str:
     """How few samples give a space in which all is as in S_k."""
-    if e.threshold is None or e.threshold.spaces is None:
+    if e.threshold is None:
         return NOT_YET.format("08")
-    counts = e.threshold.parameters.subsets
-    return _paragraph(
-        _enough(e.threshold.spaces, {hessian_of(n): f"{n:,} samples" for n in counts}, "of", min)
-    )
+    names = {hessian_of(n): f"{n:,} samples" for n in e.threshold.parameters.subsets}
+    if e.threshold.spaces is None or not {*names} & {*e.threshold.spaces.names()}:
+        return f"Not measured yet: chapter 08's runs with {says.listed(names)} are missing."
+    return _paragraph(_enough(e.threshold.spaces, names, "of", min))
 
 
 def _enough(
@@ -270,10 +299,11 @@ def _followed(runs: Sequence[Trajectory]) -> str:
         return ""
     heads = ("network", "method", "steps a refresh", "gradients a step", "angle", "up to")
     note = (
-        "From the switch on, in the runs that claims are judged by. Angle: sine of the largest principal "
-        "angle of the basis in use, as far as known: its median over rows, and the largest. The chapters "
-        "show the turn that each refresh measured, which is another number. An angle of 1 says that at "
-        "some rows nothing is known of the basis: what is projected there is not S<sub>k</sub> alone."
+        "From the switch on, in the runs that claims are judged by. Gradients a step: over all data, the "
+        "step's own included. Angle: sine of the largest principal angle of the basis in use at the "
+        "recorded rows, as far as known: its median, and the largest. Between rows it may be larger: the "
+        "chapters show the largest since the row before. An angle of 1 says that at some rows nothing is "
+        "known of the basis: what is projected there is not S<sub>k</sub> alone."
     )
     return stacked(heads, rows, "advice") + _paragraph(note)
 
@@ -351,13 +381,6 @@ def branches(runs: Iterable[Trajectory]) -> list[Trajectory]:
 def _first(verdict: Verdict | None) -> Part | None:
     parts = verdict.parts if verdict is not None else ()
     return parts[0] if parts and parts[0].measured is not None else None
-
-
-def _seen(e: Evidence, claim: str, text: str) -> str:
-    part = _first(e.judged.get(claim))
-    if part is None or part.measured is None:
-        return ""
-    return text.format(says=escape(part.says), n=says.number(part.measured), id=claim)
 
 
 def _paragraph(*sentences: str) -> str:

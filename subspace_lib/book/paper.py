@@ -27,6 +27,7 @@ class Item:
         marks: how it is known, names of ``MARKS``.
         claims: claims and findings of this book that take it up.
         differs: what differs here, a sentence; absent: why it is not done, where no chapter has it.
+        case: in the name of a part that a verdict must have to be about this item; "" for any.
     """
 
     id: str
@@ -36,9 +37,10 @@ class Item:
     claims: tuple[str, ...]
     differs: str = ""
     absent: str = ""
+    case: str = ""
 
 
-NARROW = "at the paper's width it was not run; chapter 09 is to have a quarter of the width"
+NARROW = "the runs of a network of a quarter of the paper's width are not finished"
 ITEMS = (
     Item(
         "fig-1a",
@@ -137,7 +139,9 @@ ITEMS = (
         "VGG-11: the loss rises under Dom-SGD.",
         ("rev", "cap"),
         ("Q1",),
+        "A quarter of the paper's width, 1,000 images; shown, not judged.",
         absent=NARROW,
+        case="VGG-11",
     ),
     Item(
         "app-d-1",
@@ -145,7 +149,6 @@ ITEMS = (
         "GD with a small η and cross-entropy: when the alignment comes.",
         ("rev",),
         ("F7",),
-        "Known from a reviewer's question only.",
     ),
     Item(
         "app-f",
@@ -169,17 +172,20 @@ def page(verdicts: Sequence[Verdict], link: Link, to_claim: str) -> str:
     """
     judged_ = {v.claim: v for v in verdicts}
     where = {claim.id: c.name for c in registered().values() for claim in c.claims}
-    cards = "".join(
-        _card(item, [judged_[c] for c in item.claims if c in judged_], where, link, to_claim)
-        for item in ITEMS
-    )
+    cards = "".join(_card(item, _about(item, judged_), where, link, to_claim) for item in ITEMS)
     return f'<ul class="ledger">{cards}</ul><p>{UNKNOWN}</p>'
+
+
+def _about(item: Item, verdicts: Mapping[str, Verdict]) -> list[Verdict]:
+    """The verdicts that have looked at the item."""
+    found = [verdicts[claim] for claim in item.claims if claim in verdicts]
+    return [v for v in found if not item.case or any(item.case in part.says for part in v.parts)]
 
 
 def _card(
     item: Item, found: Sequence[Verdict], where: Mapping[str, str], link: Link, to_claim: str
 ) -> str:
-    head = f'<span class="claim-id">{escape(item.name)}</span>{_chapters(found, where, link)}'
+    head = f'<span class="claim-id">{escape(item.name)}</span>{_chapters(item.claims, where, link)}'
     known = " and ".join(MARKS[mark] for mark in item.marks)
     body = (
         f'<p class="claim-head">{head}</p><p class="claim-says">{escape(item.shows)}</p>'
@@ -189,9 +195,9 @@ def _card(
     return f'<li class="claim" id="{item.id}">{body}</li>'
 
 
-def _chapters(found: Sequence[Verdict], where: Mapping[str, str], link: Link) -> str:
+def _chapters(claims: Sequence[str], where: Mapping[str, str], link: Link) -> str:
     """Links to the chapters, each once, at the right of a card's head."""
-    names = dict.fromkeys(where[v.claim] for v in found if v.claim in where)
+    names = dict.fromkeys(where[claim] for claim in claims if claim in where)
     links = [
         f'<a href="{escape(address)}">Chapter {escape(name.partition("_")[0])}</a>'
         for name in names
@@ -203,7 +209,7 @@ def _chapters(found: Sequence[Verdict], where: Mapping[str, str], link: Link) ->
 def _here(item: Item, found: Sequence[Verdict], to_claim: str) -> str:
     if not found or all(v.verdict == MISSING for v in found):
         absent = item.absent or "its runs are not finished"
-        lead = "Not judged yet" if found else "Not done"  # with a chapter or without
+        lead = "Not judged yet" if item.claims else "Not done"  # with a chapter or without
         return f"<p><strong>{lead}</strong>, because {absent}.</p>"
     lines = []
     for v in found:

@@ -134,7 +134,6 @@ def _once(parts: Iterable[Part]) -> list[Part]:
 def _fold(v: Verdict) -> str:
     if not v.parts:
         return ""
-    count = "1 part" if len(v.parts) == 1 else f"{len(v.parts)} parts"
     rows = []
     for part in v.parts:
         fixed = f", fixed on {escape(part.date)}" if part.date else ""
@@ -143,8 +142,16 @@ def _fold(v: Verdict) -> str:
             f"{badge(part.verdict)}</p><p>measured <strong>{number(part)}</strong>{_needs(part)}</p>"
             f'<p class="part-source">{escape(first_up(whose_demand(part)))}{fixed}</p></li>'
         )
-    summary = f"<summary>Judged by {count}</summary>"
+    judged = sum(part.verdict != DESCRIPTIVE for part in v.parts)
+    shown = len(v.parts) - judged
+    counts = [f"judged by {_parts(judged)}"] * (judged > 0)
+    counts += [f"{_parts(shown)} shown, not judged"] * (shown > 0)
+    summary = f"<summary>{first_up('; '.join(counts))}</summary>"
     return f'<details>{summary}<ul class="parts">{"".join(rows)}</ul></details>'
+
+
+def _parts(count: int) -> str:
+    return "1 part" if count == 1 else f"{count} parts"
 
 
 def badge(verdict: str) -> str:

@@ -113,7 +113,9 @@ def table(verdicts: Sequence[Verdict]) -> str:
         seeds = max(len(part.values) for part in row.parts.values())
         told = dict[str, dict[str, None]]()
         for side, v in row.verdicts.items():
-            told.setdefault(row.parts[side].verdict, {})[anchor(v)] = None
+            # A part may be met where the whole is not.
+            part = "" if row.parts[side].verdict == v.verdict else ", this part:"
+            told.setdefault(row.parts[side].verdict, {})[f"{anchor(v)}{part}"] = None
         decided = "<br>".join(f"{says.listed(names)} {badge(kind)}" for kind, names in told.items())
         lines.append(
             [escape(row.label), *(_cell(row, side) for side in SIDES), str(seeds), decided]

@@ -47,7 +47,7 @@ def protocol(study: ArchitecturesStudy) -> Markdown:
 
 def _lacking(asked: SwitchParameters, found: SwitchStudy | None) -> str:
     if found is None:
-        return "**missing**: its runs are not stored"
+        return "**missing**: not all of its runs are stored"
     lacking = [str(seed) for seed in asked.seeds if seed not in found.parameters.seeds]
     return f"**missing**: the runs of seed {says.listed(lacking)}" if lacking else ""
 
@@ -99,7 +99,10 @@ def cost(study: ArchitecturesStudy) -> Markdown:
                 }
             )
     note = "Of the measured steps: all of SGD's, those after the switch of the others; work in gradients, "
-    note += "the cold start apart."
+    note += "the cold start apart. Rows, spectra and the watched alignment are in it; chapter 12 has the "
+    note += (
+        "seconds without them. Refreshes, products and minutes are of one run, the mean over seeds."
+    )
     return table(lines, note=note)
 
 
@@ -111,7 +114,7 @@ def doubled(study: ArchitecturesStudy) -> Markdown:
             if one is not None:
                 lines.append(_quantities(one))
     if not lines:
-        return Markdown("The runs at 2η are **missing**.")
+        return Markdown("Not all runs at 2η are stored: nothing can be said here.")
     return table(lines, note=f"Seed {study.parameters.doubled_seed} alone: shown, not judged.")
 
 

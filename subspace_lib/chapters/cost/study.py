@@ -89,7 +89,7 @@ def prices(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if not found.get("price"):
         raise MissingRun(
             "results/benchmark.json has no prices; run "
-            "`python -m subspace_lib.benchmark --part price-mlp price-cnn`."
+            "`python -m subspace_lib.benchmark --part price-mlp price-cnn price-transformer`."
         )
     return found["price"]
 

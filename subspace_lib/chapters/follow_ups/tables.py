@@ -17,7 +17,7 @@ def protocol(study: FollowUpStudy) -> Markdown:
     """The parameters in force, the switches, and what is missing."""
     parts = {"weighted updates": study.weighted, "noise and sharpness": study.noise}
     rows: list[Row] = [
-        {"parameter": name, "in force": "**missing**: its runs are not stored"}
+        {"parameter": name, "in force": "**missing**: not all of its runs are stored"}
         for name, part in parts.items()
         if isinstance(part, Absent)
     ]

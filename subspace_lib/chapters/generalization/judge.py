@@ -19,7 +19,7 @@ CLAIMS = (
             "Bulk-SGD generalizes as SGD does: for test loss and test accuracy the part of the update that "
             "it leaves out is not needed."
         ),
-        seen="the test accuracy of Bulk-SGD less that of SGD is {n}",
+        seen="the test accuracy of Bulk-SGD, from 0 to 1, less that of SGD is {n}",
         kind=FINDING,
     ),
 )

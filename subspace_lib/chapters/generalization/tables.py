@@ -22,7 +22,7 @@ from subspace_lib.trajectory import Trajectory, tail, tail_loss
 def protocol(study: GeneralizationStudy) -> Markdown:
     """The parameters in force, the switches, and which groups are missing."""
     rows: list[Row] = [
-        {"parameter": name, "in force": "**missing**: its runs are not stored"}
+        {"parameter": name, "in force": "**missing**: not all of its runs are stored"}
         for name in study.parameters.groups()
         if name not in study.groups
     ]

@@ -9,12 +9,11 @@ from IPython.display import Markdown
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.losses_and_networks import tables
-from subspace_lib.chapters.losses_and_networks.judge import CROSS_ENTROPY, judge
+from subspace_lib.chapters.losses_and_networks.judge import CROSS_ENTROPY, judge, unresolved
 from subspace_lib.chapters.losses_and_networks.study import LossesStudy
 from subspace_lib.trajectory import progress
 
 AS_IT_IS = "Dom-SGD as it is"
-LOOSE = 2  # times the target that an angle in use may be for a resolved subspace
 
 
 def opening(study: LossesStudy) -> Markdown:
@@ -42,21 +41,9 @@ def _case(name: str, case: SwitchStudy) -> str:
 def losses(study: LossesStudy) -> Markdown:
     """Whether Dom-SGD's loss rises and Bulk-SGD learns, case by case; the table below."""
     told = [_case(name, case) for name, case in study.cases.items()]
-    told += [_unresolved(name, case) for name, case in study.cases.items()]
+    told.append(unresolved(study))
     told += says.not_yet(study.parameters.cases(), study.cases)
     return says.answer(*told, table=tables.overview(study))
-
-
-def _unresolved(name: str, case: SwitchStudy) -> str:
-    """Whether the space that was used is known to be near the dominant subspace."""
-    angle = says.mean(tables.angles_in_use(case))
-    if not angle > LOOSE * case.parameters.target_angle:
-        return ""
-    return (
-        f"{name}: the basis in use was not known to be near the exact subspace (the sine of its angle is "
-        f"{says.share(angle)}). No clear gap at k = {case.parameters.k} tells that subspace from its "
-        "neighbours, and the space that was used is one of several about as dominant."
-    )
 
 
 def causes(study: LossesStudy) -> Markdown:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.switch.judge import progress_part
+from subspace_lib.chapters.kit.switch.panel import LOOSE, angles_in_use, not_near
 from subspace_lib.chapters.losses_and_networks.study import LossesStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import DESCRIPTIVE, FINDING, Claim, Part, Verdict, verdict
@@ -19,7 +21,7 @@ CLAIMS = (
         name="other losses and networks",
         plain=(
             "With cross-entropy the loss of Dom-SGD rises, and Bulk-SGD still learns as SGD does. Deeper "
-            "networks are shown beside it."
+            "networks are to be shown beside it."
         ),
         seen="with cross-entropy Dom-SGD made {n} of SGD's progress",
         kind=FINDING,
@@ -44,9 +46,25 @@ def judge(study: LossesStudy) -> list[Verdict]:
         else:
             shown += [_shown(progress_part(case, side, where)) for side in ("dominant", "bulk")]
     runs = [run for case in study.cases.values() for run in case.trajectories.values()]
-    notes = {name: case.note() for name, case in study.cases.items()}
-    note = " ".join(f"{name}: {says}" for name, says in notes.items() if says)
-    return [verdict(CLAIMS[0], [*judged, *shown], study.parameters, runs, note)]
+    notes = [f"{name}: {told}" for name, case in study.cases.items() if (told := case.note())]
+    return [verdict(CLAIMS[0], [*judged, *shown], study.parameters, runs, _note(study, notes))]
+
+
+def _note(study: LossesStudy, switches: list[str]) -> str:
+    """What a reader must know: fallbacks, which bases were not certain, which cases are missing."""
+    lacking = [name for name in study.parameters.cases() if name not in study.cases]
+    missing = f"The runs of these are not finished: {'; '.join(lacking)}." if lacking else ""
+    return " ".join(filter(None, [*switches, unresolved(study), missing]))
+
+
+def unresolved(study: LossesStudy) -> str:
+    """In which cases the space that was used is not known to be near the dominant subspace."""
+    found = {
+        name: says.mean(angles_in_use(case))
+        for name, case in study.cases.items()
+        if says.mean(angles_in_use(case)) > LOOSE * case.parameters.target_angle
+    }
+    return not_near(found)
 
 
 def _shown(part: Part) -> Part:

@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
-from subspace_lib.chapters.kit.switch.panel import eigenvalue_gap, over_sgd
+from subspace_lib.chapters.kit.switch.panel import angles_in_use, eigenvalue_gap, over_sgd
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import Row, span, table
 from subspace_lib.chapters.losses_and_networks.study import CaseParameters, LossesStudy
@@ -20,7 +20,7 @@ from subspace_lib.trajectory import Trajectory, progress, tail, tail_loss
 def protocol(study: LossesStudy) -> Markdown:
     """The parameters in force, and which cases are missing."""
     rows: list[Row] = [
-        {"parameter": name, "in force": "**missing**: its runs are not stored"}
+        {"parameter": name, "in force": "**missing**: not all of its runs are stored"}
         for name in study.parameters.cases()
         if name not in study.cases
     ]
@@ -72,12 +72,6 @@ def _case(case: SwitchStudy) -> Row:
 def risen(run: Trajectory) -> float:
     """Loss at the end over that at the run's first row; above 1 it has risen. NaN where it diverged."""
     return tail_loss(run) / float(run.table["train_loss"].iloc[0]) if run.complete else math.nan
-
-
-def angles_in_use(case: SwitchStudy) -> list[float]:
-    """Sine of the angle of the basis in use, median over rows, of each run of Dom-SGD and Bulk-SGD."""
-    runs = [run for side in ("dominant", "bulk") for run in case.of(side)]
-    return [float(run.table["angle"].median()) for run in runs]
 
 
 def turn_a_step(run: Trajectory) -> float:

@@ -14,6 +14,7 @@ from subspace_lib.chapters.threshold.spaces import FOLLOWED, RANDOM, SpaceStudy
 from subspace_lib.chapters.threshold.study import ThresholdStudy
 from subspace_lib.evidence import criteria
 
+MANY = 4  # spaces from which on it is said whether the angle separates them
 STILL, GOOD = criteria.Q2_DOM.at_most, criteria.Q2_BULK.at_least
 
 
@@ -190,12 +191,13 @@ def _angles(study: SpaceStudy) -> str:
     }
     good = {name: x for name, x in found.items() if as_in_s_k(study, name)}
     bad = {name: x for name, x in found.items() if name not in good}
-    if not good or not bad:
+    if not good or not bad or len(found) < MANY:
         return ""
     far, near = max(good, key=lambda n: good[n]), min(bad, key=lambda n: bad[n])
     word = says.whether(good[far] < bad[near], "separates them", "alone does not separate them")
     return (
-        f"The largest mean sine among the spaces that meet the bounds is {says.number(good[far], 2)} "
+        "Under Dom-SGD, the largest mean sine among the spaces that meet the bounds is "
+        f"{says.number(good[far], 2)} "
         f"({far}); the smallest among the others is {says.number(bad[near], 2)} ({near}). So the angle "
         f"{word}."
     )

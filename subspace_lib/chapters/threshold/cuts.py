@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from subspace_lib.chapters.kit.study import Plan, Source, present, source
-from subspace_lib.chapters.kit.switch.panel import PanelParameters
+from subspace_lib.chapters.kit.switch.panel import LOOSE, PanelParameters, angles_in_use
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.evidence.criteria import TAIL
 from subspace_lib.experiment import Dimension, Experiment, Steps
@@ -21,7 +21,6 @@ from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory, progress, tail, until
 
 GAP = "the largest gap"
-CLOSE = 2  # times the target that an angle in use may be for a resolved subspace
 WIDE = 2  # times as many dimensions as classes
 
 
@@ -98,15 +97,12 @@ class Case:
 
     def angle(self, k: int) -> list[float]:
         """Median over rows of the angle in use, Dom-SGD's and Bulk-SGD's, of every seed."""
-        found = [
-            run.table["angle"].dropna() for side in PROJECTIONS[1:] for run in self.at(k).of(side)
-        ]
-        return [float(angles.median()) for angles in found]
+        return angles_in_use(self.at(k))
 
     def unresolved(self) -> dict[int, float]:
         """The k at which the angle in use was not near the target, and its mean over branches and seeds."""
         found = {k: float(np.mean(self.angle(k))) for k in self.parameters.cuts}
-        return {k: a for k, a in found.items() if a > CLOSE * self.parameters.target_angle}
+        return {k: a for k, a in found.items() if a > LOOSE * self.parameters.target_angle}
 
     def spectrum(self, seed: int) -> list[float]:
         """The leading eigenvalues at the switch, descending; none where the solve has not converged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.switch.judge import part_of_pairs
+from subspace_lib.chapters.kit.switch.panel import not_near
 from subspace_lib.chapters.threshold.cuts import Case
 from subspace_lib.chapters.threshold.spaces import RANDOM, SpaceStudy, hessian_of, kept
 from subspace_lib.chapters.threshold.study import ThresholdStudy
@@ -94,15 +95,7 @@ def _note(study: ThresholdStudy) -> str:
 
 def unresolved(case: Case) -> str:
     """At which k the spectrum has no gap that tells the subspace of k from its neighbours."""
-    found = case.unresolved()
-    if not found:
-        return ""
-    told = says.listed(f"k = {k} ({says.share(angle)})" for k, angle in found.items())
-    return (
-        f"With {told} the basis in use was not known to be near the exact subspace: in brackets is the "
-        "sine of the angle in use, in the median over rows. Without a gap at k the space that was used is "
-        "one of several about as dominant."
-    )
+    return not_near({f"k = {k}": angle for k, angle in case.unresolved().items()})
 
 
 def _is_whole(study: ThresholdStudy) -> bool:

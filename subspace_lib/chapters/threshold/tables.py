@@ -20,7 +20,7 @@ def protocol(study: ThresholdStudy) -> Markdown:
     """The parameters in force, the switches, and what is missing."""
     rows: list[Row] = []
     for name in study.parameters.cases():
-        told = "**missing**: its runs are not stored"
+        told = "**missing**: not all of its runs are stored"
         if name in study.cases:
             steps = span(study.cases[name].switch.switch_steps.values(), ",.0f")
             told = f"switch at step {steps}. {study.cases[name].switch.note()}".strip()

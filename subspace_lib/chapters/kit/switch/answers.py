@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from IPython.display import Markdown
 
+from subspace_lib import data
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.edge import bounce as bounce_table, gains, level_at_switch
 from subspace_lib.chapters.kit.switch.judge import late_gap
@@ -18,6 +19,7 @@ from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import progress, tail, tail_loss
 
 BRANCHES = PROJECTIONS[1:]
+BEGUN = 0.9  # of the loss of a constant answer, below which something has been learned
 
 
 def losses(study: SwitchStudy) -> Markdown:
@@ -27,10 +29,23 @@ def losses(study: SwitchStudy) -> Markdown:
     return says.answer(
         f"At the switch the training loss is {says.mean_of(starts)}. At the end it is {_ends(study)}.",
         says.over(len(starts)),
+        _hardly_begun(study, starts),
         _stands_still(study, starts, found["dominant"]),
         _as_good(study, found["bulk"]),
         _meaning(study, says.mean(found["dominant"]), says.mean(found["bulk"])),
         ended_early(study),
+    )
+
+
+def _hardly_begun(study: SwitchStudy, starts: list[float]) -> str:
+    """Where the loss at the switch is near that of 1/C for each of the C classes, with one-hot labels."""
+    p = study.parameters
+    constant = (1 - 1 / data.classes(p.dataset)) / 2
+    if p.loss != "mse" or says.mean(starts) < BEGUN * constant:
+        return ""
+    return (
+        f"An answer that is the same for every class has a loss of {says.number(constant)}: at the switch "
+        "little has been learned."
     )
 
 
@@ -134,7 +149,7 @@ def _as_good(study: SwitchStudy, found: list[float]) -> str:
     if len(found) > 1 and interval(found)[0] > 1 and near:
         more = f" It gains a little more than {plain}: the 95% interval over seeds lies above 1."
     if len(found) > 1 and interval(found)[0] <= 1 < part and not near:
-        more = " The 95% interval over seeds reaches down to 1 or below: so how much better is not sure."
+        more = " But the 95% interval over seeds reaches down to 1 or below: that is not sure."
     return f"{name} {does}: its progress is {says.mean_of(found, says.share)}.{more}"
 
 
@@ -239,18 +254,22 @@ def angles(study: SwitchStudy, costs: bool = False) -> Markdown:
     return says.answer(*told, table=Markdown("\n\n".join(t.data for t in tables)))
 
 
-def _beside(names: Sequence[str], losses: Sequence[float]) -> str:
-    """How the losses of Dom-X and Bulk-X stand to that of X: "Dom-SGD is above that of SGD, that of …"."""
-    words = [
-        says.compared(
-            loss,
-            losses[0],
-            f"above that of {names[0]}",
-            f"below that of {names[0]}",
-            f"about that of {names[0]}",
+def _beside(losses: dict[str, list[float]]) -> str:
+    """How the losses of Dom-X and Bulk-X stand to that of X: "Dom-SGD is above that of SGD, that of …".
+
+    Near it, the ranges over seeds tell whether there is a difference.
+    """
+    (plain, base), *others = losses.items()
+    words = []
+    for found in dict(others).values():
+        near = says.compared(says.mean(found), says.mean(base), "", "", "near") == "near"
+        apart = len(found) > 1 and (min(found) > max(base) or max(found) < min(base))
+        where = says.whether(says.mean(found) > says.mean(base), "above", "below")
+        little = says.whether(near, "a little ", "")
+        words.append(
+            says.whether(near and not apart, "about", f"{little}{where}") + f" that of {plain}"
         )
-        for loss in losses[1:]
-    ]
+    names = list(losses)
     return f"{names[1]} is {words[0]}, that of {names[2]} {words[1]}"
 
 
@@ -261,20 +280,16 @@ def test_losses(study: SwitchStudy) -> Markdown:
         for column in ("test_loss", "test_accuracy", "train_loss")
     )
     percent = {name: [100 * value for value in found] for name, found in accuracy.items()}
-    plain, dom, bulk = (says.mean(found) for found in loss.values())
-    names = list(loss)
     told = [
         f"At the end the test loss is {says.each(loss)}, and the test accuracy in per cent "
         f"{says.each(percent)}."
     ]
-    if all(map(math.isfinite, (plain, dom, bulk))):
-        trained = [says.mean(found) for found in train.values()]
-        on_test = _beside(names, [plain, dom, bulk])
-        on_train = _beside(names, trained)
+    if all(math.isfinite(says.mean(found)) for found in loss.values()):
+        on_test, on_train = _beside(loss), _beside(train)
         told.append(f"The test loss of {on_test}.")
         told.append(
             says.whether(
-                on_train == on_test,
+                on_train.replace("a little ", "") == on_test.replace("a little ", ""),
                 "The training loss says the same.",
                 f"But the training loss of {on_train}.",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from subspace_lib.chapters.kit import says
@@ -11,7 +11,10 @@ from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.experiment import Experiment
 from subspace_lib.parameters import Description, InvalidParameter
+from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory, gradients_per_step
+
+LOOSE = 2  # times the target that an angle in use may be for a resolved subspace
 
 
 class PanelParameters(SwitchParameters):
@@ -55,6 +58,24 @@ def eigenvalue_gap(run: Trajectory) -> float:
     k, rows = run.experiment.k, run.table
     first, second = (float(rows[f"eigenvalue_{i:02d}"].iloc[-1]) for i in (k, k + 1))
     return first / second if second > 0 else math.nan
+
+
+def angles_in_use(study: SwitchStudy) -> list[float]:
+    """Sine of the angle of the basis in use, median over rows, of each run of Dom-X and Bulk-X."""
+    runs = [run for side in PROJECTIONS[1:] for run in study.of(side)]
+    return [float(run.table["angle"].dropna().median()) for run in runs]
+
+
+def not_near(sines: Mapping[str, float]) -> str:
+    """With what the basis in use was not known to be near the exact one, by name its sine; else nothing."""
+    if not sines:
+        return ""
+    told = says.listed(f"{name} ({says.share(sine)})" for name, sine in sines.items())
+    return (
+        f"With {told} the basis in use was not known to be near the exact subspace: in brackets is the "
+        "sine of the angle in use, in the median over rows. Without a gap at k the space that was used is "
+        "one of several about as dominant."
+    )
 
 
 def over_sgd(study: SwitchStudy, projection: str) -> float:
