@@ -168,6 +168,8 @@ def test_what_is_still_missing_follows_from_the_runs():
     every = [("cnn", "cifar10_5k", "unit"), ("mlp", "mnist5k", "unit")]
     text = plain(outcome.still_missing([], [*every, ("transformer", "sst2_1k", "unit")]))
     assert "not yet run" not in text and text.startswith("no claim is without its runs")
+    some = plain(outcome.still_missing([], every, (), {"02b_x": 4, "08_y": 1}))
+    assert "beyond the claims, in chapters 02b (4) and 08 (1); what is here" in some
     text = plain(outcome.still_missing([missing(CLAIMS["X1"])], every))
     assert "not yet run: the Transformer on SST2-1k; no results yet for X1 ; what" in text
     assert "the CNN on CIFAR10-5k with pixels x/255 and the MLP" in text

@@ -659,4 +659,6 @@ def test_the_status_page_says_which_chapters_lack_runs():
     told = status.completeness(chapter.name, rows)
     assert told == f"not finished for {lacks}; too few seeds for {few}"
     assert status.completeness(chapter.name, rows[2:]) == "complete"
+    assert status.completeness(chapter.name, rows[2:], 4) == "4 runs missing"
+    assert status.completeness(chapter.name, rows[:1], 1).endswith(f"{lacks}; 1 run missing")
     assert status.completeness("your_own_network", rows) == "–"

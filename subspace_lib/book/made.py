@@ -12,7 +12,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from subspace_lib.book import shown
-from subspace_lib.chapters import ledger
+from subspace_lib.chapters import ledger, registered
+from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.evidence.verdicts import Verdict
 
 NOTEBOOKS = "notebooks/"  # where the pages of chapters lie
@@ -25,6 +26,18 @@ def judged() -> list[Verdict]:
     if ledger.profile() == ledger.PAPER:
         for objection in ledger.objections(found):
             logging.getLogger(__name__).warning(objection)
+    return found
+
+
+@cache
+def lacking() -> dict[str, int]:
+    """How many runs each chapter lacks, by its name, those without any left out; asked once a build."""
+    found = {}
+    for name, chapter in registered().items():
+        plan = Plan()
+        chapter.study(chapter.at(ledger.profile()), compute=plan)
+        if plan.missing:
+            found[name] = len(plan.missing)
     return found
 
 
@@ -52,6 +65,7 @@ def title(app: Sphinx, page: str) -> str:
 def forget() -> None:
     """Judge and read anew: results may have changed since the last build of this process."""
     judged.cache_clear()
+    lacking.cache_clear()
     _runs.cache_clear()
 
 

@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from subspace_lib.book import advice
-from subspace_lib.book.made import Made, judged
+from subspace_lib.book.made import Made, judged, lacking
 from subspace_lib.chapters import front, history, ledger, outcome
 from subspace_lib.chapters.cost import plan
 from subspace_lib.chapters.cost.study import stored
@@ -31,7 +31,7 @@ class Answer(Made):
 
     def html(self) -> str:
         """Sentences made from the verdicts."""
-        return outcome.answer(judged(), ledger.claims(), outcome.settings(judged()))
+        return outcome.answer(judged(), ledger.claims(), outcome.settings(judged()), lacking())
 
 
 class Advice(Made):

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from subspace_lib.book.made import NOTEBOOKS, Made, judged, notebooks, runs, title
+from subspace_lib.book.made import NOTEBOOKS, Made, judged, lacking, notebooks, runs, title
 from subspace_lib.book.shown import DATA, ShownRun
 from subspace_lib.chapters import front, registered
 from subspace_lib.chapters.kit import says
@@ -135,19 +135,25 @@ class Times(Made):
             seconds, day = executed(json.loads(path.read_text(encoding="utf-8")))
             time = "not recorded" if seconds is None else f"{seconds:.1f} s"
             link = f'<a href="{self.to(page)}">{escape(title(app, page))}</a>'
-            has = completeness(page.removeprefix(NOTEBOOKS), judged())
+            chapter = page.removeprefix(NOTEBOOKS)
+            has = completeness(chapter, judged(), lacking().get(chapter, 0))
             rows.append([link, has, time, day or "not recorded"])
         return front.stacked(("chapter", "its runs", "executed in", "on"), rows, "times")
 
 
-def completeness(chapter: str, verdicts: Iterable[Verdict]) -> str:
-    """Which claims of a chapter lack runs or seeds; "complete", or a dash where it judges nothing."""
+def completeness(chapter: str, verdicts: Iterable[Verdict], lacking: int = 0) -> str:
+    """Which claims of a chapter lack runs or seeds, how many of its runs are ``lacking``.
+
+    "complete" where nothing is; a dash where it judges nothing.
+    """
     own = {claim.id for claim in registered()[chapter].claims} if chapter in registered() else set()
     mine = [v for v in verdicts if v.claim in own]
     lacks = [v.claim for v in mine if v.verdict == MISSING]
     few = [v.claim for v in mine if v.verdict == INCONCLUSIVE and len(v.seeds) < MINIMUM_SEEDS]
     told = [f"not finished for {says.listed(lacks)}"] if lacks else []
     told += [f"too few seeds for {says.listed(few)}"] if few else []
+    if lacking:
+        told.append("1 run missing" if lacking == 1 else f"{lacking} runs missing")
     return "; ".join(told) or ("complete" if mine else "–")
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from types import MappingProxyType
 
 from subspace_lib.chapters.front import (
     NO_RESULTS,
@@ -142,9 +143,15 @@ def _cell(row: Row, side: str) -> str:
 
 
 def answer(
-    verdicts: Sequence[Verdict], claims: Mapping[str, Claim], settings: Sequence[Setting]
+    verdicts: Sequence[Verdict],
+    claims: Mapping[str, Claim],
+    settings: Sequence[Setting],
+    lacking: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
-    """The table, what was reproduced, what was not and why, what was found beyond, what is missing."""
+    """The table, what was reproduced, what was not and why, what was found beyond, what is missing.
+
+    ``lacking``: how many runs chapters lack, by their names.
+    """
     findings, judged = of_kind(FINDING, verdicts), of_kind(CLAIM, verdicts)
     of = {kind: [v for v in judged if v.verdict == kind] for kind in KINDS}
     if len(of[MISSING]) == len(judged):
@@ -160,7 +167,9 @@ def answer(
     if findings:
         items.append(f"<strong>Beyond the paper</strong>: {_found(findings, claims)}")
     few = [v for v in judged if v.verdict == INCONCLUSIVE and len(v.seeds) < MINIMUM_SEEDS]
-    items.append(f"<strong>Still missing</strong>: {still_missing(of[MISSING], settings, few)}")
+    items.append(
+        f"<strong>Still missing</strong>: {still_missing(of[MISSING], settings, few, lacking)}"
+    )
     return table(verdicts) + _items(items, "answer")
 
 
@@ -228,7 +237,10 @@ def _decided(v: Verdict, claim: Claim) -> str:
 
 
 def still_missing(
-    missing: Sequence[Verdict], settings: Sequence[Setting], few: Sequence[Verdict] = ()
+    missing: Sequence[Verdict],
+    settings: Sequence[Setting],
+    few: Sequence[Verdict] = (),
+    lacking: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
     """What of the paper's settings and claims has no run or too few, and what the runs were made with."""
     lacks = []
@@ -251,6 +263,11 @@ def still_missing(
         )
     if not told:
         told.append("no claim is without its runs")
+    if lacking:
+        of = [f"{name.partition('_')[0]} ({count})" for name, count in lacking.items()]
+        told.append(
+            f"runs of what is shown or asked beyond the claims, in chapters {says.listed(of)}"
+        )
     if have:
         told.append(f"what is here was judged on {says.listed(have)}")
     return "; ".join(told) + "."

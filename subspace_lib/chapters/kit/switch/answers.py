@@ -149,7 +149,7 @@ def _as_good(study: SwitchStudy, found: list[float]) -> str:
     if len(found) > 1 and interval(found)[0] > 1 and near:
         more = f" It gains a little more than {plain}: the 95% interval over seeds lies above 1."
     if len(found) > 1 and interval(found)[0] <= 1 < part and not near:
-        more = " But the 95% interval over seeds reaches down to 1 or below: that is not sure."
+        more = " But that is not sure: the 95% interval over seeds reaches down to 1 or below."
     return f"{name} {does}: its progress is {says.mean_of(found, says.share)}.{more}"
 
 
