@@ -12,6 +12,7 @@ from IPython.display import Markdown
 from subspace_lib.benchmark.aims import MISSING, Aim, aims, cheapest
 from subspace_lib.benchmark.footprint import RUNS as FOLLOWED
 from subspace_lib.benchmark.growth import REFRESHES
+from subspace_lib.benchmark.problem import K
 from subspace_lib.chapters.cost.figures import MARKERS, shares, way
 from subspace_lib.chapters.cost.study import prices
 from subspace_lib.chapters.kit import says
@@ -69,7 +70,8 @@ def price(found: dict[str, Any]) -> Markdown:
     """A table a network: each way to train, its seconds over plain SGD's, how true its basis was."""
     tables = []
     for part in prices(found).values():
-        head = f"*{trained(part['model'], part['dataset'])}.* {_plain(part)}"
+        k = part.get("k", K)  # older prices do not say
+        head = f"*{trained(part['model'], part['dataset'])}, k = {k}.* {_plain(part)}"
         tables.append(f"{head}\n\n{markdown(map(_price, part['rows']))}")
     return Markdown("\n\n".join(tables))
 
