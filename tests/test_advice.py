@@ -111,6 +111,9 @@ def test_the_number_of_dimensions_follows_alignment_progress_and_spectrum():
     inside = dict.fromkeys(inside, 0.4)
     text = dimensions(dominant=dict.fromkeys(inside, 0.0), inside=inside, spectrum=spectrum)
     assert "no k up to 4 holds 0.9" in text and "does not learn at any k that was run" in text
+    unknown = dict.fromkeys(inside, math.nan)
+    text = dimensions(dominant=unknown, inside=inside, spectrum=spectrum)
+    assert "SGD gained too little" in text and "does not learn" not in text
     text = dimensions(dominant=inside, inside=inside, spectrum=[], cut=None)
     assert "The largest gap of the spectrum is not known." in text and "nan" not in text
 

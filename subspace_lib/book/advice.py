@@ -188,12 +188,16 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
         if much
         else f"no k up to {max(cuts)} holds {MOST:g} of SGD's late gradient."
     ]
-    learns = [k for k in cuts if says.mean(case.progress(k, "dominant")) > DOM_PROGRESS.at_most]
-    told.append(
-        f"Dom-SGD begins to learn at k = {min(learns)} (classes: {classes})."
-        if learns
-        else f"Dom-SGD does not learn at any k that was run, up to {max(cuts)} (classes: {classes})."
-    )
+    made = {k: says.mean(case.progress(k, "dominant")) for k in cuts}
+    learns = [k for k, value in made.items() if value > DOM_PROGRESS.at_most]
+    if not any(map(math.isfinite, made.values())):
+        told.append("SGD gained too little in these runs to say whether Dom-SGD learns.")
+    elif learns:
+        told.append(f"Dom-SGD begins to learn at k = {min(learns)} (classes: {classes}).")
+    else:
+        told.append(
+            f"Dom-SGD does not learn at any k that was run, up to {max(cuts)} (classes: {classes})."
+        )
     spectrum = case.spectrum(case.parameters.seeds[0])
     cut = case.rules(fractions)[GAP][0]
     if cut is None:

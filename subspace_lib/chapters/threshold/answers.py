@@ -7,6 +7,7 @@ import math
 from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.switch.answers import gained, short
 from subspace_lib.chapters.threshold import tables
 from subspace_lib.chapters.threshold.cuts import GAP, Case, height, ratio
 from subspace_lib.chapters.threshold.judge import judge, unresolved
@@ -53,7 +54,7 @@ def _learns(case: Case) -> str:
     found = {k: says.mean(case.progress(k, "dominant")) for k in case.parameters.cuts}
     known = {k: value for k, value in found.items() if math.isfinite(value)}
     if not known:
-        return "SGD made no progress after the switch, so there is nothing to compare with."
+        return _too_little(case)
     learning = {k: value for k, value in known.items() if value > STILL}
     if not learning:
         most = max(known, key=lambda k: known[k])
@@ -70,6 +71,23 @@ def _learns(case: Case) -> str:
         f"{told} At the smallest of them "
         f"{says.eigenvalue(k)}/{says.eigenvalue(k + 1)} is {says.number(ratio(spectrum, k))}, and "
         f"{says.eigenvalue(k)} is {says.number(height(spectrum, k))} of λ₁."
+    )
+
+
+def _too_little(case: Case) -> str:
+    """What Dom-SGD and Bulk-SGD gain of the little that SGD gains."""
+    ks = case.parameters.cuts
+    share, *_ = gained(case.at(ks[0]))
+    if not share >= criteria.MINIMUM_GAIN / 10:
+        return "SGD made no progress after the switch, so there is nothing to compare with."
+    told = [
+        f"{says.share(dom)} and {says.share(bulk)} with k = {k}"
+        for k in ks
+        for _, dom, bulk in [gained(case.at(k))]
+    ]
+    return (
+        f"in these steps {short(case.at(ks[0]), share)} Of what SGD gains, Dom-SGD and Bulk-SGD gain "
+        f"{says.listed(told)}."
     )
 
 

@@ -100,7 +100,7 @@ def _stands_still(study: SwitchStudy, starts: list[float], found: list[float]) -
     name, plain = study.name("dominant"), study.name("none")
     part = says.mean(found)
     if not math.isfinite(part):
-        return _too_little(study, starts)
+        return _too_little(study)
     ratios = [
         tail_loss(run) / start
         for run, start in zip(study.of("dominant"), starts, strict=True)
@@ -113,23 +113,38 @@ def _stands_still(study: SwitchStudy, starts: list[float], found: list[float]) -
     return f"The loss of {name} {rises}: {made}."
 
 
-def _too_little(study: SwitchStudy, starts: list[float]) -> str:
+def _too_little(study: SwitchStudy) -> str:
     """What is seen where X gained less than a verdict needs."""
-    plain, ends = study.name("none"), {side: study.of(side) for side in PROJECTIONS}
-    gains = {
-        side: [start - tail_loss(run) for run, start in zip(runs, starts, strict=True)]
-        for side, runs in ends.items()
-    }
-    share = says.mean(g / start for g, start in zip(gains["none"], starts, strict=True))
-    whole = all(run.complete for runs in ends.values() for run in runs)
+    plain, (share, *parts) = study.name("none"), gained(study)
+    whole = all(run.complete for side in PROJECTIONS for run in study.of(side))
     if not whole or share < criteria.MINIMUM_GAIN / 10:
         return f"{plain} made no progress after the switch, so there is nothing to compare with."
-    dom, bulk = (says.mean(gains[side]) / says.mean(gains["none"]) for side in PROJECTIONS[1:])
+    dom, bulk = map(says.share, parts)
     return (
-        f"{plain} gains {says.percent(share)} of the loss at the switch, and progress is compared from "
-        f"{says.percent(criteria.MINIMUM_GAIN)} on: so there is no verdict. Of what {plain} gains, "
-        f"{study.name('dominant')} gains {says.share(dom)} and {study.name('bulk')} {says.share(bulk)}."
+        f"{short(study, share)} Of what {plain} gains, {study.name('dominant')} gains {dom} and "
+        f"{study.name('bulk')} {bulk}."
     )
+
+
+def short(study: SwitchStudy, share: float) -> str:
+    """That X has gained such a share of the loss at the switch, which is less than a verdict needs."""
+    return (
+        f"{study.name('none')} gains {says.percent(share)} of the loss at the switch, and progress is "
+        f"compared from {says.percent(criteria.MINIMUM_GAIN)} on: so there is no verdict."
+    )
+
+
+def gained(study: SwitchStudy) -> tuple[float, float, float]:
+    """What X gains of the loss at the switch, what Dom-X and Bulk-X gain of that; means over seeds."""
+    starts = [float(run.table["train_loss"].iloc[0]) for run in study.of("dominant")]
+    gains = {
+        side: [start - tail_loss(run) for run, start in zip(study.of(side), starts, strict=True)]
+        for side in PROJECTIONS
+    }
+    share = says.mean(g / start for g, start in zip(gains["none"], starts, strict=True))
+    whole = says.mean(gains["none"]) or math.nan  # of nothing there is no part
+    dom, bulk = (says.mean(gains[side]) / whole for side in BRANCHES)
+    return share, dom, bulk
 
 
 def _as_good(study: SwitchStudy, found: list[float]) -> str:
