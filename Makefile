@@ -81,7 +81,7 @@ notebooks: $(READY)
 	$(BIN)/jupytext --quiet --sync notebooks/*.py
 	SUBSPACE_UNFINISHED=quick $(BIN)/jupyter execute --inplace notebooks/*.ipynb
 	$(BIN)/jupytext --quiet --sync notebooks/*.py
-	$(BIN)/python -m subspace_lib.chapters.dom_vs_bulk book/_static/dom_vs_bulk.png
+	$(BIN)/python -m subspace_lib.book.card book/_static/figure_1.png
 
 benchmark: $(PEERS)/.ready
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PEERS)/bin/python -m subspace_lib.benchmark

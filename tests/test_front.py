@@ -15,6 +15,7 @@ import yaml
 from jupyter_book.sphinx import build_sphinx
 
 from subspace_lib import book
+from subspace_lib.book import card as preview
 from subspace_lib.chapters import front, history, ledger, outcome
 from subspace_lib.chapters.kit.switch.judge import part_of_pairs
 from subspace_lib.chapters.kit.switch.panel import PanelParameters
@@ -206,6 +207,8 @@ def test_the_main_figure_has_a_panel_for_each_network_that_has_runs(tmp_path):
     assert "Training loss of the MLP on MNIST-5k (1 seed): one line for each seed" in one
     assert "the MLP on MNIST-5k (1 seed) and the CNN on CIFAR10-5k (1 seed): one" in both
     assert both.count("training loss L(θ)") == 2 * one.count("training loss L(θ)")
+    names = [axes.get_title() for axes in preview.card([alone, other]).figure.axes]
+    assert names == ["MLP on MNIST-5k", "CNN on CIFAR10-5k"]
 
 
 def test_every_claim_of_the_book_has_its_words_and_every_criterion_its_source():

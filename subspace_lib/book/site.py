@@ -32,7 +32,7 @@ ON_DEMAND = {
     notes.LINK: ((notes.DATA, "notes.js"), ("notes.css",)),
     EXPLORER_START: ((UPLOT[0], EXPLORER_DATA, "explorer.js"), (UPLOT[1], "explorer.css")),
 }
-CARD = "dom_vs_bulk.png"  # the picture of a link's preview
+CARD = "figure_1.png"  # the picture of a link's preview
 BETWEEN = " … "  # the ends of a range
 WIDE, WIDEST = 6, 8  # columns
 WORDS = 200  # characters of a description
