@@ -22,12 +22,7 @@ from subspace_lib.chapters.kit.names import title, trained
 from subspace_lib.chapters.outcome import NETWORKS
 from subspace_lib.chapters.threshold.answers import as_in_s_k
 from subspace_lib.chapters.threshold.cuts import GAP, Case, ratio
-from subspace_lib.chapters.threshold.spaces import (
-    NAMES,
-    SpaceStudy,
-    hessian_of,
-    kept,
-)
+from subspace_lib.chapters.threshold.spaces import NAMES, SpaceStudy, hessian_of, kept
 from subspace_lib.chapters.threshold.study import ThresholdStudy
 from subspace_lib.evidence.criteria import BULK_PROGRESS, DIVERGED_PROGRESS, DOM_PROGRESS
 from subspace_lib.evidence.verdicts import CLAIM, Part, Verdict
