@@ -30,7 +30,7 @@ budgets = [
     10,
     None,
     None,
-]  # times SGD's price that following the subspace may cost; None: no limit
+]  # times SGD's price, its own steps included; None: no limit
 repeats = [3, 3, 1, 1, 1]  # how many of the seeds
 batch_size = 50  # samples
 switch_alignment = 0.95  # None: switch at switch_steps

@@ -103,9 +103,7 @@ def test_the_number_of_dimensions_follows_alignment_progress_and_spectrum():
     assert text.startswith(f"{most} inside (0.95).")
     numbers = {"dominant": {1: 0.0, 2: 0.0, 4: 0.3}, "inside": inside, "spectrum": spectrum}
     vague = dimensions(**numbers, loose={2: 0.57, 4: 0.9})
-    assert (
-        "(0.95), though its space is not known to be exact (sine 0.57): there is no gap." in vague
-    )
+    assert "(0.95), though its space is not known to be exact (sine 0.57)." in vague
     assert "begins to learn at k = 4 (classes: 2)" in text
     assert "behind λ₃, a ratio of 4.0; behind λ₂ it is 2.0." in text
     inside = dict.fromkeys(inside, 0.4)

@@ -170,7 +170,7 @@ def test_what_is_still_missing_follows_from_the_runs():
     text = plain(outcome.still_missing([], [*every, ("transformer", "sst2_1k", "unit")]))
     assert "not yet run" not in text and text.startswith("no claim is without its runs")
     some = plain(outcome.still_missing([], every, (), {"02b_x": 4, "08_y": 1}))
-    assert "beyond the claims, in chapters 02b (4) and 08 (1); what is here" in some
+    assert "runs are missing in chapters 02b (4) and 08 (1); what is here" in some
     text = plain(outcome.still_missing([missing(CLAIMS["X1"])], every))
     assert "not yet run: the Transformer on SST2-1k; no results yet for X1 ; what" in text
     assert "the CNN on CIFAR10-5k with pixels x/255 and the MLP" in text
@@ -507,5 +507,11 @@ def test_the_table_has_a_row_for_each_rule_and_network_and_says_who_judges():
     assert [line.split(" (MLP)")[0].strip() for line in rows] == ["SGD", "GD", "Adam"]
     assert re.match(r"SGD \(MLP\) 0\.020 \(.*\) 1\.010 \(.*\) 3 C2 and C3 reproduced", rows[0])
     assert "GD (MLP) 0.000 (0.000 … 0.000) – 3 C6" in rows[1].replace("&nbsp;", " ")
-    assert "undefined" in rows[2] and "0.5" not in text
+    assert "undefined" in rows[2] and "0.5" not in text and "this part" not in text
+    partly = [
+        part("progress(Bulk-heavy ball), update projected", [1.0, 1.0, 1.01], criteria.F3_BULK),
+        part("progress(Bulk-Adam), update projected", [0.1, 0.1, 0.11], criteria.F3_BULK),
+    ]
+    mixed = verdict(ledger.claims()["F3"], partly, SwitchParameters(), [])
+    assert "F3 (this part) holds" in plain(outcome.table([replace(mixed, model="mlp")]))
     assert outcome.table([missing(ledger.claims()["C2"])]) == ""

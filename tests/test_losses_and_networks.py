@@ -57,6 +57,10 @@ def test_the_cases_are_those_of_the_question():
     assert budgets == [None, None, 10, 10, 10, 10, None, None, None, None]
     typed = LossesParameters.parse(budgets="[None, 2.5, None, None, None]")
     assert [p.budget for p in typed.cases().values()] == [None, 2.5, None, None, None]
+    for typed, meant in (("None, 10", (None, 10)), ("null", (None,)), (None, (None,)), (10, (10,))):
+        assert LossesParameters.parse(budgets=typed).budgets == meant
+    with pytest.raises(InvalidParameter, match="budgets 1"):
+        LossesParameters.parse(budgets=None).cases()
     with pytest.raises(InvalidParameter, match="budgets"):
         LossesParameters.parse(budgets=[None, 1, None, None, None])
     with pytest.raises(

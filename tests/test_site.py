@@ -25,6 +25,7 @@ from subspace_lib.book import (
     download,
     explorer,
     icons,
+    made as directives,
     page,
     paper,
     release,
@@ -275,7 +276,11 @@ def test_a_card_of_the_paper_has_verdict_seeds_and_links_or_the_reason():
     assert "Chapter 09<" in cards["fig-17"]
     assert "does not hold" in cards["fig-14"]
     deep = replace(other, parts=(part("progress, VGG-11", [0.1], None),))
-    assert paper.page([deep], str, "").count("does not hold") == 2
+    html = paper.page([deep], str, "")
+    assert (
+        html.count("does not hold") == 1
+        and "descriptive</span>, 1 seed: progress, VGG-11: 0.100" in html
+    )
     assert "Figures 2, 4 to 7" in html
 
 
@@ -646,6 +651,14 @@ def test_negative_numbers_in_tables_have_a_real_minus():
     }
     row = markdown([{str(i): cell for i, cell in enumerate(cells)}]).splitlines()[-1]
     assert [cell.strip() for cell in row.strip("|").split("|")] == list(cells.values())
+
+
+def test_a_chapter_lacks_what_is_not_stored_each_run_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBSPACE_RESULTS", str(tmp_path))
+    directives.forget()
+    lacks = directives.lacking()
+    directives.forget()
+    assert lacks["02b_architectures"] == 24 and "12_cost" not in lacks
 
 
 def test_the_status_page_says_which_chapters_lack_runs():

@@ -376,7 +376,14 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     assert some.cases[first].parameters.cuts == (2, 4, 8) and some.lacking(first) == [7]
     assert "*k = 7: not stored yet.*" in answers.cuts(some).data and figures.cuts(some).svg()
     assert "**Missing**: runs with k = 7" in tables.protocol(some).data
+    judged = {verdict.claim: verdict for verdict in chapter(NAME).judge(some)}
+    assert "k = 7 is not run yet." in judged["Q2"].note and "Q5" in judged
+    asked = found.parameters.model_copy(update={"cuts": (2, 3, 4, 8)})  # a k that is to be judged
+    some = chapter(NAME).study(asked, store, compute=False)
     assert [verdict.claim for verdict in chapter(NAME).judge(some)] == ["Q5"]
+    third = found.parameters.model_copy(update={"repeats": (3, 1), "seeds": (11, 12, 13)})
+    case = chapter(NAME).study(third, store, compute=False).cases[first]  # the third has no runs
+    assert case.parameters.cuts == (2, 4, 8) and case.parameters.seeds == (11, 12)
     without = found.parameters.model_copy(update={"kept": (criteria.Q5_KEPT,), "compare_every": 3})
     alone = chapter(NAME).study(without, store, compute=False)
     assert alone.spaces is None and len(chapter(NAME).judge(alone)) == 1

@@ -114,9 +114,10 @@ def _weighted(e: Evidence) -> str:
     part = _first(e.judged.get(WEIGHTS))  # of gains, that with twice the bulk part over SGD's
     if part is None or part.measured is None:
         return ""
+    way = says.whether(part.measured >= 0, "falls", "rises")
     return (
-        "With the bulk part of each update doubled, the loss falls "
-        f"{says.number(part.measured)} times as far as under SGD ({WEIGHTS})."
+        f"With the bulk part of each update doubled, the loss {way} by "
+        f"{says.number(abs(part.measured))} times what SGD gains ({WEIGHTS})."
     )
 
 
@@ -158,7 +159,7 @@ def _made(part: Part) -> str:
     """A progress; where every run diverged there is no number to say."""
     if part.note and set(part.values) == {DIVERGED_PROGRESS}:
         return f"nothing ({escape(part.note)})"
-    return says.share(_mean(part))
+    return says.share(_mean(part)) + (f" ({escape(part.note)})" if part.note else "")
 
 
 def dimensions(e: Evidence) -> str:
@@ -213,7 +214,7 @@ def _loose(case: Case, k: int) -> str:
     sine = case.unresolved().get(k)
     if sine is None:
         return ""
-    return f", though its space is not known to be exact (sine {says.share(sine)}): there is no gap"
+    return f", though its space is not known to be exact (sine {says.share(sine)})"
 
 
 def refreshes(e: Evidence) -> str:
@@ -224,7 +225,8 @@ def refreshes(e: Evidence) -> str:
         p = e.threshold.parameters
         ages = {kept(n): f"{n:,} steps" for n in p.kept}
         told = _enough(e.threshold.spaces, ages, "kept for", max)
-        told += f" The runs go on for {p.space_steps:,} steps after the switch."
+        if {*ages} & {*e.threshold.spaces.names()}:
+            told += f" The runs go on for {p.space_steps:,} steps after the switch."
     own = _followed(e.runs)
     if own:
         own = _paragraph("How often the tracker refreshed by itself:") + own

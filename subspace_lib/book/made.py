@@ -37,7 +37,7 @@ def lacking() -> dict[str, int]:
         plan = Plan()
         chapter.study(chapter.at(ledger.profile()), compute=plan)
         if plan.missing:
-            found[name] = len(plan.missing)
+            found[name] = len({run.key for run in plan.missing})
     return found
 
 

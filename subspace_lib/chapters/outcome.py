@@ -115,7 +115,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
         told = dict[str, dict[str, None]]()
         for side, v in row.verdicts.items():
             # A part may be met where the whole is not.
-            part = "" if row.parts[side].verdict == v.verdict else ", this part:"
+            part = "" if row.parts[side].verdict == v.verdict else " (this part)"
             told.setdefault(row.parts[side].verdict, {})[f"{anchor(v)}{part}"] = None
         decided = "<br>".join(f"{says.listed(names)} {badge(kind)}" for kind, names in told.items())
         lines.append(
@@ -265,9 +265,7 @@ def still_missing(
         told.append("no claim is without its runs")
     if lacking:
         of = [f"{name.partition('_')[0]} ({count})" for name, count in lacking.items()]
-        told.append(
-            f"runs of what is shown or asked beyond the claims, in chapters {says.listed(of)}"
-        )
+        told.append(f"runs are missing in chapter{'s' * (len(of) > 1)} {says.listed(of)}")
     if have:
         told.append(f"what is here was judged on {says.listed(have)}")
     return "; ".join(told) + "."

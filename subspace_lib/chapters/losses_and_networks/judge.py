@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.switch.judge import progress_part
-from subspace_lib.chapters.kit.switch.panel import LOOSE, angles_in_use, not_near
+from subspace_lib.chapters.kit.switch.panel import angles_in_use, not_near, unresolved as vague
 from subspace_lib.chapters.losses_and_networks.study import LossesStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import DESCRIPTIVE, FINDING, Claim, Part, Verdict, verdict
@@ -21,7 +20,7 @@ CLAIMS = (
         name="other losses and networks",
         plain=(
             "With cross-entropy the loss of Dom-SGD rises, and Bulk-SGD still learns as SGD does. Deeper "
-            "networks are to be shown beside it."
+            "networks are shown beside it where their runs are finished."
         ),
         seen="with cross-entropy Dom-SGD made {n} of SGD's progress",
         kind=FINDING,
@@ -59,12 +58,8 @@ def _note(study: LossesStudy, switches: list[str]) -> str:
 
 def unresolved(study: LossesStudy) -> str:
     """In which cases the space that was used is not known to be near the dominant subspace."""
-    found = {
-        name: says.mean(angles_in_use(case))
-        for name, case in study.cases.items()
-        if says.mean(angles_in_use(case)) > LOOSE * case.parameters.target_angle
-    }
-    return not_near(found)
+    sines = {name: angles_in_use(case) for name, case in study.cases.items()}
+    return not_near(vague(sines, study.parameters.target_angle))
 
 
 def _shown(part: Part) -> Part:

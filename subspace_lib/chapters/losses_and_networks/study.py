@@ -50,7 +50,7 @@ BY_CASE = (
 )
 Budget = Annotated[
     Annotated[float, Field(gt=1)] | None,
-    BeforeValidator(lambda typed: None if typed == "None" else typed),  # as text, by papermill
+    BeforeValidator(lambda typed: None if str(typed).lower() in ("none", "null") else typed),
 ]
 SHARED = (
     "batch_size",
@@ -126,7 +126,7 @@ class LossesParameters(Seeded):
         (3000, 3000, 1500, 1000, 1000), description="where the alignment has not asked for it"
     )
     budgets: tuple[Budget, ...] = Field(
-        (None, 10, 10, None, None), description="times SGD's price, for the subspace"
+        (None, 10, 10, None, None), description="times SGD's price, its steps included"
     )
     repeats: tuple[Every, ...] = Field((3, 3, 1, 1, 1), description="seeds of each case")
     batch_size: int = Field(50, ge=1, le=1_000_000)
@@ -143,7 +143,7 @@ class LossesParameters(Seeded):
     @field_validator(*BY_CASE, mode="before")
     @classmethod
     def _from_text(cls, values: Any) -> Any:
-        return numbers(values)
+        return (None,) if values is None else numbers(values)
 
     @property
     def steps(self) -> int:

@@ -39,7 +39,7 @@ def overview(study: LossesStudy) -> Markdown:
         "λₖ/λₖ₊₁: SGD's at the end. Angle in use: its sine, of Dom-SGD and Bulk-SGD, median over rows. "
         "Turn a step: sine of the angle that Dom-SGD's basis had turned by at a refresh, over the steps "
         "since the one before, median over rows. Work: Dom-SGD's after the switch, over that of plain SGD, "
-        "the cold start apart; budget: what it may be at most.",
+        "the cold start apart; budget: what it may be at most, the refresh at the last row apart.",
     )
 
 

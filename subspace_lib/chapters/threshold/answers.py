@@ -80,11 +80,7 @@ def _too_little(case: Case) -> str:
     share, *_ = gained(case.at(ks[0]))
     if not share >= criteria.MINIMUM_GAIN / 10:
         return "SGD made no progress after the switch, so there is nothing to compare with."
-    told = [
-        f"{says.share(dom)} and {says.share(bulk)} with k = {k}"
-        for k in ks
-        for _, dom, bulk in [gained(case.at(k))]
-    ]
+    told = [f"{says.listed(map(says.share, gained(case.at(k))[1:]))} with k = {k}" for k in ks]
     return (
         f"in these steps {short(case.at(ks[0]), share)} Of what SGD gains, Dom-SGD and Bulk-SGD gain "
         f"{says.listed(told)}."
@@ -94,12 +90,12 @@ def _too_little(case: Case) -> str:
 def _bulk(case: Case) -> str:
     found = {k: says.mean(case.progress(k, "bulk")) for k in case.parameters.cuts}
     good = [k for k, value in found.items() if value >= GOOD]
-    short = {k: value for k, value in found.items() if value < GOOD}
-    if not short:
+    bad = {k: value for k, value in found.items() if value < GOOD}
+    if not bad:
         return (
             f"Bulk-SGD makes at least {GOOD:g} of SGD's progress at each of them." if good else ""
         )
-    less = says.listed(f"k = {k} ({says.share(value)})" for k, value in short.items())
+    less = says.listed(f"k = {k} ({says.share(value)})" for k, value in bad.items())
     return f"Bulk-SGD makes less than {GOOD:g} of SGD's progress at {less}."
 
 
@@ -130,7 +126,7 @@ def _spectrum(study: ThresholdStudy, case: Case) -> str:
     gap = math.nan if cut is None else ratio(spectrum, cut)
     return (
         f"From the spectrum at the switch, first seed, {where} (the gap's ratio: {says.number(gap)}). A "
-        "gap is looked for between the smallest and the largest k that were run."
+        "gap is looked for between the smallest and the largest k that were asked for."
     )
 
 

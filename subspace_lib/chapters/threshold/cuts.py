@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from subspace_lib.chapters.kit.study import Plan, Source, present, source
-from subspace_lib.chapters.kit.switch.panel import LOOSE, PanelParameters, angles_in_use
+from subspace_lib.chapters.kit.switch.panel import PanelParameters, angles_in_use, unresolved
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.evidence.criteria import TAIL
 from subspace_lib.experiment import Dimension, Experiment, Steps
-from subspace_lib.results.store import Store
+from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.amplification import Amplification
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory, progress, tail, until
@@ -101,8 +101,9 @@ class Case:
 
     def unresolved(self) -> dict[int, float]:
         """The k at which the angle in use was not near the target, and its mean over branches and seeds."""
-        found = {k: float(np.mean(self.angle(k))) for k in self.parameters.cuts}
-        return {k: a for k, a in found.items() if a > LOOSE * self.parameters.target_angle}
+        return unresolved(
+            {k: self.angle(k) for k in self.parameters.cuts}, self.parameters.target_angle
+        )
 
     def spectrum(self, seed: int) -> list[float]:
         """The leading eigenvalues at the switch, descending; none where the solve has not converged."""
@@ -123,9 +124,8 @@ class Case:
         return found | {GAP: [self._largest_gap(s) for s in spectra]}
 
     def _largest_gap(self, spectrum: list[float]) -> int | None:
-        """Of the gaps from the smallest to the largest cut."""
-        first, last = min(self.parameters.cuts), max(self.parameters.cuts)
-        ratios = {k: ratio(spectrum, k) for k in range(first, last + 1)}
+        """Of the gaps from the smallest cut to the end of the spectrum, which is behind the largest."""
+        ratios = {k: ratio(spectrum, k) for k in range(min(self.parameters.cuts), len(spectrum))}
         known = [k for k, value in ratios.items() if math.isfinite(value)]
         return max(known, key=lambda k: ratios[k]) if known else None
 
@@ -139,17 +139,29 @@ class Case:
 
 
 def cut_study(p: CutParameters, store: Store | None = None, *, compute: bool | Plan = True) -> Case:
-    """Load a case, or compute what is missing of it; raises as ``switch_study`` does.
+    """Load a case, or compute what is missing of it; raises as ``switch_study`` does."""
+    found, lacking = _cut_study(p, store, compute)
+    if lacking is not None:
+        raise lacking
+    return found
 
-    With ``compute=False`` a k that lacks a run is left out, if another has all of its runs.
-    """
+
+def some_cuts(p: CutParameters, store: Store | None = None) -> Case | None:
+    """A stored case without the k that lack a run; None where no k but the study's own has all of them."""
+    with contextlib.suppress(MissingRun):
+        found, _ = _cut_study(p, store, False)
+        return found if {*found.parameters.cuts} - {p.k} else None
+    return None
+
+
+def _cut_study(
+    p: CutParameters, store: Store | None, compute: bool | Plan
+) -> tuple[Case, MissingRun | None]:
     base, get = switch_study(p, store, compute=compute), source(store, compute)
     spectra = {seed: get(p.spectrum(seed, base.switch_steps[seed])) for seed in p.seeds}
     found, lacking = present({k: k for k in p.cuts}, lambda k: _branches(p, base, k, get))
-    if lacking is not None and not found:
-        raise lacking
     runs = {(k, side, seed): run for k, own in found.items() for (side, seed), run in own.items()}
-    return Case(p.model_copy(update={"cuts": tuple(found)}), base, runs, spectra)
+    return Case(p.model_copy(update={"cuts": tuple(found)}), base, runs, spectra), lacking
 
 
 def _branches(

@@ -49,7 +49,8 @@ def judge(study: ThresholdStudy) -> list[Verdict]:
     """Of Q2 the first case, of Q5 two spaces and the random one; what is beside them is shown."""
     found = []
     first, asked = next(iter(study.parameters.cases().items()))
-    if first in study.cases and study.cases[first].parameters.cuts == asked.cuts:
+    judged = {k for k in asked.cuts if k <= asked.k or k in _doubted(asked.k)}
+    if first in study.cases and judged <= {*study.cases[first].parameters.cuts}:
         parts = [
             part for name, case in study.cases.items() for part in _cuts(name, case, name == first)
         ]
@@ -61,6 +62,11 @@ def judge(study: ThresholdStudy) -> list[Verdict]:
     return found
 
 
+def _doubted(classes: int) -> list[int]:
+    """The k at which Dom-SGD is judged: half, once and twice the number of classes."""
+    return [round(ratio * classes) for ratio in criteria.Q2_RATIOS]
+
+
 def _judged_first(parts: list[Part]) -> list[Part]:
     return sorted(parts, key=lambda part: part.verdict == DESCRIPTIVE)
 
@@ -68,11 +74,10 @@ def _judged_first(parts: list[Part]) -> list[Part]:
 def _cuts(name: str, case: Case, judged: bool) -> list[Part]:
     """Progress of both branches at every k, by criterion where one is asked of it."""
     classes, parts, where = case.parameters.k, [], "" if judged else f", {name}"
-    half_to_twice = [round(ratio * classes) for ratio in criteria.Q2_RATIOS]
     for side, bound in (("dominant", criteria.Q2_DOM), ("bulk", criteria.Q2_BULK)):
         names = case.switch.name("none"), case.switch.name(side)
         for k in case.parameters.cuts:
-            asked = k in half_to_twice if side == "dominant" else k <= classes
+            asked = k in _doubted(classes) if side == "dominant" else k <= classes
             criterion = bound if judged and asked else None
             says = f"progress({names[1]}){where}, k = {k}"
             parts.append(part_of_pairs(says, case.pairs(k, side), criterion, names))
@@ -84,7 +89,10 @@ def _note(study: ThresholdStudy) -> str:
     notes = {name: case.switch.note() for name, case in study.cases.items()}
     told = [f"{name}: {note}" for name, note in notes.items() if note]
     own = next(iter(study.cases.values())).parameters
-    told += [unresolved(case) for case in list(study.cases.values())[:1]]
+    first = next(iter(study.cases))
+    told.append(unresolved(study.cases[first]))
+    if absent := study.lacking(first):
+        told.append(f"k = {says.listed(map(str, absent))} is not run yet.")
     if own.profile == "paper" and own.k in own.cuts and own.steps > own.cut_steps:
         told.append(
             f"The runs with k = {own.k} are the first {own.cut_steps:,} steps of chapter 02's, seeds "

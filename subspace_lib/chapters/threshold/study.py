@@ -13,7 +13,7 @@ from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, described_first, numbers, present
 from subspace_lib.chapters.kit.switch.panel import entries
 from subspace_lib.chapters.kit.switch.study import switch_study
-from subspace_lib.chapters.threshold.cuts import Case, CutParameters, cut_study
+from subspace_lib.chapters.threshold.cuts import Case, CutParameters, cut_study, some_cuts
 from subspace_lib.chapters.threshold.spaces import (
     NAMES,
     SpacesParameters,
@@ -208,6 +208,9 @@ def threshold_study(
     """
     p = parameters.resolved()
     cases, lacking = present(p.cases(), partial(cut_study, store=store, compute=compute))
+    few = {n: some_cuts(case, store) for n, case in p.cases().items() if n not in cases}
+    some = {name: case for name, case in few.items() if case is not None}
+    cases = {name: (cases | some)[name] for name in p.cases() if name in cases | some}
     parts = dict(enumerate(p.spaces()))
     found, _ = present(parts, partial(space_study, store=store, compute=compute))
     if not cases and not found and lacking is not None:

@@ -40,12 +40,15 @@ def losses(study: SwitchStudy) -> Markdown:
 def _hardly_begun(study: SwitchStudy, starts: list[float]) -> str:
     """Where the loss at the switch is near that of 1/C for each of the C classes, with one-hot labels."""
     p = study.parameters
-    constant = (1 - 1 / data.classes(p.dataset)) / 2
-    if p.loss != "mse" or says.mean(starts) < BEGUN * constant:
+    if p.loss != "mse":
+        return ""
+    classes = data.classes(p.dataset)
+    constant = (1 - 1 / classes) / 2
+    if not says.mean(starts) >= BEGUN * constant:
         return ""
     return (
-        f"An answer that is the same for every class has a loss of {says.number(constant)}: at the switch "
-        "little has been learned."
+        f"An answer of 1/{classes} for each of the {classes} classes has a loss of "
+        f"{says.number(constant)}: at the switch little has been learned."
     )
 
 
@@ -116,10 +119,9 @@ def _stands_still(study: SwitchStudy, starts: list[float], found: list[float]) -
 def _too_little(study: SwitchStudy) -> str:
     """What is seen where X gained less than a verdict needs."""
     plain, (share, *parts) = study.name("none"), gained(study)
-    whole = all(run.complete for side in PROJECTIONS for run in study.of(side))
-    if not whole or share < criteria.MINIMUM_GAIN / 10:
+    if not share >= criteria.MINIMUM_GAIN / 10:
         return f"{plain} made no progress after the switch, so there is nothing to compare with."
-    dom, bulk = map(says.share, parts)
+    dom, bulk = (says.share(p) if math.isfinite(p) else "nothing (it diverged)" for p in parts)
     return (
         f"{short(study, share)} Of what {plain} gains, {study.name('dominant')} gains {dom} and "
         f"{study.name('bulk')} {bulk}."
@@ -129,22 +131,24 @@ def _too_little(study: SwitchStudy) -> str:
 def short(study: SwitchStudy, share: float) -> str:
     """That X has gained such a share of the loss at the switch, which is less than a verdict needs."""
     return (
-        f"{study.name('none')} gains {says.percent(share)} of the loss at the switch, and progress is "
+        f"{study.name('none')} gains {100 * share:.3g}% of the loss at the switch, and progress is "
         f"compared from {says.percent(criteria.MINIMUM_GAIN)} on: so there is no verdict."
     )
 
 
 def gained(study: SwitchStudy) -> tuple[float, float, float]:
-    """What X gains of the loss at the switch, what Dom-X and Bulk-X gain of that; means over seeds."""
+    """What X gains of the loss at the switch, what Dom-X and Bulk-X gain of that; means over seeds.
+
+    NaN where a run of that method diverged.
+    """
     starts = [float(run.table["train_loss"].iloc[0]) for run in study.of("dominant")]
-    gains = {
-        side: [start - tail_loss(run) for run, start in zip(study.of(side), starts, strict=True)]
-        for side in PROJECTIONS
-    }
-    share = says.mean(g / start for g, start in zip(gains["none"], starts, strict=True))
-    whole = says.mean(gains["none"]) or math.nan  # of nothing there is no part
-    dom, bulk = (says.mean(gains[side]) / whole for side in BRANCHES)
-    return share, dom, bulk
+    gains = dict.fromkeys(PROJECTIONS, math.nan)
+    for side in PROJECTIONS:
+        if all(run.complete for run in study.of(side)):
+            ends = map(tail_loss, study.of(side))
+            gains[side] = says.mean(s - end for s, end in zip(starts, ends, strict=True))
+    whole = gains["none"] or math.nan  # of nothing there is no part
+    return gains["none"] / says.mean(starts), gains["dominant"] / whole, gains["bulk"] / whole
 
 
 def _as_good(study: SwitchStudy, found: list[float]) -> str:
@@ -165,6 +169,8 @@ def _as_good(study: SwitchStudy, found: list[float]) -> str:
         more = f" It gains a little more than {plain}: the 95% interval over seeds lies above 1."
     if len(found) > 1 and interval(found)[0] <= 1 < part and not near:
         more = " But that is not sure: the 95% interval over seeds reaches down to 1 or below."
+    if len(found) > 1 and part < good and interval(found)[1] >= 1:
+        more = " But that is not sure: the 95% interval over seeds reaches up to 1 or above."
     return f"{name} {does}: its progress is {says.mean_of(found, says.share)}.{more}"
 
 
@@ -274,9 +280,11 @@ def _beside(losses: dict[str, list[float]]) -> str:
 
     Near it, the ranges over seeds tell whether there is a difference.
     """
-    (plain, base), *others = losses.items()
+    (plain, base), *others = (
+        (name, [value for value in found if math.isfinite(value)]) for name, found in losses.items()
+    )
     words = []
-    for found in dict(others).values():
+    for _, found in others:
         near = says.compared(says.mean(found), says.mean(base), "", "", "near") == "near"
         apart = len(found) > 1 and (min(found) > max(base) or max(found) < min(base))
         where = says.whether(says.mean(found) > says.mean(base), "above", "below")
@@ -299,7 +307,8 @@ def test_losses(study: SwitchStudy) -> Markdown:
         f"At the end the test loss is {says.each(loss)}, and the test accuracy in per cent "
         f"{says.each(percent)}."
     ]
-    if all(math.isfinite(says.mean(found)) for found in loss.values()):
+    known = (math.isfinite(says.mean(found)) for part in (loss, train) for found in part.values())
+    if all(known):
         on_test, on_train = _beside(loss), _beside(train)
         told.append(f"The test loss of {on_test}.")
         told.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.names import trained
@@ -14,6 +14,7 @@ from subspace_lib.parameters import Description, InvalidParameter
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory, gradients_per_step
 
+Key = TypeVar("Key")
 LOOSE = 2  # times the target that an angle in use may be for a resolved subspace
 
 
@@ -64,6 +65,12 @@ def angles_in_use(study: SwitchStudy) -> list[float]:
     """Sine of the angle of the basis in use, median over rows, of each run of Dom-X and Bulk-X."""
     runs = [run for side in PROJECTIONS[1:] for run in study.of(side)]
     return [float(run.table["angle"].dropna().median()) for run in runs]
+
+
+def unresolved(sines: Mapping[Key, Sequence[float]], target: float) -> dict[Key, float]:
+    """Where the mean of the sines of angles in use is not near the target, and that mean."""
+    means = {name: says.mean(found) for name, found in sines.items()}
+    return {name: mean for name, mean in means.items() if mean > LOOSE * target}
 
 
 def not_near(sines: Mapping[str, float]) -> str:
