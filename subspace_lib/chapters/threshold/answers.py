@@ -124,10 +124,7 @@ def _spectrum(study: ThresholdStudy, case: Case) -> str:
         f"{rule} chooses {'no k' if k is None else f'k = {k}'}" for rule, k in rules.items()
     )
     gap = math.nan if cut is None else ratio(spectrum, cut)
-    return (
-        f"From the spectrum at the switch, first seed, {where} (the gap's ratio: {says.number(gap)}). A "
-        "gap is looked for between the smallest and the largest k that were asked for."
-    )
+    return f"From the spectrum at the switch, first seed, {where} (the gap's ratio: {says.number(gap)})."
 
 
 def spaces(study: ThresholdStudy) -> Markdown:
