@@ -24,13 +24,7 @@ dimensions = [10, 10, 2, 10, 10]  # k, of the dominant subspace
 learning_rates = [0.01, 0.001, 0.001, 0.01, 0.01]  # η
 step_counts = [10_000, 6000, 3000, 2000, 2000]  # in all, the common part included
 switch_steps = [3000, 3000, 1500, 1000, 1000]  # where the alignment has not asked for it
-budgets = [
-    None,
-    10,
-    10,
-    None,
-    None,
-]  # times SGD's price, its own steps included; None: no limit
+budgets = [None, 10, 10, None, None]  # times SGD's price, its own steps included; None: no limit
 repeats = [3, 3, 1, 1, 1]  # how many of the seeds
 batch_size = 50  # samples
 switch_alignment = 0.95  # None: switch at switch_steps
@@ -106,8 +100,8 @@ page.verdict(CHAPTER, study)
 # ## Rerun
 #
 # `papermill notebooks/09_losses_and_networks.ipynb mine.ipynb -p models cnn -p datasets fashion_mnist5k -p losses mse
-# -p dimensions 10 -p learning_rates 0.01 -p step_counts 3000 -p switch_steps 1500 -p repeats 1`, and likewise for any
-# parameter of the first code cell; `-p profile quick` needs no download.
+# -p dimensions 10 -p learning_rates 0.01 -p step_counts 3000 -p switch_steps 1500 -p budgets None -p repeats 1`, and
+# likewise for any parameter of the first code cell; `-p profile quick` needs no download.
 
 # %%
 page.provenance(study.runs())

@@ -44,6 +44,7 @@ FEW = {
     "switch_step": 6,
     "switch_steps": 3,
     "step_counts": 7,
+    "budgets": "None",
     "repeats": 1,
     "learning_rates": 0.01,
     "cause_steps": 4,
