@@ -59,8 +59,6 @@ SMALL = ThresholdParameters.QUICK | {
     "record_every": 2,
 }
 
-whole = pytest.mark.whole  # a chapter from parameters to page
-
 
 @pytest.fixture
 def tiny_mlp(monkeypatch):
@@ -246,7 +244,6 @@ def test_the_cuts_are_those_of_the_question_and_repeat_no_run_of_chapter_02():
     assert [len(stage) for stage in tasks(p)] == [5, 5, 4]
 
 
-@whole
 def test_every_cut_begins_at_the_same_point_and_is_judged_up_to_the_same_step(study):
     found, _ = study
     case = found.cases["MLP (small) on digits-300"]
@@ -285,7 +282,6 @@ def with_spectra(study, change):
     return replace(study, cases=cases)
 
 
-@whole
 @pytest.mark.parametrize("part", [1, 0.5])  # all of the first seed's, or the larger indices
 def test_a_spectrum_whose_solve_did_not_converge_is_not_known_and_chooses_no_k(study, part):
     found, _ = study
@@ -305,7 +301,6 @@ def test_a_spectrum_whose_solve_did_not_converge_is_not_known_and_chooses_no_k(s
     assert figures.cuts(lost).svg()
 
 
-@whole
 def test_where_learning_begins_at_a_spectrum_that_is_not_known_says_so(study, monkeypatch):
     found, _ = study
     lost = with_spectra(found, lambda seed, i, v: math.nan)
@@ -314,7 +309,6 @@ def test_where_learning_begins_at_a_spectrum_that_is_not_known_says_so(study, mo
         assert answers._learns(case).endswith("The spectrum there is not known.")
 
 
-@whole
 def test_judged_are_the_asked_cuts_and_two_spaces_beside_a_random_one(study):
     found, _ = study
     q2, q5 = chapter(NAME).judge(found)
@@ -343,7 +337,6 @@ def test_judged_are_the_asked_cuts_and_two_spaces_beside_a_random_one(study):
     assert [len(values[f"progress(Bulk-SGD), {kept(n)}"]) for n in (1, 100)] == [1, 2]
 
 
-@whole
 def test_a_basis_kept_for_one_step_does_as_the_followed_one(study):
     spaces = study[0].spaces
     for side in ("dominant", "bulk"):
@@ -353,7 +346,6 @@ def test_a_basis_kept_for_one_step_does_as_the_followed_one(study):
         assert (math.isnan(a) and math.isnan(b)) or a == pytest.approx(b, abs=0.05)
 
 
-@whole
 def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     found, store = study
     assert len(figures.cuts(found).figure.axes) == 3 and len(figures.spaces(found).figure.axes) == 2
