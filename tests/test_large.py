@@ -40,7 +40,9 @@ def module(tmp_path, monkeypatch):
     return name
 
 
-@pytest.mark.parametrize("model", ["mlp_small", "cnn_small", "resnet8_quarter"])
+@pytest.mark.parametrize(
+    "model", ["mlp_small", "cnn_small", pytest.param("resnet8_quarter", marks=pytest.mark.whole)]
+)
 def test_bytes_give_the_run_of_their_floats_bit_by_bit(module, model, tmp_path):
     tables = []
     for name in ("pixels", "floats"):
