@@ -206,15 +206,20 @@ def _chapters(claims: Sequence[str], where: Mapping[str, str], link: Link) -> st
     return f'<span class="item-chapters">{" ".join(links)}</span>' if links else ""
 
 
-def _part(v: Verdict, case: str, to_claim: str) -> str:
+def _of_case(v: Verdict, case: str) -> str:
     """What a verdict has of one case, with that case's own seeds."""
     parts = [part for part in v.parts if case in part.says]
     seeds = max(len(part.values) for part in parts)
     told = "; ".join(f"{escape(part.says)}: {front.number(part)}" for part in parts)
-    return (
-        f'<li><a href="{to_claim}#claim-{escape(v.claim)}">{escape(v.claim)}</a> '
-        f"{front.badge(parts[0].verdict)}, {seeds} seed{'s' * (seeds > 1)}: {told}</li>"
-    )
+    return f"{front.badge(parts[0].verdict)}, {seeds} seed{'s' * (seeds > 1)}: {told}"
+
+
+def _whole(v: Verdict) -> str:
+    """A verdict with its seeds and steps."""
+    seeds = ", ".join(map(str, v.seeds))
+    of = f", seeds {seeds}" if len(v.seeds) > 1 else f", seed {seeds}" if seeds else ""
+    steps = f", {v.steps:,} steps" if v.steps else ""
+    return f"{front.badge(v.verdict)}{of}{steps}"
 
 
 def _here(item: Item, found: Sequence[Verdict], to_claim: str) -> str:
@@ -222,15 +227,11 @@ def _here(item: Item, found: Sequence[Verdict], to_claim: str) -> str:
         absent = item.absent or "its runs are not finished"
         lead = "Not judged yet" if item.claims else "Not done"  # with a chapter or without
         return f"<p><strong>{lead}</strong>, because {absent}.</p>"
-    lines = [_part(v, item.case, to_claim) for v in found if item.case]
-    for v in found if not item.case else ():
-        seeds = ", ".join(map(str, v.seeds))
-        of = f", seeds {seeds}" if len(v.seeds) > 1 else f", seed {seeds}" if seeds else ""
-        steps = f", {v.steps:,} steps" if v.steps else ""
-        lines.append(
-            f'<li><a href="{to_claim}#claim-{escape(v.claim)}">{escape(v.claim)}</a> '
-            f"{front.badge(v.verdict)}{of}{steps}</li>"
-        )
+    lines = [
+        f'<li><a href="{to_claim}#claim-{escape(v.claim)}">{escape(v.claim)}</a> '
+        f"{_of_case(v, item.case) if item.case else _whole(v)}</li>"
+        for v in found
+    ]
     differs = f"<p>What differs: {item.differs}</p>" if item.differs else ""
     return f'<ul class="claim-numbers">{"".join(lines)}</ul>{differs}'
 
