@@ -27,7 +27,8 @@ step_counts = [20_000, 10_000, 20_000]  # of those with as many dimensions as cl
 switch_steps = [3000, 3000, 5000]  # where the alignment has not asked for it
 repeats = [3, 1, 1]  # how many of the seeds
 cuts = [1, 2, 5, 8, 10, 12, 20, 40]  # k of the first case; others in ratio to the classes
-cut_budget = 100  # times SGD's price, for over twice as many dimensions as classes; None: no limit
+cut_budgets = [100, 100, 10]  # times SGD's price, its own steps included; None: no limit
+budgets_from = [21, 21, 3]  # k from which on the budget is in force
 fractions = [0.5, 0.2, 0.1]  # of λ₁, at which a rule may cut the spectrum
 batch_size = 50  # samples
 switch_alignment = 0.95  # None: switch at switch_steps
@@ -114,7 +115,7 @@ page.verdict(CHAPTER, study)
 #
 # `papermill notebooks/08_threshold.ipynb mine.ipynb -p models mlp -p datasets fashion_mnist5k -p losses cross_entropy
 # -p dimensions 10 -p learning_rates 0.01 -p cut_step_counts 3000 -p step_counts 3000 -p switch_steps 1500 -p repeats 1
-# -p cuts 5,10,20`, and likewise for any parameter of the first code cell; `-p profile quick` needs no download.
+# -p cut_budgets 100 -p budgets_from 21 -p cuts 5,10,20`, and likewise for any parameter of the first code cell; `-p profile quick` needs no download.
 
 # %%
 page.provenance(study.runs())

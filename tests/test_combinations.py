@@ -45,6 +45,8 @@ FEW = {
     "switch_steps": 3,
     "step_counts": 7,
     "budgets": "None",
+    "cut_budgets": "None",
+    "budgets_from": 2,
     "repeats": 1,
     "learning_rates": 0.01,
     "cause_steps": 4,

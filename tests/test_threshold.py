@@ -45,6 +45,8 @@ SMALL = ThresholdParameters.QUICK | {
     "dimensions": (4, 2),
     "learning_rates": (0.1, 0.1),
     "cut_step_counts": (14, 12),
+    "cut_budgets": (None, None),
+    "budgets_from": (9, 5),
     "step_counts": (16, 12),
     "switch_steps": (6, 6),
     "repeats": (2, 1),
@@ -238,6 +240,14 @@ def test_the_cuts_are_those_of_the_question_and_repeat_no_run_of_chapter_02():
     ours, theirs = cases["MLP on MNIST-5k"], DomBulkParameters()
     for side, step in (("none", 0), ("dominant", 2500), ("bulk", 2500)):
         assert ours.run(11, side, step).key == theirs.run(11, side, step).key
+    limits = {
+        name: {
+            k: run.budget for k in case.cuts if (run := case.cut(11, "dominant", k, 2500)).budget
+        }
+        for name, case in cases.items()
+    }
+    assert limits["Transformer on SST2-1k"] == {4: 10, 8: 10}
+    assert limits["MLP on MNIST-5k"] == limits["MLP on Fashion-MNIST-5k"] == {40: 100}
     many, few = p.spaces()
     assert {kept(100), hessian_of(2500), RANDOM} <= set(many.spaces()) and len(many.seeds) == 3
     assert set(few.spaces()) == {kept(1), kept(10), "H of the minibatch"} and few.seeds == (11,)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import pandas as pd
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 
 from subspace_lib import data
 from subspace_lib.chapters.kit.progress import Progress, SweepProgress
@@ -206,6 +206,10 @@ def compute(experiment: RunDescription) -> Trajectory:
 
 
 Source = Callable[[RunDescription], Trajectory]
+Budget = Annotated[  # times SGD's price; papermill gives a missing one as text
+    Annotated[float, Field(gt=1)] | None,
+    BeforeValidator(lambda typed: None if str(typed).lower() in ("none", "null") else typed),
+]
 Key = TypeVar("Key")
 Part = TypeVar("Part")
 Study = TypeVar("Study")

@@ -17,11 +17,11 @@ AS_IT_IS = "Dom-SGD as it is"
 
 
 def opening(study: LossesStudy) -> Markdown:
-    """The first case with cross-entropy, which is the one that is judged; else the first."""
+    """The cases with cross-entropy, which are those that can be judged; else the first."""
     cases = {name: c for name, c in study.cases.items() if c.parameters.loss == CROSS_ENTROPY}
-    name, case = next(iter((cases or study.cases).items()))
+    told = [_case(name, case) for name, case in (cases or study.cases).items()]
     head = page.heads(judge(study), study.parameters, Q1="Shown, not judged")
-    return page.told(study.parameters, head["Q1"], _case(name, case))
+    return page.told(study.parameters, head["Q1"], *(told if cases else told[:1]))
 
 
 def _case(name: str, case: SwitchStudy) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import (
+    Budget,
     Plan,
     Seeded,
     by_seed,
@@ -48,10 +49,6 @@ BY_CASE = (
     "budgets",
     "repeats",
 )
-Budget = Annotated[
-    Annotated[float, Field(gt=1)] | None,
-    BeforeValidator(lambda typed: None if str(typed).lower() in ("none", "null") else typed),
-]
 SHARED = (
     "batch_size",
     "switch_alignment",
@@ -66,7 +63,7 @@ SHARED = (
 class CaseParameters(PanelParameters):
     """A switch study whose subspace may cost at most ``budget`` times the price of SGD."""
 
-    budget: float | None = Field(None, gt=1)
+    budget: Budget = None
 
     def experiment(self, seed: int, **fields: Any) -> Experiment:
         """One run of the case."""

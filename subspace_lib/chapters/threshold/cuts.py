@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from subspace_lib.chapters.kit.study import Plan, Source, present, source
+from subspace_lib.chapters.kit.study import Budget, Plan, Source, present, source
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, angles_in_use, unresolved
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.evidence.criteria import TAIL
@@ -21,24 +21,24 @@ from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory, progress, tail, until
 
 GAP = "the largest gap"
-WIDE = 2  # times as many dimensions as classes
 
 
 class CutParameters(PanelParameters):
     """A switch study with the ``k`` that the switch is watched with, and ``cuts``, the k of the other runs.
 
     Those have ``cut_steps`` steps; what is as many dimensions as ``k`` is read off the study's own runs.
-    With more than ``WIDE`` times as many the spectrum has hardly a gap, and following the subspace as
-    exactly as elsewhere has no end: there ``cut_budget`` limits what it may cost.
+    With many more the spectrum has hardly a gap, and following the subspace as exactly as elsewhere has no
+    end: from ``budget_from`` dimensions on ``cut_budget`` limits what it may cost.
     """
 
     cuts: tuple[Dimension, ...] = Field(min_length=1)
     cut_steps: Steps
-    cut_budget: float | None = Field(None, gt=1)
+    cut_budget: Budget = None
+    budget_from: Dimension = 1
 
     def wide(self, k: int) -> bool:
         """Whether the budget is in force."""
-        return self.cut_budget is not None and k > WIDE * self.k
+        return self.cut_budget is not None and k >= self.budget_from and k != self.k
 
     def cut(self, seed: int, projection: str, k: int, switch: int) -> Experiment:
         """SGD, measured over its last steps alone, or Dom- or Bulk-SGD from the switch on."""
@@ -46,7 +46,7 @@ class CutParameters(PanelParameters):
         fields: dict[str, Any] = {"spectrum_every": None, "fresh_spans": ((end, end),)}
         begin = int((1 - TAIL) * end) if projection == "none" else switch
         fields |= {"k": k, "projection": projection, "switch_step": begin, "steps": end}
-        if self.wide(k) and projection != "none":
+        if self.wide(k):
             fields["budget"] = self.cut_budget
         return self.experiment(seed, **fields)
 

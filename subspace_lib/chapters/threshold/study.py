@@ -10,7 +10,15 @@ from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.names import trained
-from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, described_first, numbers, present
+from subspace_lib.chapters.kit.study import (
+    Budget,
+    Plan,
+    Seeded,
+    by_seed,
+    described_first,
+    numbers,
+    present,
+)
 from subspace_lib.chapters.kit.switch.panel import entries
 from subspace_lib.chapters.kit.switch.study import switch_study
 from subspace_lib.chapters.threshold.cuts import Case, CutParameters, cut_study, some_cuts
@@ -38,11 +46,11 @@ from subspace_lib.trajectory import Trajectory
 
 BY_CASE = (
     *("models", "datasets", "losses", "dimensions", "learning_rates"),
-    *("cut_step_counts", "step_counts", "switch_steps", "repeats"),
+    *("cut_step_counts", "step_counts", "switch_steps", "repeats", "cut_budgets", "budgets_from"),
 )
 SHARED = (
     *("batch_size", "switch_alignment", "watch_from", "switch_from"),
-    *("target_angle", "record_every", "spectrum_every", "device", "cut_budget"),
+    *("target_angle", "record_every", "spectrum_every", "device"),
 )
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -71,7 +79,8 @@ class ThresholdParameters(Seeded):
         "switch_steps": (90,),
         "repeats": (3,),
         "cuts": (5, 10, 20),
-        "cut_budget": None,
+        "cut_budgets": (None,),
+        "budgets_from": (21,),
         "fractions": (0.5, 0.1),
         "switch_alignment": None,
         "seeds": (0, 1, 2),
@@ -100,8 +109,11 @@ class ThresholdParameters(Seeded):
     )
     repeats: tuple[Every, ...] = Field((3, 1, 1), description="seeds of each case")
     cuts: tuple[Dimension, ...] = Field((1, 2, 5, 8, 10, 12, 20, 40), min_length=1)
-    cut_budget: float | None = Field(
-        100, gt=1, description="times SGD's price, for over twice as many dimensions as classes"
+    cut_budgets: tuple[Budget, ...] = Field(
+        (100, 100, 10), description="times SGD's price, for many k"
+    )
+    budgets_from: tuple[Dimension, ...] = Field(
+        (21, 21, 3), description="k from which on the budget is in force"
     )
     fractions: tuple[Fraction, ...] = Field((0.5, 0.2, 0.1), description="of λ₁, to cut at")
     batch_size: int = Field(50, ge=1, le=1_000_000)
@@ -137,9 +149,10 @@ class ThresholdParameters(Seeded):
         shared = {name: getattr(self, name) for name in SHARED}
         found = {}
         for case in entries(self, BY_CASE, "case"):
-            model, dataset, loss, k, rate, end, steps, switch, repeats = case
+            model, dataset, loss, k, rate, end, steps, switch, repeats, budget, wide = case
             fields = {"model": model, "dataset": dataset, "loss": loss, "k": k, "steps": steps}
             fields |= {"learning_rate": rate, "switch_step": switch, "cut_steps": min(end, steps)}
+            fields |= {"cut_budget": budget, "budget_from": wide}
             ratio = k / self.dimensions[0]
             cuts = tuple(sorted({max(1, round(cut * ratio)) for cut in self.cuts}))
             name = trained(model, dataset, loss)
@@ -151,7 +164,7 @@ class ThresholdParameters(Seeded):
     def spaces(self) -> list[SpacesParameters]:
         """The parameters of the spaces, of the first case; those of one seed alone apart."""
         first = next(iter(self.cases().values()))
-        known = first.model_dump(exclude={"cuts", "cut_steps", "cut_budget"})
+        known = first.model_dump(exclude={"cuts", "cut_steps", "cut_budget", "budget_from"})
         names = ("batches", "interval", "space_steps", "compare_every")
         own = {name: getattr(self, name) for name in names}
         own["intervals"] = {
