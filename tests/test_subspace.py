@@ -8,11 +8,13 @@ import safetensors.torch
 import torch
 from conftest import DEVICES, examples
 from hypothesis import example, given, settings, strategies as st
+from sklearn.datasets import load_digits
 from test_eigensolver import start, symmetric
 
 from subspace_lib import data
 from subspace_lib.experiment import Experiment
 from subspace_lib.linalg.eigensolver import NonFiniteProduct, sin_largest_angle, top_eigenpairs
+from subspace_lib.models.mlp import mlp
 from subspace_lib.objective import Objective
 from subspace_lib.runs.training import Run
 from subspace_lib.subspace import Adaptive, DominantSubspace, Every, Schedule
@@ -743,3 +745,24 @@ def test_between_refreshes_without_looks_the_angle_is_not_known():
     exact = torch.linalg.eigh(at(1.0))[1][:, -4:]
     assert sin_largest_angle(tracker.basis, exact) > 0.5
     assert math.isnan(tracker.angle_at(1))
+
+
+def test_looks_tell_of_the_rest_where_classes_take_turns():
+    images, labels = load_digits(return_X_y=True)
+    turns = np.stack([np.flatnonzero(labels == c)[:100] for c in range(10)], 1).reshape(-1)
+    inputs = torch.tensor(images[turns] / 16, dtype=torch.float32)
+    objective = Objective(mlp(64, 10, width=8), "mse", inputs, torch.tensor(labels[turns]))
+    assert torch.equal(objective.subset(50), objective.subset(50))  # the same at every look
+
+    def refreshes(seed):
+        objective.subset_seed, found = seed, 0
+        theta, batches = objective.initial(), torch.Generator().manual_seed(1)
+        tracker = DominantSubspace(objective, 5)
+        for step in range(450):
+            gradient = objective.gradient(theta, torch.randint(1000, (50,), generator=batches))[1]
+            if step >= 300 and tracker.due(step):
+                found += tracker.look(theta, step, gradient).refresh is not None
+            theta = theta - 0.1 * gradient
+        return found
+
+    assert refreshes(None) > 20 > 4 * refreshes(0)  # every 20th sample is of one class

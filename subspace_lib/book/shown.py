@@ -81,6 +81,7 @@ def _special(d: Mapping[str, Any]) -> list[str]:
     for name, rule in (
         ("space", None),
         ("matrix_samples", None),
+        ("drawn", "evenly"),
         ("projected", "update"),
         ("period", 1),
         ("correction", 0),

@@ -11,7 +11,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from subspace_lib.linalg.matmul import fast_matmul
 from subspace_lib.objective.network import settled
-from subspace_lib.objective.samples import Rows, spread
+from subspace_lib.objective.samples import Rows
 
 if TYPE_CHECKING:
     from subspace_lib.objective.objective import Objective
@@ -45,7 +45,7 @@ class Hessian:
 
     Args:
         objective, theta: whose, and where.
-        samples: of a fixed subset, spread evenly over the data; None for all of them.
+        samples: of a fixed subset of the data (``Objective.subset``); None for all of them.
 
     Raises:
         ValueError: θ is not (D,) in the objective's dtype and on its device, or a block does not fit it.
@@ -63,11 +63,9 @@ class Hessian:
         self._kept: dict[int, Graph] = {}  # by the first sample of their chunk
         self._held = objective.network.held()
         self._free = float(objective.graph_memory)  # bytes
-        self._rows: Tensor | None = None
-        self._samples = whole = len(objective)
-        if samples is not None and samples < whole:
-            self._rows = spread(samples, whole)
-            self._samples = samples
+        whole = len(objective)
+        self._samples = whole if samples is None else min(samples, whole)
+        self._rows = objective.subset(self._samples) if self._samples < whole else None
 
     @property
     def kept(self) -> float:

@@ -27,7 +27,7 @@ from subspace_lib.objective.inputs import (
 from subspace_lib.objective.losses import Loss, Weighing, named
 from subspace_lib.objective.network import Network, settled, uncached
 from subspace_lib.objective.ranks import Ranks
-from subspace_lib.objective.samples import Loaded, Prepare, Rows, Samples, chunks
+from subspace_lib.objective.samples import Loaded, Prepare, Rows, Samples, chunks, drawn
 from subspace_lib.objective.single import SingleSamples
 
 
@@ -70,6 +70,7 @@ class Objective(SingleSamples):
         model: as it was given; loss: as a function.
         samples: the data; weighing: how its parts add up; ranks: who shares them.
         network: the model at any θ; dim: D; gradient_equivalents, products: the work done so far.
+        subset_seed: of the draw of samples that stand for all; None: every so-manieth, as in stored runs.
 
     Raises:
         ValueError: one sentence about the argument that is wrong, or about what the self-test has found.
@@ -112,6 +113,7 @@ class Objective(SingleSamples):
         self.dim = sum(self.network.sizes)
         self.gradient_equivalents = 0.0
         self.products = 0
+        self.subset_seed: int | None = 0
         if batch_products is None and self.device.type == "cpu":
             batch_products = False
         self._batch_products = batch_products
@@ -120,9 +122,7 @@ class Objective(SingleSamples):
         self.weighing = Weighing(self.loss)
         if isinstance(self.samples, Samples):
             self.weighing.settle(self.samples.labels)
-        self.additive = (
-            True  # whether L is made up of the losses of single samples, as far as known
-        )
+        self.additive = True  # whether L is made up of single samples' losses, as far as known
         self._parts: list[tuple[slice, float]] | None = None
         self.ranks = Ranks(together)
         refuse_noise(self.network.noisy)
@@ -137,6 +137,10 @@ class Objective(SingleSamples):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def subset(self, count: int) -> Tensor:
+        """Numbers (count,), ascending, of a fixed draw of samples: every so-manieth may be of one class."""
+        return drawn(count, len(self), self.subset_seed)
 
     @property
     def inputs(self) -> Any:

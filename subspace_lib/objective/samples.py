@@ -175,9 +175,12 @@ def chunks(total: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
-def spread(count: int, whole: int) -> Tensor:
-    """Numbers of so many samples, evenly over all of them."""
-    return torch.arange(count, device="cpu") * whole // count
+def drawn(count: int, whole: int, seed: int | None) -> Tensor:
+    """Numbers of so many samples, ascending: at random, or evenly over all of them where seed is None."""
+    if seed is None:
+        return torch.arange(count, device="cpu") * whole // count
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    return torch.randperm(whole, generator=generator, device="cpu")[:count].sort().values
 
 
 def to(tree: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import pandas as pd
 import torch
@@ -75,7 +75,7 @@ class Substitute(Experiment):
     Every ``refresh_every`` steps from the switch on, the space is found anew at the present θ. It is that
     of the k leading eigenvectors, up to a sine of ``target_angle``, of
 
-    - "hessian", "gauss_newton": H or G on ``matrix_samples`` samples, spread evenly, or on all of them;
+    - "hessian", "gauss_newton": H or G on ``matrix_samples`` samples, ``drawn`` once, or on all of them;
     - "batch_hessian": H on the minibatch of that step alone;
     - "sample_gradients": S = (1/N) Σ_i (∇ℓ_i − g)(∇ℓ_i − g)ᵀ, to which the covariance of minibatch
       gradients is proportional;
@@ -98,6 +98,7 @@ class Substitute(Experiment):
     space: SpaceName
     refresh_every: Every = 10
     matrix_samples: Count | None = Field(None, description="samples of the matrix; None: all")
+    drawn: Literal["evenly", "at random"] = Field("evenly", description="those samples")
     batches: int = Field(100, ge=2, le=10_000, description="minibatches of batch_gradients")
     spectrum_every: Every | None = None
 
@@ -120,6 +121,8 @@ class Substitute(Experiment):
             raise ValueError(
                 f"matrix_samples = {self.matrix_samples} needs space = {' or '.join(OF_A_SUBSET)}"
             )
+        if self.matrix_samples is None and self.drawn != "evenly":
+            raise ValueError(f"drawn = {self.drawn!r} needs matrix_samples, the number of them")
         if (self.matrix_samples or 0) > self.samples:
             raise ValueError(
                 f"matrix_samples = {self.matrix_samples} must be at most {self.samples}, the size of "
@@ -137,6 +140,11 @@ class Substitute(Experiment):
                     "outputs"
                 )
         return self
+
+    def describe(self) -> dict[str, Any]:
+        """As of every run; older ones have no ``drawn``: their samples lie evenly over the data."""
+        found = super().describe()
+        return found if self.drawn != "evenly" else {n: v for n, v in found.items() if n != "drawn"}
 
     @property
     def method(self) -> str:
@@ -214,6 +222,8 @@ class SubstituteRun(RunInProgress):
     def __init__(self, experiment: Substitute):
         super().__init__(experiment)
         self.trainer = Trainer(experiment)
+        if experiment.drawn == "at random":
+            self.trainer.objective.subset_seed = experiment.seed
         self.basis: Tensor | None = None
         self.rows: list[list[float]] = []
         self.refreshes = self.unconverged = 0

@@ -28,6 +28,8 @@ class Trainer:
         self.experiment = e = experiment
         dataset = data.load(e.origin(e.dataset), e.preprocessing).first_classes(e.classes)
         self.objective = self._objective(dataset)
+        if not is_path(e.dataset):
+            self.objective.subset_seed = None  # the choice that the stored runs were computed with
         self._check_sizes()
         self.test = dataset.test_inputs.to(e.device), dataset.test_labels.to(e.device)
         self.noise = None

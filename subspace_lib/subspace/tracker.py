@@ -10,7 +10,6 @@ from torch import Tensor
 from subspace_lib.linalg.eigensolver import NonFiniteProduct, RitzPairs, top_eigenpairs
 from subspace_lib.linalg.precision import full_precision
 from subspace_lib.objective import Objective
-from subspace_lib.objective.samples import spread
 from subspace_lib.subspace import given
 from subspace_lib.subspace.block import CLEAR
 from subspace_lib.subspace.budget import Budget
@@ -71,7 +70,7 @@ class DominantSubspace:
             step for what lies outside of the block: their Hessian sees only what the first step has moved.
             k more products at that size. Where they say that the first step was enough, a turn beyond
             the target costs no second pass. 0 for none.
-        subset: samples that looks see; None for a twentieth of the data, 50 to 250 of them; 0 for no looks:
+        subset: samples that looks see, a fixed draw; None for a twentieth, 50 to 250 of them; 0 for no looks:
             every one is a refresh. Without looks less memory is needed: two blocks less.
         allowance: gradient equivalents a step that looks and refreshes may take, the cold start apart;
             None for no limit. A refresh is one pass then, and ``angle`` says how exact the basis is.
@@ -380,7 +379,7 @@ def _subset(objective: Objective) -> int:
     weighing = getattr(objective, "weighing", None)
     if weighing is not None and weighing.ignored is not None:
         try:
-            objective.weights(spread(subset, samples))
+            objective.weights(objective.subset(subset))
         except ValueError:  # none of them counts
             return 0
     return subset

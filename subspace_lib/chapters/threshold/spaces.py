@@ -60,7 +60,7 @@ class SpacesParameters(PanelParameters):
             kept(steps): {"space": "hessian", "refresh_every": steps} for steps in self.kept
         }
         for samples in self.subsets:
-            fields = {"space": "hessian", "matrix_samples": samples}
+            fields = {"space": "hessian", "matrix_samples": samples, "drawn": "at random"}
             found[hessian_of(samples)] = fields | {"refresh_every": self.interval}
         for space in self.others:
             every = self.intervals.get(space, self.interval)
