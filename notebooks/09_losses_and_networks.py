@@ -57,8 +57,8 @@ answers.losses(study)
 # **Protocol.** That of {doc}`02_dom_vs_bulk`, one case after the other. VGG-11 has neither normalization nor dropout.
 # ResNet-8 has batch normalization in its evaluation form: its statistics are means of one pass over the training data at
 # initialization, and stay. Both have a quarter of the paper's width and 1,000 images: so neither has the paper's size.
-# With cross-entropy the CNN and the Transformer have a {term}`budget`: without a clear gap at $k$ no price makes the
-# subspace exact.
+# With cross-entropy the CNN and the Transformer have a {term}`budget`: where the gap at $k$ is small, a tracker that is to
+# follow the subspace exactly multiplies by the Hessian at almost every step.
 
 # %%
 tables.protocol(study)
@@ -76,10 +76,6 @@ figures.causes(study)
 
 # %%
 answers.causes(study)
-
-# %% [markdown]
-# What this does not show: why the curvature changes. One seed and one case are shown, and a larger batch changes the noise,
-# and also how close training is to the edge of stability.
 
 # %% [markdown]
 # ## Verdict

@@ -144,6 +144,11 @@ def test_its_figures_and_tables_show_both_panels(found):
             "(b) CNN (small) on digits-300" in text
             and "(c) Transformer (small) on sentences" in text
         )
+    told = answers.doubled(study).data
+    assert (
+        told.count("from the switch on Dom-SGD's loss ") == len(study.doubled)
+        and "At η it " in told
+    )
     assert tables.doubled(study).data.count("η = 0.3") == 1
     shown = tables.protocol(study).data
     assert "switch, panel c, seed 12" in shown and "missing" not in shown

@@ -111,6 +111,16 @@ def test_a_finding_is_shown_by_words_of_its_own_and_decides_no_claim():
     assert "Not reproduced : none." not in plain(outcome.answer([judged("C8", BAD)], CLAIMS, []))
 
 
+def test_what_the_paper_shows_and_a_finding_does_not_see_is_not_called_beyond_the_paper():
+    finding = Claim("F9", "It rises", "≤ 0.1", name="rising", kind="finding")
+    seen_by_the_paper = part("progress(Dom-SGD)", [0.4, 0.41, 0.42], PAPERS)
+    fails = verdict(finding, [seen_by_the_paper], SwitchParameters(), [])
+    answer = plain(outcome.answer([judged("C2", GOOD), fails], CLAIMS | {"F9": finding}, []))
+    assert "Beyond the paper" not in answer and "Not reproduced : none." not in answer
+    told = "Shown by the paper beside its claims, not seen here : does not hold ( F9 ): “It rises”."
+    assert told in answer
+
+
 def test_the_number_on_a_findings_card_is_the_one_that_is_judged():
     met = part("largest fall", [0.69, 0.7, 0.71], OURS)
     seen, _ = card(met, SHOWN)

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
-from itertools import groupby
 from typing import Any
 
+from subspace_lib.book.followed import branches, followed
 from subspace_lib.book.made import judged
 from subspace_lib.chapters import ledger
 from subspace_lib.chapters.cost.study import prices, stored
 from subspace_lib.chapters.curvature.study import CurvatureStudy
-from subspace_lib.chapters.front import stacked, stored_study
+from subspace_lib.chapters.follow_ups.judge import AT_TWICE_THE_RATE
+from subspace_lib.chapters.front import stored_study
 from subspace_lib.chapters.generalization.answers import points
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.names import title, trained
@@ -24,9 +25,9 @@ from subspace_lib.chapters.threshold.answers import as_in_s_k
 from subspace_lib.chapters.threshold.cuts import GAP, Case, ratio
 from subspace_lib.chapters.threshold.spaces import NAMES, SpaceStudy, hessian_of, kept
 from subspace_lib.chapters.threshold.study import ThresholdStudy
+from subspace_lib.chapters.threshold.tables import apart
 from subspace_lib.evidence.criteria import BULK_PROGRESS, DIVERGED_PROGRESS, DOM_PROGRESS
 from subspace_lib.evidence.verdicts import CLAIM, Part, Verdict
-from subspace_lib.experiment import Experiment
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import Trajectory
 
@@ -34,7 +35,6 @@ TEST, WEIGHTS, RULES = "Q4", "Q6", "F3"
 WAY = re.compile(r"progress\((?P<rule>.+)\), (?P<way>.+)")  # as chapter 07 names its parts
 NOT_YET = "Not measured yet: the runs of chapter {} are missing."
 MOST = 0.9  # of the gradient inside: "most of it"
-SMALL = 1e-3  # a sine below it is not said exactly
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,16 @@ def _weighted(e: Evidence) -> str:
     if part is None or part.measured is None:
         return ""
     way = says.whether(part.measured >= 0, "falls", "rises")
-    return (
+    told = (
         f"With the bulk part of each update doubled, the loss {way} by "
         f"{says.number(abs(part.measured))} times what SGD gains ({WEIGHTS})."
     )
+    larger = [p.measured for p in e.judged[WEIGHTS].parts if p.says == AT_TWICE_THE_RATE]
+    if larger and larger[0] is not None:
+        told += (
+            f" SGD at 2η, which needs no subspace, gains {says.number(larger[0])} times as much."
+        )
+    return told
 
 
 def rules(e: Evidence) -> str:
@@ -226,11 +232,27 @@ def refreshes(e: Evidence) -> str:
         ages = {kept(n): f"{n:,} steps" for n in p.kept}
         told = _enough(e.threshold.spaces, ages, "kept for", max)
         if {*ages} & {*e.threshold.spaces.names()}:
-            told += f" The runs go on for {p.space_steps:,} steps after the switch."
-    own = _followed(e.runs)
+            told += f" The runs go on for {p.space_steps:,} steps after the switch. {_turned(e)}"
+    own = followed(e.runs)
     if own:
         own = _paragraph("How often the tracker refreshed by itself:") + own
     return _paragraph(told) + own
+
+
+def _turned(e: Evidence) -> str:
+    """How far the oldest basis was from S_k, of which progress does not tell."""
+    assert e.threshold is not None and e.threshold.spaces is not None
+    spaces, p = e.threshold.spaces, e.threshold.parameters
+    steps = max(n for n in p.kept if kept(n) in spaces.names())
+    dom, bulk = (says.mean(apart(spaces, kept(steps), side)) for side in ("dominant", "bulk"))
+    told = (
+        f"Kept for {steps:,} steps, a basis is at a mean sine of {says.number(dom, 2)} to S<sub>k</sub> under "
+        f"Dom-SGD and of {says.number(bulk, 2)} under Bulk-SGD."
+    )
+    far = max(dom, bulk) > 2 * p.target_angle
+    return told + (
+        " So an old basis does to project on, not to measure S<sub>k</sub>." if far else ""
+    )
 
 
 def outputs(e: Evidence) -> str:
@@ -292,50 +314,6 @@ def _enough(
     return told + (f" Not so {word} {says.listed(bad)}." if good and bad else "")
 
 
-def _followed(runs: Sequence[Trajectory]) -> str:
-    """A table of how often the tracker refreshed by itself, with what that cost and how exact it was."""
-    ordered = sorted((run for run in runs if len(run.table) > 1), key=_label)
-    rows = [(*label, *_cost(list(same))) for label, same in groupby(ordered, key=_label)]
-    if not rows:
-        return ""
-    heads = ("network", "method", "steps a refresh", "gradients a step", "angle", "up to")
-    note = (
-        "From the switch on, in the runs that claims are judged by. Gradients a step: over all data, the "
-        "step's own included. Angle: sine of the largest principal angle of the basis in use at the "
-        "recorded rows, as far as known: its median, and the largest. Between rows it may be larger: the "
-        "chapters show the largest since the row before. An angle of 1 says that at some rows nothing is "
-        "known of the basis: what is projected there is not S<sub>k</sub> alone."
-    )
-    return stacked(heads, rows, "advice") + _paragraph(note)
-
-
-def _label(run: Trajectory) -> tuple[str, str]:
-    e = run.experiment
-    batch = "all samples" if e.batch_size == e.samples else f"batch {e.batch_size:,}"
-    method = f"{says.rule(e.method)}, {batch}, η {e.learning_rate:g}"
-    return trained(e.model, e.dataset), method
-
-
-def _cost(runs: Sequence[Trajectory]) -> tuple[str, ...]:
-    """Of runs alike: steps a refresh, gradients over all data a step, median and largest angle."""
-    spans = [run.table.iloc[[0, -1]] for run in runs]
-    steps, often, work = (
-        [float(span[name].iloc[1] - span[name].iloc[0]) for span in spans]
-        for name in ("step", "refreshes", "gradient_equivalents")
-    )
-    angles = [run.table["angle"].dropna() for run in runs]
-    middle = says.mean([float(a.median()) for a in angles if len(a)])
-    largest = max((float(a.max()) for a in angles if len(a)), default=float("nan"))
-    return (
-        says.number(sum(steps) / max(1.0, sum(often)), 2),
-        says.number(sum(work) / sum(steps), 2),
-        *(
-            f"under {SMALL:g}" if sine < SMALL else says.number(sine, 2)
-            for sine in (middle, largest)
-        ),
-    )
-
-
 def price(e: Evidence) -> str:
     """Seconds over those of plain SGD, without recording, and the cold start, by network."""
     try:
@@ -365,18 +343,6 @@ def price(e: Evidence) -> str:
 
 def _way(row: Mapping[str, Any]) -> str:
     return f"{row['method']}, followed" if row["projection"] == "none" else str(row["method"])
-
-
-def branches(runs: Iterable[Trajectory]) -> list[Trajectory]:
-    """Those that project, and follow the subspace in the tracker's own way."""
-    return [
-        run
-        for run in runs
-        if isinstance(e := run.experiment, Experiment)
-        and e.kind == Experiment.kind
-        and e.projection != "none"
-        and "angle" in run.table
-    ]
 
 
 def _first(verdict: Verdict | None) -> Part | None:

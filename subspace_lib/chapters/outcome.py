@@ -162,9 +162,15 @@ def answer(
             lead = f"<strong>{first_up(kind)}, {len(of[kind])} of {len(judged)} claims</strong>: "
             told = _reproduced if kind == REPRODUCED else _items_decided
             items.append(lead + told(of[kind], claims))
-    if not of[NOT_REPRODUCED] and not of[INCONCLUSIVE]:
+    otherwise = [v for v in findings if v.verdict == FAILS and not headlines(v)[0].own]
+    if otherwise:
+        seen = _items((_failing(v, claims[v.claim]) for v in otherwise), "found")
+        items.append(
+            f"<strong>Shown by the paper beside its claims, not seen here</strong>: {seen}"
+        )
+    elif not of[NOT_REPRODUCED] and not of[INCONCLUSIVE]:
         items.append("<strong>Not reproduced</strong>: none.")
-    if findings:
+    if findings := [v for v in findings if v not in otherwise]:
         items.append(f"<strong>Beyond the paper</strong>: {_found(findings, claims)}")
     few = [v for v in judged if v.verdict == INCONCLUSIVE and len(v.seeds) < MINIMUM_SEEDS]
     items.append(

@@ -70,7 +70,7 @@ class DominantSubspace:
             step for what lies outside of the block: their Hessian sees only what the first step has moved.
             k more products at that size. Where they say that the first step was enough, a turn beyond
             the target costs no second pass. 0 for none.
-        subset: samples that looks see, a fixed draw; None for a twentieth, 50 to 250 of them; 0 for no looks:
+        subset: samples that looks see, drawn once; None for a twentieth, 50 to 250; 0 for no looks:
             every one is a refresh. Without looks less memory is needed: two blocks less.
         allowance: gradient equivalents a step that looks and refreshes may take, the cold start apart;
             None for no limit. A refresh is one pass then, and ``angle`` says how exact the basis is.

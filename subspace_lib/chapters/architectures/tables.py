@@ -107,7 +107,7 @@ def cost(study: ArchitecturesStudy) -> Markdown:
 
 
 def doubled(study: ArchitecturesStudy) -> Markdown:
-    """One seed at η and at 2η: what C1 to C3 are judged by (F6; shown, not judged)."""
+    """One seed at η and at 2η: what C1 to C3 are judged by."""
     lines: list[Row] = []
     for letter, twice in study.doubled.items():
         for one in (study.alone(letter), twice):
@@ -115,7 +115,7 @@ def doubled(study: ArchitecturesStudy) -> Markdown:
                 lines.append(_quantities(one))
     if not lines:
         return Markdown("Not all runs at 2η are stored: nothing can be said here.")
-    return table(lines, note=f"Seed {study.parameters.doubled_seed} alone: shown, not judged.")
+    return table(lines)
 
 
 def _quantities(study: SwitchStudy) -> Row:

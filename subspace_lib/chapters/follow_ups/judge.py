@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 
-from subspace_lib.chapters.follow_ups.study import FASTER, METHODS, SGD, FollowUpStudy
+from subspace_lib.chapters.follow_ups.study import FASTER, METHODS, SGD, TWICE, FollowUpStudy
 from subspace_lib.chapters.kit.study import stored
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import FINDING, Claim, Verdict, part, verdict
@@ -46,6 +46,7 @@ Q9 = Claim(
     kind=FINDING,
 )
 CLAIMS = (Q6, Q8, Q9)
+AT_TWICE_THE_RATE = "gain of SGD at 2η, over that of SGD"
 
 
 def judge(study: FollowUpStudy) -> list[Verdict]:
@@ -80,8 +81,11 @@ def fall(run: Trajectory) -> float:
 def _faster(study: FollowUpStudy) -> Verdict:
     runs, seeds = study.weighted, study.repeated
     found = [gain(runs[FASTER, seed]) / gain(runs[SGD, seed]) for seed in seeds]
-    judged = part("gain with twice the bulk, over that of SGD", found, criteria.Q6_FASTER)
-    return verdict(Q6, [judged], study.parameters, stored(runs))
+    parts = [part("gain with twice the bulk, over that of SGD", found, criteria.Q6_FASTER)]
+    twice = [gain(runs[w, s]) / gain(runs[SGD, s]) for w, s in runs if w == TWICE and s in seeds]
+    if twice:
+        parts.append(part(AT_TWICE_THE_RATE, twice, None))
+    return verdict(Q6, parts, study.parameters, stored(runs))
 
 
 def _sharper(study: FollowUpStudy) -> Verdict:

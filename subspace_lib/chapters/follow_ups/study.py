@@ -27,6 +27,7 @@ from subspace_lib.trajectory import Trajectory
 
 Weight = Annotated[float, Field(ge=0, le=1e3)]
 SGD, FASTER = (1.0, 1.0), (1.0, 2.0)  # (α, β): as it is, and with twice the bulk
+TWICE = (2.0, 2.0)  # SGD at 2η
 METHODS = ("SGD", "GD", "GD, averaged")
 
 

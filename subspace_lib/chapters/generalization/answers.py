@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from subspace_lib.chapters.generalization.study import GeneralizationStudy, at_l
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.evidence import criteria
+from subspace_lib.evidence.verdicts import INCONCLUSIVE, interval
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import tail, tail_loss
 
@@ -24,12 +26,16 @@ def opening(study: GeneralizationStudy) -> Markdown:
     if not (math.isfinite(gap) and math.isfinite(ratio)):
         return page.told(study.parameters, "A run diverged: nothing can be compared.")
     bulk, plain = study.name("bulk"), study.name("none")
+    verdicts = judge(study)
     as_good = gap >= criteria.Q4_ACCURACY.at_least and ratio <= criteria.Q4_LOSS.at_most
+    word = says.whether(as_good, "as well as", "worse than")
+    if any(v.verdict == INCONCLUSIVE for v in verdicts):
+        word = f"in the mean over seeds {word}"
     return page.told(
         study.parameters,
-        page.heads(judge(study), study.parameters)["Q4"],
-        f"{bulk} does {says.whether(as_good, 'as well as', 'worse than')} {plain} on data that neither "
-        f"has seen: its test accuracy is {points(gap, plain)} at the end, its test loss "
+        page.heads(verdicts, study.parameters)["Q4"],
+        f"On data that neither has seen {bulk} does {word} {plain}: its test accuracy is "
+        f"{points(gap, plain)} at the end, its test loss "
         f"{says.number(ratio)} times that of {plain} where both have the same training loss.",
     )
 
@@ -93,10 +99,19 @@ def _group(name: str, group: SwitchStudy) -> str:
     losses = [says.mean(map(tail_loss, group.of(side))) for side in ("bulk", "none")]
     return (
         f"**{name}**: at the end the test accuracy of {bulk} is "
-        f"{points(says.mean(ahead(group, 'bulk')), plain)}, and its training loss "
-        f"{says.number(losses[0] / losses[1])} times that of {plain}. Where both have the same training "
-        f"loss, its test loss is {says.mean_of(ratio)} times that of {plain}."
+        f"{points(says.mean(ahead(group, 'bulk')), plain)}{_range(ahead(group, 'bulk'))}, and its "
+        f"training loss {says.number(losses[0] / losses[1])} times that of {plain}. Where both have the "
+        f"same training loss, its test loss is {says.mean_of(ratio)} times that of {plain}."
     )
+
+
+def _range(gaps: Sequence[float]) -> str:
+    """The 95% interval over seeds, in points, and whether it tells of a difference."""
+    if len(gaps) < 2 or not np.isfinite(gaps).all():
+        return ""
+    low, high = (100 * end for end in interval(gaps))
+    open_ = ", so no difference is shown" if low <= 0 <= high else ""
+    return f" (95% interval over seeds: {low:.1f} … {high:.1f}{open_})".replace("-", "−")
 
 
 def points(gap: float, other: str) -> str:

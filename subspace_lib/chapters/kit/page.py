@@ -214,6 +214,11 @@ def heads(verdicts: Iterable[Verdict], parameters: Any, **others: str) -> dict[s
     return {name: f"**{text}.**" for name, text in (others | judged).items()}
 
 
+def asked(claim: Claim) -> str:
+    """The sentence that was judged."""
+    return f"Asked: “{claim.says}”."
+
+
 def word(v: Verdict, parameters: Any) -> str:
     """ "C2, reproduced"; of a quick run "C2, quick": it judges nothing."""
     return f"{v.claim}, {'quick' if _quick(parameters) else v.verdict}"

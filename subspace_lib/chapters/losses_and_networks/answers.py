@@ -9,9 +9,9 @@ from IPython.display import Markdown
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.losses_and_networks import tables
-from subspace_lib.chapters.losses_and_networks.judge import CROSS_ENTROPY, judge, unresolved
+from subspace_lib.chapters.losses_and_networks.judge import CLAIMS, CROSS_ENTROPY, judge, unresolved
 from subspace_lib.chapters.losses_and_networks.study import LossesStudy
-from subspace_lib.trajectory import progress
+from subspace_lib.trajectory import Trajectory, progress
 
 AS_IT_IS = "Dom-SGD as it is"
 
@@ -21,7 +21,9 @@ def opening(study: LossesStudy) -> Markdown:
     cases = {name: c for name, c in study.cases.items() if c.parameters.loss == CROSS_ENTROPY}
     told = [_case(name, case) for name, case in (cases or study.cases).items()]
     head = page.heads(judge(study), study.parameters, Q1="Shown, not judged")
-    return page.told(study.parameters, head["Q1"], *(told if cases else told[:1]))
+    return page.told(
+        study.parameters, head["Q1"], page.asked(CLAIMS[0]), *(told if cases else told[:1])
+    )
 
 
 def _case(name: str, case: SwitchStudy) -> str:
@@ -74,5 +76,13 @@ def causes(study: LossesStudy) -> Markdown:
         f"{says.number(2 * error, 2)} (twice its standard error). "
         f"{clear if math.isfinite(error) else ''} At least {says.percent(noise)} of the "
         "second-order term is the minibatch noise's.",
+        f"As it is, the sine of the angle in use was {says.share(_angle(study.causes[AS_IT_IS]))} in the "
+        "median over rows.",
+        "What this does not show: why the curvature changes. It is one seed of one case, and a larger "
+        "batch changes the noise, and also how close training is to the edge of stability.",
         table=tables.expansion(study),
     )
+
+
+def _angle(run: Trajectory) -> float:
+    return float(run.table["angle"].median())

@@ -73,8 +73,8 @@ class CaseParameters(PanelParameters):
 class LossesParameters(Seeded):
     """Parameters of chapter 09: one entry a case of what stands in ``BY_CASE``, the others shared.
 
-    Where a spectrum has no clear gap behind λ_k, the exact subspace has no end of a price: ``budgets`` are
-    at most so many times that of SGD, or None for no limit.
+    Where a spectrum has no clear gap behind λ_k, following the subspace exactly takes products at almost
+    every step: ``budgets`` are at most so many times the price of SGD, or None for no limit.
 
     A case is run with the first ``repeats`` of the ``seeds``. The interventions start at the switch of the
     first case, seed ``cause_seed``; each goes on for as long in η times steps as ``cause_steps`` are at

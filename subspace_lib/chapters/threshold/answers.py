@@ -10,10 +10,11 @@ from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.answers import gained, short
 from subspace_lib.chapters.threshold import tables
 from subspace_lib.chapters.threshold.cuts import GAP, Case, height, ratio
-from subspace_lib.chapters.threshold.judge import judge, unresolved
+from subspace_lib.chapters.threshold.judge import Q2, Q5, judge, unresolved
 from subspace_lib.chapters.threshold.spaces import FOLLOWED, RANDOM, SpaceStudy
 from subspace_lib.chapters.threshold.study import ThresholdStudy
 from subspace_lib.evidence import criteria
+from subspace_lib.evidence.verdicts import INCONCLUSIVE, judge as judged
 
 MANY = 4  # spaces from which on it is said whether the angle separates them
 STILL, GOOD = criteria.Q2_DOM.at_most, criteria.Q2_BULK.at_least
@@ -25,9 +26,9 @@ def opening(study: ThresholdStudy) -> Markdown:
     first = next(iter(p.cases()))
     head = page.heads(judge(study), p, Q2="How many dimensions", Q5="How exact")
     if first in study.cases:
-        told.append(f"{head['Q2']} {first}: {_learns(study.cases[first])}")
+        told.append(f"{head['Q2']} {page.asked(Q2)} {first}: {_learns(study.cases[first])}")
     if study.spaces is not None:
-        told.append(f"{head['Q5']} {_exact(study.spaces)}")
+        told.append(f"{head['Q5']} {page.asked(Q5)} {_exact(study.spaces)}")
     return page.told(p, "\n\n".join(told))
 
 
@@ -146,7 +147,10 @@ def spaces(study: ThresholdStudy) -> Markdown:
             "of the gradient inside."
         )
         if as_good_as_s_k(found, RANDOM) and not as_in_s_k(found, RANDOM):
-            told.append("So progress alone does not tell it from Sₖ; the share inside does.")
+            told.append(
+                "So progress alone does not tell it from Sₖ; the share inside does. That holds for Q2's "
+                "bounds too: any few dimensions meet them that hold little of the gradient."
+            )
     return says.answer(*told, table=tables.spaces(study))
 
 
@@ -169,16 +173,33 @@ def _exact(study: SpaceStudy) -> str:
     """Which spaces are within all three bounds, and why the others are not; S_k itself first."""
     names = [name for name in study.names() if name != FOLLOWED]
     good = [name for name in names if as_in_s_k(study, name)]
-    bad = [f"{name} ({_short(study, name)})" for name in names if name not in good]
+    bad = [name for name in names if name not in good]
+    close = [name for name in names if _undecided(study, name)]
     told = (
-        "Q5 bounds the progress of Dom-SGD and of Bulk-SGD, and the share of the gradient inside."
+        "Three numbers say whether all is as in Sₖ: the progress of Dom-SGD, that of Bulk-SGD, and the "
+        "share of the gradient inside."
     )
     if FOLLOWED in study.names() and not as_in_s_k(study, FOLLOWED):
         told += (
             f" By them Sₖ itself fails ({_short(study, FOLLOWED)}), so they do not rank the others."
         )
     told += f" All three are met by: {'; '.join(good) if good else 'none'}."
-    return told + (f" Not by: {'; '.join(bad)}." if bad else "")
+    if bad:
+        told += f" Not by: {'; '.join(f'{name} ({_short(study, name)})' for name in bad)}."
+    if close:
+        told += f" Near a bound, the interval lies on both sides of it: {'; '.join(close)}."
+    return told
+
+
+def _undecided(study: SpaceStudy, name: str) -> bool:
+    """Whether the interval of one of the three numbers lies on both sides of its bound."""
+    numbers = (
+        (study.progress(name, "dominant"), criteria.Q5_DOM),
+        (study.progress(name, "bulk"), criteria.Q5_BULK),
+        (study.inside(name, "dominant"), criteria.Q5_INSIDE),
+    )
+    many = len(study.progress(name, "dominant")) >= criteria.MINIMUM_SEEDS
+    return many and any(judged(found, bound) == INCONCLUSIVE for found, bound in numbers)
 
 
 def _short(study: SpaceStudy, name: str) -> str:

@@ -36,8 +36,8 @@ EXACT = (kept(criteria.Q5_KEPT), hessian_of(criteria.Q5_SAMPLES))
         f"random space is {criteria.Q5_RANDOM}; the rest shown",
         name="how exact a subspace",
         plain=(
-            "The dominant subspace may be old, or of fewer samples, and all stays as it is. Spaces of "
-            "other matrices, of Adam, and a random one are shown beside it."
+            "With an old dominant subspace, or one of fewer samples, Dom-SGD and Bulk-SGD make the same "
+            "progress. Spaces of other matrices, of Adam, and a random one are shown beside it."
         ),
         seen="with a stale basis Dom-SGD made {n} of SGD's progress",
         kind=FINDING,

@@ -79,9 +79,9 @@ def not_near(sines: Mapping[str, float]) -> str:
         return ""
     told = says.listed(f"{name} ({says.share(sine)})" for name, sine in sines.items())
     return (
-        f"With {told} the basis in use was not known to be near the exact subspace: in brackets is the "
-        "sine of the angle in use, in the median over rows. Without a gap at k the space that was used is "
-        "one of several about as dominant."
+        f"The basis in use may be far from the exact subspace with {told}; in brackets is the sine of the "
+        "angle, the median over rows. Where the spectrum has no gap behind λₖ, several spaces are about as "
+        "dominant, and one of them was used."
     )
 
 
