@@ -18,14 +18,17 @@ import pytest
 import yaml
 from docutils import nodes
 from docutils.core import publish_doctree
+from hypothesis import given, settings, strategies as st
 
 from subspace_lib.book import (
     checks,
     citation,
     download,
+    ends,
     explorer,
     icons,
     made as directives,
+    packing,
     page,
     paper,
     release,
@@ -36,14 +39,22 @@ from subspace_lib.book import (
 )
 from subspace_lib.book.shown import ShownRun, runs
 from subspace_lib.chapters import ledger, registered
+from subspace_lib.chapters.follow_ups.judge import gain
+from subspace_lib.chapters.follow_ups.study import SGD, FollowUpParameters, follow_up_study
 from subspace_lib.chapters.kit.page import NOT_YET
 from subspace_lib.chapters.kit.table import markdown
+from subspace_lib.chapters.threshold.study import ThresholdParameters, threshold_study
+from subspace_lib.chapters.threshold.tables import apart
 from subspace_lib.evidence.criterion import MARKS
 from subspace_lib.evidence.verdicts import INCONCLUSIVE, MISSING, Verdict, missing, part
 from subspace_lib.experiment import NUMERICS, Experiment
+from subspace_lib.optimizers import RULES
 from subspace_lib.results import modules
 from subspace_lib.results.store import REPOSITORY, Store
-from subspace_lib.trajectory import Trajectory
+from subspace_lib.runs.substitute import Substitute
+from subspace_lib.runs.weighted import Averaged, Weighted
+from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.trajectory import Trajectory, progress
 
 KEY = "mnist5k-mlp-sgd-s11-0123456789"
 
@@ -55,30 +66,61 @@ KEY = "mnist5k-mlp-sgd-s11-0123456789"
     "values", [np.geomspace(1e-4, 3, 50), np.linspace(-2, 5, 50), np.array([0.25]), np.full(4, 7.0)]
 )
 def test_packed_numbers_come_back(values):
-    again = explorer.unpack(*explorer.pack(values))
+    low, high, log, text = packing.pack(values)
+    again = packing.unpack(low, high, log, text)
     scale = values if (values > 0).all() else np.ptp(values)
-    assert np.abs((again - values) / scale).max() < 2e-5
+    assert np.abs((again - values) / scale).max() < 7e-4
+    assert len(text) == 2 * len(values)
+    assert json.dumps(text)[1:-1] == text  # nothing that JSON writes longer
 
 
 def test_a_thinned_series_keeps_its_ends_and_drops_what_is_no_number():
     series = pd.Series(np.arange(1000.0), index=np.arange(1000) * 10)
     series.iloc[[5, 7]] = [np.nan, np.inf]
-    kept = explorer.thin(series, 40)
-    assert len(kept) == 40 and kept.index[0] == 0 and kept.index[-1] == 9990
-    assert np.isfinite(kept).all() and (series[kept.index] == kept).all()
-    assert len(explorer.thin(series.iloc[:10], 40)) == 8
+    whole = packing.known(series)
+    kept = packing.thin(whole, 40)
+    assert len(whole) == 998 and len(kept) == 40
+    assert kept.index[0] == 0 and kept.index[-1] == 9990
+    assert (series[kept.index] == kept).all()
+    assert len(packing.thin(whole.iloc[:10], 40)) == 10
 
 
-def made(projection, losses, seed=11, **fields):
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 3000), st.integers(12, 160))
+def test_a_thinned_series_has_as_many_rows_as_it_may_and_is_denser_early(rows, points):
+    kept = packing.thin(pd.Series(np.arange(float(rows))), points)
+    assert len(kept) == min(rows, points) and kept.index.is_unique
+    steps = np.diff(kept.index)
+    assert (steps > 0).all() and steps[: len(steps) // 2].sum() <= rows / 2
+    if rows > 5 * points:
+        assert steps[0] <= steps[-1] / 2
+
+
+def test_a_steep_fall_is_kept():
+    # Of 224 rows a loss falls to a third in the first ten: 18 evenly spread would draw a line.
+    loss = pd.Series(0.2 + 0.4 * np.exp(-np.arange(224) / 3), index=90 * np.arange(224))
+    kept = packing.thin(loss, 36)
+    drawn = np.interp(loss.index, kept.index, kept)
+    assert np.abs(drawn - loss).max() < 0.03
+
+
+def made(projection, losses, seed=11, kind=Experiment, **fields):
     """A shown run with these losses at every tenth step."""
-    experiment = Experiment(
-        dataset="mnist5k", preprocessing="unit", steps=10 * (len(losses) - 1), seed=seed,
-        projection=projection, **fields,
+    length = 10 * (len(losses) - 1)
+    experiment = kind(
+        **{"dataset": "mnist5k", "preprocessing": "unit", "steps": length, "seed": seed}
+        | {"projection": projection} | fields,
     )  # fmt: skip
     table = pd.DataFrame({"step": 10 * np.arange(len(losses)), "train_loss": losses})
-    table["alignment"] = 0.5
+    table["alignment"], table["gradient_equivalents"] = 0.5, 1.0 * table["step"]
     run = Trajectory(experiment, table, "complete", None, {})
     return ShownRun(experiment.key, None, experiment.describe(), run, ())
+
+
+def told(found, shown, names):
+    """A run of the explorer's data, with the values that stand in the order of these names."""
+    (run,) = [run for run in found["runs"] if run["key"] == shown.key and "series" in run]
+    return run, dict(zip(found[names], run["series" if names == "quantities" else names]))  # noqa: B905
 
 
 def test_the_explorer_compares_a_projected_run_with_the_rule_itself():
@@ -86,23 +128,129 @@ def test_the_explorer_compares_a_projected_run_with_the_rule_itself():
     other = made("none", [2.0, 1.0, 0.1], seed=12)
     dom = made("dominant", [2.0, 1.9, 1.8])
     found = explorer.data([plain, other, dom])
-    kinds = {run["key"]: set(run["series"]) for run in found["runs"]}
-    assert kinds[plain.key] == {"train_loss", "alignment"}
-    (run,) = [run for run in found["runs"] if run["key"] == dom.key]
-    place, *packed = run["series"]["progress"]
+    _, own = told(found, plain, "quantities")
+    assert {name for name, series in own.items() if series} == {"train_loss", "alignment", "cost"}
+    _, series = told(found, dom, "quantities")
+    place, *packed = series["progress"]
     assert np.cumsum(found["steps"][place]).tolist() == [0, 10, 20]
     # of its own seed's gain of 1: 0, 0.1, 0.2
-    np.testing.assert_allclose(explorer.unpack(*packed), [0, 0.1, 0.2], atol=1e-5)
+    np.testing.assert_allclose(packing.unpack(*packed), [0, 0.1, 0.2], atol=1e-4)
+    _, last = told(found, dom, "ends")
+    assert last["progress"] == pytest.approx(progress(plain.run, dom.run)) == pytest.approx(0.2)
     assert found["quantities"]["progress"]["lines"][0]["at"] == 0.1
     assert "C1: ≥ 0.8" in [line["says"] for line in found["quantities"]["alignment"]["lines"]]
     assert explorer.script(found).startswith("window.subspaceRuns={")
 
 
+def test_a_run_is_compared_with_as_much_of_a_longer_one_as_it_has_steps():
+    longer = made("none", [2.0, 1.5, 1.0, 0.1])
+    dom = made("dominant", [2.0, 1.9, 1.8], k=5)
+    _, last = told(explorer.data([longer, dom]), dom, "ends")
+    assert last["progress"] == pytest.approx(0.2)
+
+
+def test_a_longer_run_stands_among_those_with_other_k_as_far_as_they_go():
+    losses = [2.0, 1.5, 1.0]
+    cuts = [made("none", losses, k=k, steps=20) for k in (2, 5)]
+    found = explorer.data([*cuts, made("none", [*losses, 0.1])])
+    (beginning,) = [run for run in found["runs"] if "series" not in run]
+    assert beginning["at"][0] == 10 and beginning["status"] == "the beginning of a longer run"
+    assert beginning["ends"][[*found["ends"]].index("train_loss")] == 1.0
+    assert found["words"][beginning["parameters"]].endswith("20 steps")
+
+
+def test_runs_of_older_numerics_are_drawn_where_a_page_shows_them():
+    new, old = made("none", [2.0, 1.0]), made("none", [2.0, 1.5], seed=12)
+    old = replace(old, description={**old.description, "numerics": NUMERICS - 1})
+    assert explorer.explored([new, old]) == [new]
+    shown = replace(old, pages=("08_threshold",))
+    assert explorer.explored([new, shown]) == [new, shown]
+    alone = replace(new, run=replace(new.run, table=new.run.table.drop(columns="alignment")))
+    assert explorer.explored([alone, new]) == [new]
+
+
+def test_every_method_has_the_colour_of_its_family():
+    shown = [
+        made(side, [2.0, 1.0], optimizer=rule, batch_size=batch)
+        for rule in RULES
+        for batch in (50, 5000)
+        for side in PROJECTIONS
+    ]
+    shown += [made("none", [2.0, 1.0], kind=Weighted, bulk=2.0)]
+    shown += [made("none", [2.0, 1.0], kind=Averaged, batch_size=5000)]
+    shown += [made("dominant", [2.0, 1.0], kind=Substitute, space="random")]
+    found = explorer.data(shown)["colours"]
+    sgd = {"SGD", "Dom-SGD", "Bulk-SGD"}
+    assert len({found[name] for name in sgd}) == 3
+    families = {name.removeprefix("Dom-").removeprefix("Bulk-") for name in found}
+    assert len({found[name] for name in families}) == len(families) >= len(RULES) + 3
+    for name in {*found} - sgd:
+        assert found[name] == found[name.removeprefix("Dom-").removeprefix("Bulk-")]
+    with pytest.raises(KeyError):
+        explorer.colour("Dom-Adagrad")
+
+
 def test_what_does_not_fit_is_thinned_further(monkeypatch):
     shown = [made("none", list(np.geomspace(1, 0.1, 150)), seed=s) for s in range(11, 21)]
-    monkeypatch.setattr(explorer, "BUDGET", 2 * 10 * (explorer.SERIES + 3 * 50))
-    packed = [s[4] for run in explorer.data(shown)["runs"] for s in run["series"].values()]
-    assert max(map(len, packed)) == 150 and sum(map(len, packed)) <= explorer.BUDGET
+    whole = explorer.data(shown)
+    size = len(explorer.script(whole).encode())
+    monkeypatch.setattr(explorer, "BUDGET", size - 10 * (2 * 2 + 1) * 50)
+    less = explorer.data(shown)
+
+    def lengths(found):
+        return {len(s[4]) // 2 for run in found["runs"] for s in run["series"] if s}
+
+    assert max(lengths(whole)) == 150 and 90 <= max(lengths(less)) <= 110
+    assert len(explorer.script(less).encode()) <= explorer.BUDGET
+
+
+def test_the_explorers_page_stays_light():
+    static = REPOSITORY / "book" / "_static"
+    files = [
+        "explorer.js",
+        "explorer.css",
+        *(f"vendor/uPlot.{end}" for end in ("iife.min.js", "min.css")),
+    ]
+    page = 25_000  # its HTML
+    assert page + explorer.BUDGET + sum((static / name).stat().st_size for name in files) < 600_000
+
+
+@pytest.mark.whole
+def test_ends_are_the_numbers_of_the_chapters():
+    """Progress and angles of chapter 08, gains of chapter 13, from their own studies."""
+    threshold = threshold_study(ThresholdParameters.parse(), compute=False)
+    follow_ups = follow_up_study(FollowUpParameters.parse(), compute=False)
+    wanted = {}
+    for case in threshold.cases.values():
+        for k in case.parameters.cuts:
+            for side in PROJECTIONS[1:]:
+                for (_, run), value in zip(
+                    case.pairs(k, side), case.progress(k, side), strict=True
+                ):
+                    wanted[run.part_of or run.experiment.key, run.experiment.steps, "progress"] = (
+                        value
+                    )
+    spaces = threshold.spaces
+    for name in spaces.names()[1:]:
+        for side in PROJECTIONS[1:]:
+            values = spaces.progress(name, side), apart(spaces, name, side)
+            for run, made, angle in zip(spaces.of(name, side), *values, strict=True):
+                e = run.experiment
+                wanted[e.key, e.steps, "progress"], wanted[e.key, e.steps, "angle"] = made, angle
+    for (_, seed), run in follow_ups.weighted.items():
+        value = gain(run) / gain(follow_ups.weighted[SGD, seed])
+        wanted[run.experiment.key, run.experiment.steps, "gain"] = value
+    shown = explorer.explored(runs({}))
+    shorter = ends.cut(shown)
+    found = {}
+    for some in (shown, shorter):
+        numbers = ends.ends(ends.beside(some, shown))
+        for run in some:
+            for name in ("progress", "angle", "gain"):
+                found[run.key, run.description["steps"], name] = numbers[name].of(run)
+    assert len(wanted) > 150
+    for place, value in wanted.items():
+        assert found[place] == pytest.approx(value, rel=1e-9, nan_ok=True), place
 
 
 def test_a_run_says_what_it_is_in_a_few_words():

@@ -246,8 +246,8 @@ def _turned(e: Evidence) -> str:
     steps = max(n for n in p.kept if kept(n) in spaces.names())
     dom, bulk = (says.mean(apart(spaces, kept(steps), side)) for side in ("dominant", "bulk"))
     told = (
-        f"Kept for {steps:,} steps, a basis is at a mean sine of {says.number(dom, 2)} to S<sub>k</sub> under "
-        f"Dom-SGD and of {says.number(bulk, 2)} under Bulk-SGD."
+        f"Kept for {steps:,} steps, a basis is at a mean sine of {says.number(dom, 2)} to S<sub>k</sub> "
+        f"under Dom-SGD and of {says.number(bulk, 2)} under Bulk-SGD."
     )
     far = max(dom, bulk) > 2 * p.target_angle
     return told + (

@@ -1,54 +1,90 @@
 """The explorer's data: what stored runs have measured, thinned out and packed into one script.
 
-A page that is opened from a folder may not fetch a file, but it may load a script. A series is packed as
-steps and three characters a number, 18 bits between its smallest and its largest value, on a logarithmic
-scale where all are positive: an error below 2e-5 for four decades.
+A page that is opened from a folder may not fetch a file, but it may load a script.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from subspace_lib.book.ends import (
+    Axis,
+    Beside,
+    End,
+    axes,
+    beside,
+    cut,
+    ends,
+    method,
+    numbers,
+    parameters,
+    spectra,
+)
+from subspace_lib.book.packing import differences, known, pack, thin
 from subspace_lib.book.shown import ShownRun
+from subspace_lib.chapters.kit.style import COLOURS
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.criterion import Criterion
-from subspace_lib.trajectory import Trajectory, tail_loss
+from subspace_lib.experiment import NUMERICS, PREFIX
+from subspace_lib.trajectory import progress, tail_loss
 
-BUDGET = (
-    480_000  # characters of all series; with the rest, uPlot and the page's script below 600 kB
-)
-SERIES = 55  # characters of a series beside its packed numbers: its name, range, steps
-POINTS = (12, 160)  # a series: as many as the budget allows, within these
+BUDGET = 480_000  # bytes of the script; with the rest of what the page loads below 600 kB
+POINTS = (
+    12,
+    160,
+)  # a series: as many as the budget allows, within these; a coarse one half of them
 # What the quick profile runs on: shown only where there is nothing else.
 QUICK_DATA = ("digits", "digits_300", "sentences")
-DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-LEVELS = 64**3 - 1
-# Of a plain run that a projected one is compared with.
-SAME = (
-    *("dataset", "preprocessing", "model", "loss", "optimizer", "learning_rate", "batch_size"),
-    *("seed", "steps", "beta", "rho", "before", "noise", "numerics", "correction"),
-)
+BEGINNING = {"status": "the beginning of a longer run"}
+DRAWN = {"step", "train_loss", "alignment"}  # columns of a run that is drawn
+# SGD's three as in the figures. The others: as far as may be from these and from each other with every
+# common colour blindness, on white and on black; their Dom- and Bulk- are told apart by dashes alone.
+FAMILIES = {
+    "SGD": COLOURS["none"],
+    "GD": "#CC79A7",
+    "heavy ball": "#E69F00",
+    "Adam": "#56B4E9",
+    "SAM": "#7B4DFF",
+    "SGD-weighted": "#9B3E27",
+    "GD-averaged": "#84B464",
+    "Nesterov": "#326762",
+    "AdamW": "#4D94FF",
+    "RMSProp": "#3361CC",
+    "Muon": "#3F6183",
+}
+OF_SGD = {f"{PREFIX[side]}SGD": COLOURS[side] for side in ("dominant", "bulk")}
 
 Column = Callable[[ShownRun], pd.Series | None]
+Series = tuple[pd.Series, bool]  # by step, and whether it is coarse
+
+
+def colour(name: str) -> str:
+    """That of a method's family: of its rule, whatever is projected.
+
+    Raises:
+        KeyError: the family has none yet.
+    """
+    return OF_SGD.get(name) or FAMILIES[name.removeprefix("Dom-").removeprefix("Bulk-")]
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What can be drawn: its name, whether its axis begins as logarithmic, bounds that criteria set."""
+    """What can be drawn: its name, whether its axis begins as logarithmic, bounds that criteria set.
+
+    A coarse one, which is nearly a line or all noise, leaves its room to the others.
+    """
 
     name: str
     of: Column
     log: bool = False
     bounds: tuple[tuple[str, Criterion], ...] = ()
+    coarse: bool = False
 
 
 def column(name: str) -> Column:
@@ -56,7 +92,7 @@ def column(name: str) -> Column:
 
     def read(shown: ShownRun) -> pd.Series | None:
         table = shown.run.table
-        return table.set_index("step")[name] if name in table else None
+        return pd.Series(table[name].to_numpy(), table["step"]) if name in table else None
 
     return read
 
@@ -75,24 +111,22 @@ def _gap(shown: ShownRun) -> pd.Series | None:
     return steps[names[0]] / steps[names[1]].where(steps[names[1]] > 0)
 
 
-def quantities(plain: Mapping[str, Trajectory]) -> dict[str, Quantity]:
-    """All that can be drawn; ``plain`` has the plain run that each projected one is compared with."""
+def quantities(others: Beside) -> dict[str, Quantity]:
+    """All that can be drawn over steps; ``others`` are what runs are compared with."""
 
     def gained(shown: ShownRun) -> pd.Series | None:
-        """(L_s − L(t))/(L_s − L_X(end)), of a run that is projected from the switch on."""
-        beside = plain.get(shown.key)
-        if beside is None:
+        """(L_s − L(t))/(L_s − L_X(end)), of a run that is projected or weighted from the switch on."""
+        plain = others.plain.get(shown.key)
+        if plain is None or math.isnan(progress(plain, shown.run)):
             return None
         loss = shown.run.table.set_index("step")["train_loss"]
-        whole = float(loss.iloc[0]) - tail_loss(beside)
-        if whole <= 0:
-            return None
+        whole = float(loss.iloc[0]) - tail_loss(plain)
         return ((float(loss.iloc[0]) - loss) / whole).clip(*criteria.PROGRESS_CLIP)
 
     return {
         "train_loss": Quantity("Training loss", column("train_loss"), log=True),
         "progress": Quantity(
-            "Progress of a projected run so far",
+            "Progress since the switch so far",
             gained,
             bounds=(
                 ("Dom-X, C2", criteria.DOM_PROGRESS),
@@ -105,121 +139,119 @@ def quantities(plain: Mapping[str, Trajectory]) -> dict[str, Quantity]:
             bounds=(("C1", criteria.ALIGNED),),
         ),
         "batch_alignment": Quantity(
-            "Alignment of the minibatch gradient", column("batch_alignment")
+            "Alignment of the minibatch gradient", column("batch_alignment"), coarse=True
         ),
         "sharpness": Quantity("Sharpness λ₁", column("eigenvalue_01"), log=True),
         "edge": Quantity(
             "λ₁ η/2, of SGD and GD", _sharpness, bounds=(("C6, at the edge", criteria.EDGE),)
         ),
-        "gap": Quantity("Eigenvalue gap λₖ/λₖ₊₁", _gap, log=True, bounds=(("C1", criteria.GAP),)),
+        "gap": Quantity(
+            "Eigenvalue gap λₖ/λₖ₊₁", _gap, log=True, bounds=(("C1", criteria.GAP),), coarse=True
+        ),
         "test_loss": Quantity("Test loss", column("test_loss"), log=True),
         "test_accuracy": Quantity("Test accuracy", column("test_accuracy")),
         "gradient_norm": Quantity("Gradient norm", column("gradient_norm"), log=True),
-        "angle": Quantity("Certified angle (bound)", column("angle_bound"), log=True),
-        "cost": Quantity("Gradient equivalents so far", column("gradient_equivalents"), log=True),
+        "angle": Quantity("Certified angle (bound)", column("angle_bound"), log=True, coarse=True),
+        "cost": Quantity(
+            "Gradient equivalents so far", column("gradient_equivalents"), log=True, coarse=True
+        ),
     }
 
 
-def beside(shown: Sequence[ShownRun]) -> dict[str, Trajectory]:
-    """For each projected run the plain one of the same description, where it came to its end."""
+def explored(shown: Iterable[ShownRun]) -> list[ShownRun]:
+    """Those of a book's runs that are drawn: with losses and alignment over steps.
 
-    def same(run: ShownRun) -> str:
-        return json.dumps([run.description.get(name) for name in SAME])
-
-    plain = {
-        same(run): run.run
+    Of today's numerics, or evidence that a page shows.
+    """
+    runs = [
+        run
         for run in shown
-        if run.description["projection"] == "none" and run.run.complete
-    }
-    return {
-        run.key: plain[same(run)]
-        for run in shown
-        if run.description["projection"] != "none" and same(run) in plain
-    }
-
-
-def thin(series: pd.Series, points: int) -> pd.Series:
-    """At most so many rows, the first and the last among them, evenly spread; rows without a number go."""
-    series = series[np.isfinite(series.to_numpy(float))]
-    series = series[~series.index.duplicated(keep="last")]
-    if len(series) <= points:
-        return series
-    return series.iloc[np.unique(np.linspace(0, len(series) - 1, points).round().astype(int))]
-
-
-def pack(values: NDArray[np.float64]) -> tuple[float, float, bool, str]:
-    """Smallest and largest value, whether the scale is logarithmic, and three characters a value."""
-    log = bool((values > 0).all())
-    scaled = np.log(values) if log else values
-    low, high = float(scaled.min()), float(scaled.max())
-    levels = np.round((scaled - low) / ((high - low) or 1.0) * LEVELS).astype(int)
-    text = "".join(DIGITS[n >> 12] + DIGITS[n >> 6 & 63] + DIGITS[n & 63] for n in levels)
-    return low, high, log, text
-
-
-def unpack(low: float, high: float, log: bool, text: str) -> NDArray[np.float64]:
-    """The values that ``pack`` was given, within its error; the page's script does the same."""
-    n = [DIGITS.index(c) for c in text]
-    levels = np.array([(a << 12) + (b << 6) + c for a, b, c in zip(*[iter(n)] * 3, strict=True)])
-    scaled = low + levels / LEVELS * (high - low)
-    return np.exp(scaled) if log else scaled
+        if (run.description.get("numerics") == NUMERICS or run.pages) and {*run.run.table} >= DRAWN
+    ]
+    return [run for run in runs if run.description["dataset"] not in QUICK_DATA] or runs
 
 
 def data(shown: Iterable[ShownRun]) -> dict[str, Any]:
-    """All that the explorer's page draws, as JSON values; training runs only.
+    """All that the explorer's page draws, as JSON values.
 
-    ``steps`` lists the steps of series, each once; a run's ``series`` has by quantity the number of its
-    steps in that list, and what ``pack`` returns.
+    A run's setting, method and parameters are places in ``words``. Its ``series`` are in the order of
+    ``quantities``: 0, or a place in ``steps``, where each list of steps is once, and what ``pack`` returns.
+    ``at`` and ``ends`` are in the order of ``axes`` and ``ends``. A run without series is the beginning of
+    another, told for its end alone.
     """
-    runs = [run for run in shown if run.description["kind"] == "training"]
-    runs = [run for run in runs if run.description["dataset"] not in QUICK_DATA] or runs
-    every = quantities(beside(runs))
-    columns = {
-        run.key: {name: s for name, q in every.items() if (s := q.of(run)) is not None}
-        for run in runs
+    shown = list(shown)
+    runs = explored(shown)
+    others, at = beside(runs, runs), axes(runs)
+    every, last = quantities(others), ends(others)
+    words: dict[str, int] = {}
+    told = [_run(run, words, at, last) for run in runs]
+    shorter = cut(runs)
+    last = ends(beside(shorter, runs))
+    found = {
+        "quantities": {name: _named(q) for name, q in every.items()},
+        "ends": {name: _named(end) for name, end in last.items()},
+        "axes": {name: _axis(axis) for name, axis in at.items()},
+        "spectra": spectra(shown),
+        "colours": {name: colour(name) for name in sorted({method(run) for run in runs})},
+        "runs": told + [_run(run, words, at, last) | BEGINNING for run in shorter],
+        "words": list(words),
     }
-    points = _points(s for own in columns.values() for s in own.values())
-    steps: dict[tuple[int, ...], int] = {}
-    told = [_run(run, columns[run.key], points, steps) for run in runs]
-    return {
-        "quantities": {name: _quantity(q) for name, q in every.items()},
-        "steps": [_differences(line) for line in steps],
-        "runs": told,
-    }
+    _fill(found, told, [[_measured(q, run) for q in every.values()] for run in runs])
+    return found
 
 
-def _points(series: Iterable[pd.Series]) -> int:
-    """The most points a series for which all stay within the budget."""
-    lengths = [int(np.isfinite(s.to_numpy(float)).sum()) for s in series]
-    fewest, most = POINTS
-    for points in range(most, fewest, -1):
-        if sum(SERIES + 3 * min(length, points) for length in lengths) <= BUDGET:
-            return points
-    return fewest
+def _measured(q: Quantity, run: ShownRun) -> Series | None:
+    series = q.of(run)
+    return None if series is None else (known(series), q.coarse)
 
 
 def _run(
-    run: ShownRun, columns: Mapping[str, pd.Series], points: int, steps: dict[tuple[int, ...], int]
+    run: ShownRun, words: dict[str, int], at: Mapping[str, Axis], last: Mapping[str, End]
 ) -> dict[str, Any]:
-    series = {}
-    for name, whole in columns.items():
-        kept = thin(whole, points)
-        if len(kept):
-            low, high, log, text = pack(kept.to_numpy(float))
-            place = steps.setdefault(tuple(map(int, kept.index)), len(steps))
-            series[name] = [place, _short(low), _short(high), int(log), text]
+    """A run but for its series."""
+    names = {"method": method(run), "setting": run.setting, "parameters": parameters(run)}
     return {
         "key": run.key,
-        "method": run.method,
         "seed": run.description["seed"],
-        "setting": run.setting,
-        "parameters": run.parameters,
-        "series": series,
+        **{name: words.setdefault(text, len(words)) for name, text in names.items()},
+        "at": numbers(run, at.values()),
+        "ends": numbers(run, last.values()),
         **({} if run.run.complete else {"status": run.run.status}),
     }
 
 
-def _quantity(q: Quantity) -> dict[str, Any]:
+def _fill(
+    found: dict[str, Any], told: list[dict[str, Any]], columns: list[list[Series | None]]
+) -> None:
+    """Put in the series, with the most points for which the script stays within its budget."""
+
+    def fits(points: int) -> bool:
+        steps: dict[tuple[int, ...], int] = {}
+        for run, own in zip(told, columns, strict=True):
+            run["series"] = [_packed(series, points, steps) for series in own]
+        found["steps"] = [differences(line) for line in steps]
+        return len(script(found).encode()) <= BUDGET
+
+    fewest, most = POINTS
+    while fewest < most:
+        points = (fewest + most + 1) // 2
+        fewest, most = (points, most) if fits(points) else (fewest, points - 1)
+    fits(fewest)
+
+
+def _packed(
+    series: Series | None, points: int, steps: dict[tuple[int, ...], int]
+) -> list[Any] | int:
+    if series is None or not len(series[0]):
+        return 0
+    whole, coarse = series
+    kept = thin(whole, max(POINTS[0], points // 2) if coarse else points)
+    low, high, log, text = pack(kept.to_numpy(float))
+    place = steps.setdefault(tuple(map(int, kept.index)), len(steps))
+    return [place, low, high, int(log), text]
+
+
+def _named(q: Quantity | End) -> dict[str, Any]:
     lines = [
         {"at": bound, "says": f"{whose}: {criterion}"}
         for whose, criterion in q.bounds
@@ -229,13 +261,9 @@ def _quantity(q: Quantity) -> dict[str, Any]:
     return {"name": q.name, "log": q.log, "lines": lines}
 
 
-def _differences(steps: Sequence[int]) -> list[int]:
-    """The first step, and the differences from each to the next: shorter in JSON."""
-    return [steps[0], *(b - a for a, b in itertools.pairwise(steps))]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.7g}")
+def _axis(axis: Axis) -> dict[str, Any]:
+    own = ("name", "sign", "parts", "log", "measured", "up")
+    return {name: getattr(axis, name) for name in own}
 
 
 def script(found: Mapping[str, Any]) -> str:

@@ -64,8 +64,8 @@ def doubled(study: ArchitecturesStudy) -> Markdown:
         before = "" if once is None else f" At η it {_risen(once)}."
         told.append(
             f"**{label(twice)}**: from the switch on Dom-SGD's loss {_risen(twice)}.{before} Bulk-SGD "
-            f"makes {says.share(progress(plain, bulk))} of SGD's progress. The sine of Dom-SGD's angle in use "
-            f"was {says.number(float(dom.table['angle'].median()), 2)} in the median over rows."
+            f"makes {says.share(progress(plain, bulk))} of SGD's progress. The sine of Dom-SGD's angle in "
+            f"use was {says.number(float(dom.table['angle'].median()), 2)} in the median over rows."
         )
     return says.answer(*told, table=tables.doubled(study))
 
