@@ -72,7 +72,7 @@ page.in_force(study.parameters, study.plain.values())
 # %% [markdown]
 # ## The spectrum over training
 
-# %% mystnb={"figure": {"caption": "Top: the 20 largest Hessian eigenvalues of the first seed (log scale); coloured: the first k, grey: the others, dotted: 2/\u03b7. Bottom: the k-th eigenvalue over the next, a line a seed; dotted: 1, no gap.", "name": "fig-outliers"}}
+# %% mystnb={"figure": {"caption": "Top: the 20 largest Hessian eigenvalues of the first seed (log scale); coloured: the first k, grey: the others, dotted: 2/\u03b7. Bottom: the k-th eigenvalue over the next, one line per seed; dotted: 1, no gap.", "name": "fig-outliers"}}
 figures.outliers(study)
 
 # %%
@@ -105,7 +105,7 @@ answers.class_spans(study)
 # %% [markdown]
 # ## How fast it turns
 
-# %% mystnb={"figure": {"caption": "Top: sine of the largest principal angle between the dominant subspace at a step and some steps later (both axes log), a line a starting step. Bottom: mean squared cosine between it at a step and at the end of training.", "name": "fig-turning"}}
+# %% mystnb={"figure": {"caption": "Top: sine of the largest principal angle between the dominant subspace at a step and some steps later (both axes log), one line per starting step. Bottom: mean squared cosine between it at a step and at the end of training.", "name": "fig-turning"}}
 figures.turning(study)
 
 # %%

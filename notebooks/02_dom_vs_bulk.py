@@ -43,7 +43,7 @@ from subspace_lib.chapters.kit.switch import answers, figures, tables
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study)
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps; a line a seed, the first bold. Dots: the switches, where the three have the same point.", "name": "fig-loss"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps; one line per seed, the first bold. Dots: the switches, where the three have the same point. The first steps lie above the axis.", "name": "fig-loss"}}
 figures.losses(study)
 
 # %%
@@ -67,7 +67,7 @@ tables.protocol(study)
 #
 # If learning followed the gradient, Dom-SGD would learn: it keeps the part in which, as claimed, the gradient lies.
 
-# %% mystnb={"figure": {"caption": "Alignment with the dominant subspace, of the full-batch gradient (top) and of the minibatch gradient (bottom). Rolling mean over ten rows; mean and range over seeds. Dotted: the switches, and the alignment at which we switch.", "name": "fig-alignment"}}
+# %% mystnb={"figure": {"caption": "Alignment with the dominant subspace, of the full-batch gradient (top) and of the minibatch gradient (bottom). Rolling mean over ten rows; mean and range over seeds. Dotted: the switches, and the alignment at which we switch. The rule that switches averages about ten steps, these lines ten rows; so at the switch a line may lie below the threshold.", "name": "fig-alignment"}}
 figures.alignments(study)
 
 # %%
@@ -102,7 +102,7 @@ answers.angles(study, costs=True)
 # %% [markdown]
 # ## On data not trained on
 
-# %% mystnb={"figure": {"caption": "Test loss (top, log scale) and test accuracy (bottom) over the steps: mean over seeds, with their range.", "name": "fig-test"}}
+# %% mystnb={"figure": {"caption": "Test loss (top, log scale) and test accuracy (bottom) over the steps: mean over seeds, with their range. The first steps lie outside the axes.", "name": "fig-test"}}
 figures.test_losses(study)
 
 # %%

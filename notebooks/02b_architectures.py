@@ -42,7 +42,7 @@ from subspace_lib.chapters.kit import page
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study)
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps, a panel a network; a line a seed, the first bold. Dots: the switches, where the three have the same point.", "name": "fig-losses"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps, one panel per network; one line per seed, the first bold. Dots: the switches, where the three have the same point. The first steps lie above the axis.", "name": "fig-losses"}}
 figures.losses(study)
 
 # %%
@@ -63,13 +63,13 @@ tables.protocol(study)
 # %% [markdown]
 # ## Where the gradient points
 
-# %% mystnb={"figure": {"caption": "Alignment with the dominant subspace, of the full-batch gradient (left) and of the minibatch gradient (right). Rolling mean over ten rows; mean and range over seeds. Dotted: the switches, and the threshold that asks for them.", "name": "fig-alignments"}}
+# %% mystnb={"figure": {"caption": "Alignment with the dominant subspace, of the full-batch gradient (left) and of the minibatch gradient (right). Rolling mean over ten rows; mean and range over seeds. Dotted: the switches, and the threshold that asks for them. The rule that switches averages about ten steps, these lines ten rows; so at the switch a line may lie below the threshold.", "name": "fig-alignments"}}
 figures.alignments(study)
 
 # %%
 answers.alignments(study)
 
-# %% mystnb={"figure": {"caption": "The largest Hessian eigenvalues (log scale), first seed; coloured: the first k. Dotted: 2/\u03b7, beyond which gradient descent is unstable.", "name": "fig-spectra"}}
+# %% mystnb={"figure": {"caption": "The largest Hessian eigenvalues (log scale), first seed; coloured: the first k, grey: the others. Lines: those that each row has; grey dots: those of the full spectra alone, which are fewer. Dotted: 2/\u03b7, beyond which gradient descent is unstable.", "name": "fig-spectra"}}
 figures.spectra(study)
 
 # %%
@@ -87,7 +87,7 @@ answers.angles(study)
 # %% [markdown]
 # ## On data not trained on
 
-# %% mystnb={"figure": {"caption": "Test loss (log scale) and test accuracy, mean over seeds with their range. Dotted: the switches.", "name": "fig-tests"}}
+# %% mystnb={"figure": {"caption": "Test loss (log scale) and test accuracy, mean over seeds with their range. Dotted: the switches. The first steps lie outside the axes.", "name": "fig-tests"}}
 figures.test_losses(study)
 
 # %%

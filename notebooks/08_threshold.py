@@ -82,7 +82,7 @@ tables.protocol(study)
 # ({cite:t}`dome2025`), of Adam's preconditioned Hessian; the axes of Adam's largest second moments; and, for comparison, a
 # random space of the same dimension. At each recorded row $S_k$ is solved for and compared with the space in use.
 
-# %% mystnb={"figure": {"caption": "Progress of Dom-SGD and Bulk-SGD in every space against its angle to the dominant subspace: root mean squared sine of all principal angles. Means over seeds with their range; dashed: the dominant subspace itself, followed.", "name": "fig-spaces"}}
+# %% mystnb={"figure": {"caption": "Every space against its angle to the dominant subspace, the root mean squared sine of all principal angles. Top: progress of Dom-SGD and Bulk-SGD. Bottom: share of Dom-SGD's late gradient inside the space. Means over seeds with their range; dashed: the dominant subspace itself, followed. A thin line leads from a letter to its point.", "name": "fig-spaces"}}
 figures.spaces(study)
 
 # %%

@@ -44,7 +44,7 @@ from subspace_lib.chapters.losses_and_networks import CHAPTER, answers, figures,
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 answers.opening(study)
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps, a panel a case; mean over seeds with their range. Dots: the switches.", "name": "fig-cases"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps, one panel per case; mean over seeds with their range. Dots: the switches.", "name": "fig-cases"}}
 figures.losses(study)
 
 # %%

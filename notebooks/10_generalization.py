@@ -71,7 +71,7 @@ tables.protocol(study)
 # %% [markdown]
 # ## At equal training loss
 
-# %% mystnb={"figure": {"caption": "Test accuracy (top) and test loss (bottom) against the training loss, from the first switch on, a line a seed. At one training loss, another height is another test result. On one line, methods differ only in speed.", "name": "fig-test-loss"}}
+# %% mystnb={"figure": {"caption": "Against the training loss, from the first switch on, one line per seed. Top: test accuracy. Bottom: test loss over that of the same seed's SGD at the same training loss; at 1, methods differ only in speed.", "name": "fig-test-loss"}}
 figures.over_loss(study)
 
 # %%
@@ -82,11 +82,15 @@ answers.over_loss(study)
 #
 # How sharp are the ends of the runs, and does test accuracy go with that?
 
-# %% mystnb={"figure": {"caption": "Test accuracy against the sharpness at the end, a mark a run. Shape: the rule X. Colour: X, Dom-X or Bulk-X.", "name": "fig-test-sharpness"}}
+# %% mystnb={"figure": {"caption": "Test accuracy against the sharpness at the end, one mark per run. Shape: the rule X. Colour: X, Dom-X or Bulk-X.", "name": "fig-test-sharpness"}}
 figures.over_sharpness(study)
 
 # %%
 answers.over_sharpness(study)
+
+# %% [markdown]
+# What this does not show: whether it is the noise or the drift that matters, as Bulk-SGD leaves out both in these directions;
+# and how the methods compare at training losses that these runs do not reach.
 
 # %% [markdown]
 # ## Verdict

@@ -37,7 +37,7 @@ given = page.parameters(globals(), CHAPTER)
 case = page.study(CHAPTER, given)  # a stored case, or measured now
 page.told(given, tables.answer(found).data)
 
-# %% mystnb={"figure": {"caption": "Process seconds of the same steps over those of plain SGD (dotted), by what they go into; a bar a way to train. The cold start is not in it.", "name": "fig-price"}}
+# %% mystnb={"figure": {"caption": "Process seconds of the same steps over those of plain SGD (dotted), by what they go into; one bar per way to train. The cold start is not in it.", "name": "fig-price"}}
 figures.price(found)
 
 # %%

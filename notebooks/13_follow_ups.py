@@ -47,7 +47,7 @@ from subspace_lib.chapters.kit import page
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study, "finding")
 
-# %% mystnb={"figure": {"caption": "Top: alignment of SGD's full-batch gradient over the steps (linear up to 100, then log); mean over seeds with their range. Bottom: the critical learning rate, above which the dominant part of one batch's update raises the loss, over \u03b7; a dot a row, a colour a seed. Dotted: 1, where it is \u03b7.", "name": "fig-fall-and-rise"}}
+# %% mystnb={"figure": {"caption": "Top: alignment of SGD's full-batch gradient over the steps (linear up to 100, then log); mean over seeds with their range. Bottom: the critical learning rate, above which the dominant part of one batch's update raises the loss, over \u03b7; one dot per row, one colour per seed. Dotted: 1, where it is \u03b7.", "name": "fig-fall-and-rise"}}
 figures.early(study)
 
 # %%
@@ -93,7 +93,7 @@ answers.weights(study)
 # averaged GD ends with SGD's sharpness, noise in the dominant directions is enough to explain the difference between GD and
 # SGD.
 
-# %% mystnb={"figure": {"caption": "Sharpness since the switch under SGD, GD and averaged GD; mean over seeds with their range.", "name": "fig-noise-sharpness"}}
+# %% mystnb={"figure": {"caption": "The k leading eigenvalues since the switch under SGD, GD and averaged GD. Top: the largest, mean over seeds with their range. Bottom: the others, means over seeds.", "name": "fig-noise-sharpness"}}
 figures.noise(study)
 
 # %%

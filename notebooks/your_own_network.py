@@ -170,16 +170,17 @@ found = {part: go_on(switch, part) for part in ("all", "dominant", "rest")}
     for part, (*_, seen) in found.items()
 }
 
-# %% mystnb={"figure": {"caption": "Training loss (left) and alignment of its gradient with the dominant subspace (right) over the steps after the switch: with all of each update, with its part in that subspace alone, and with the rest alone.", "name": "fig-own-network"}, "image": {"alt": "Two panels over the step: training loss, and alignment, a line for each part of the update."}}
+# %% mystnb={"figure": {"caption": "Training loss (top) and alignment of its gradient with the dominant subspace (bottom) over the steps after the switch: with all of each update, with its part in that subspace alone, and with the rest alone.", "name": "fig-own-network"}, "image": {"alt": "Two panels over the step: training loss, and alignment, a line for each part of the update."}}
 import matplotlib.pyplot as plt
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+plt.rcParams["font.size"] = 10.5  # readable on a phone
+figure, (top, bottom) = plt.subplots(2, 1, figsize=(4.5, 5.5), sharex=True, layout="constrained")
 for part, (losses, alignments, _) in found.items():
-    left.plot(losses, label=part)
-    right.plot(alignments, label=part)
-left.set(xlabel="steps after the switch", ylabel="training loss (nats)")
-right.set(xlabel="steps after the switch", ylabel="alignment χ₄", ylim=(0, 1.05))
-figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    top.plot(losses, label=part)
+    bottom.plot(alignments, label=part)
+top.set(ylabel="training loss (nats)")
+bottom.set(xlabel="steps after the switch", ylabel="alignment χ₄", ylim=(0, 1.05))
+figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]

@@ -22,6 +22,7 @@ from subspace_lib.chapters.edge_of_stability import answers as edge
 from subspace_lib.chapters.full_batch_gd import answers as batches
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.names import title
+from subspace_lib.chapters.kit.style import PHONE
 from subspace_lib.chapters.kit.switch import (
     answers as switch,
     figures as switch_figures,
@@ -374,7 +375,7 @@ def test_the_valley_is_told_as_it_came_out():
 def test_a_figure_is_readable_at_phone_width_and_no_line_runs_through_its_legend(draw):
     figure = draw(study()).figure
     figure.canvas.draw()
-    pixels = 390 / figure.bbox.width * figure.dpi / 72  # of a point, 390 pixels wide
+    pixels = PHONE / figure.bbox.width * figure.dpi / 72  # of a point
     sizes = [text.get_size() * pixels for text in figure.findobj(Text) if text.get_text()]
     assert min(sizes) >= 11
     legends = figure.findobj(Legend)

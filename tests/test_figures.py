@@ -1,86 +1,77 @@
-"""Figures from the stored studies: every axis is named, nothing that is drawn is empty."""
+"""Figures of the pages from the stored runs: named axes, nothing empty, text that a phone shows."""
 
 from pathlib import Path
 
+import jupytext
 import numpy as np
 import pytest
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 
-from subspace_lib.chapters import chapter
-from subspace_lib.chapters.dominant_subspace import figures as alignment
-from subspace_lib.chapters.edge_of_stability import figures as edge
-from subspace_lib.chapters.full_batch_gd import figures as batches
-from subspace_lib.chapters.kit.switch import figures as switch
-from subspace_lib.chapters.momentum_adam import figures as momentum
-from subspace_lib.chapters.sam import figures as sam
-from subspace_lib.chapters.valley import figures as valley
+from subspace_lib.chapters.kit.style import BESIDE, PHONE, WIDTH
 from subspace_lib.results.store import MissingRun, Store
 
-RESULTS = Store(Path(__file__).resolve().parent.parent / "results")
-DRAWN = {
-    "01_dominant_subspace": (
-        alignment.outliers,
-        alignment.gradients,
-        alignment.by_classes,
-        alignment.class_spans,
-        alignment.turning,
-        alignment.changes,
-    ),
-    "02_dom_vs_bulk": (
-        switch.losses,
-        switch.alignments,
-        switch.spectra,
-        switch.angles,
-        switch.test_losses,
-    ),
-    "03_full_batch_gd": (
-        batches.there_and_back,
-        batches.single_sample_noise,
-        batches.by_batch_size,
-        batches.learning,
-        batches.from_the_start,
-    ),
-    "04_valley": (
-        valley.losses,
-        valley.window,
-        valley.there_and_back,
-        valley.regression_settled,
-    ),
-    "05_edge_of_stability": (edge.cycles, edge.pair, edge.beyond, edge.approaches),
-    "06_sam": (sam.edges, sam.ascents, sam.rhos),
-    "07_momentum_adam": (
-        momentum.first_steps,
-        momentum.ratios,
-        momentum.amplified,
-        momentum.amplified_adaptive,
-        momentum.transfer,
-        momentum.bulk_ways,
-    ),
-}
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Store(ROOT / "results")
+# Bars, single marks and a grid of numbers.
+NO_CURVES = (
+    "figures.layers(study)",
+    "figures.price(found)",
+    "figures.accuracy(case)",
+    "figures.weights(study)",
+)
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
 
 
-def stored(name):
-    """The study of a chapter from the repository's results, with the parameters that the book shows."""
+def shown(chapter):
+    """The figures of a chapter's page by the cells that draw them, at the book's parameters."""
+    cells = [cell for cell in jupytext.read(chapter).cells if cell.cell_type == "code"]
+    names = {}
+    for cell in cells:
+        imports = [
+            line for line in cell.source.splitlines() if line.startswith("from subspace_lib")
+        ]
+        exec("\n".join(imports), names)
+    own = names["CHAPTER"]
+    names["study"] = names["case"] = own.study(own.parameters, RESULTS, compute=False)
+    if "stored" in names:
+        names["found"] = names["stored"]()
+    drawing = [cell.source for cell in cells if "mystnb" in cell.metadata]
+    return {source: eval(source, names).figure for source in drawing}
+
+
+@pytest.fixture(scope="module", params=CHAPTERS, ids=lambda path: path.stem)
+def figures(request):
     try:
-        return chapter(name).study(chapter(name).parameters, RESULTS, compute=False)
+        return shown(request.param)
     except MissingRun as error:  # its runs are not finished
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module", params=DRAWN)
-def drawn(request):
-    found = stored(request.param)
-    figures = [draw(found).figure for draw in DRAWN[request.param]]
-    there = [figure for figure in figures if figure.axes]
-    assert there
-    return there  # the others say that their runs are missing
-
-
-def test_every_axis_is_named_and_holds_finite_points(drawn):
-    for figure in drawn:
-        assert figure.axes[-1].get_xlabel()
-        for axes in figure.axes:
-            assert axes.get_ylabel()
-            curves = [line for line in axes.lines if len(line.get_xdata()) > 2]
-            assert curves
+def test_every_axis_is_named_and_holds_finite_points(figures):
+    there = {source: figure.axes for source, figure in figures.items() if figure.axes}
+    assert there  # the others say that their runs are missing
+    for source, axes in there.items():
+        assert axes[0].get_xlabel() or axes[-1].get_xlabel(), source
+        for each in axes if source not in NO_CURVES else ():
+            beside = each.get_shared_y_axes().get_siblings(each)
+            assert any(one.get_ylabel() for one in beside), source
+            curves = [line for line in each.lines if len(line.get_xdata()) > 2]
+            assert curves, source
             for line in curves:
-                assert np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any()
+                assert np.isfinite(np.asarray(line.get_ydata(), dtype=float)).any(), source
+
+
+def test_text_is_readable_on_a_phone(figures):
+    pixels = PHONE / (72 * WIDTH)  # of a point
+    for source, figure in figures.items():
+        assert figure.get_figwidth() == WIDTH, source
+        assert pixels * min(text.get_size() for text in figure.findobj(Text)) >= 11, source
+
+
+def test_no_legend_and_no_title_is_wider_than_its_figure(figures):
+    for source, figure in figures.items():
+        wide = [(one, BESIDE if one.axes else 0) for one in figure.findobj(Legend)]
+        wide += [(axes.title, 0) for axes in figure.axes]
+        for one, beside in wide:
+            assert one.get_window_extent().width <= (WIDTH - beside) * figure.dpi, source

@@ -67,7 +67,27 @@ class Runs(Made):
         for run in found:
             by[run.setting].append(run)
         groups = sorted(by.items(), key=lambda group: -len(group[1]))
-        return _summary(found) + "".join(self._group(name, group) for name, group in groups)
+        every = "".join(self._group(name, group) for name, group in groups)
+        return _summary(found) + self._by_page(found) + every
+
+    def _by_page(self, found: Iterable[ShownRun]) -> str:
+        """What the runs of each page took: what computing it anew costs."""
+        of = defaultdict(list)
+        for run in found:
+            for page in run.pages:
+                of[page].append(run.run.provenance)
+        rows = []
+        for page, made in sorted(of.items()):
+            took = {
+                device: [m["wall_seconds"] for m in made if m["machine"]["device"] == device]
+                for device in PLACES
+            }
+            times = [duration(sum(seconds)) if seconds else "–" for seconds in took.values()]
+            longest = duration(max(m["wall_seconds"] for m in made))
+            rows.append([self._page(page), str(len(made)), *times, longest])
+        heads = ("page", "runs", *(f"on {place}" for place in PLACES.values()), "longest")
+        told = "<p>What the runs that a page shows took in all; a run stands with each of its pages.</p>"
+        return told + front.stacked(heads, rows, "runs")
 
     def _group(self, name: str, group: Iterable[ShownRun]) -> str:
         group = sorted(group, key=lambda run: run.run.provenance["date"], reverse=True)

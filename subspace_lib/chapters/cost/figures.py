@@ -146,7 +146,7 @@ def growth(found: dict[str, Any]) -> Picture:
             x, [r["gradient_seconds"] for r in mine], "s--", color="#0072B2", label="gradient"
         )
         axes.set(xscale="log", yscale="log", xlabel=name, ylabel="seconds")
-        few = x[:: 1 + (len(x) > 5)]  # the width has room for five numbers
+        few = x[:: 1 + (len(x) > 3)]  # the width has room for three numbers
         axes.set_xticks(few, [str(value) for value in few])
         axes.minorticks_off()
     below(figure, axes)

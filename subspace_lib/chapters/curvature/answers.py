@@ -17,8 +17,8 @@ from subspace_lib.evidence.verdicts import FAILS, HOLDS
 from subspace_lib.linalg.quadrature import mean_error
 
 SO = {
-    HOLDS: "So the dominant subspace is that of the Gauss–Newton matrix.",
-    FAILS: "So the dominant subspace is not that of the Gauss–Newton matrix alone.",
+    HOLDS: "So there the dominant subspace is that of the Gauss–Newton matrix.",
+    FAILS: "So there the dominant subspace is not that of the Gauss–Newton matrix alone.",
 }
 EDGE = 0.01  # of λ₁: eigenvalues below minus that are said to be negative
 

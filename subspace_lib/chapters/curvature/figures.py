@@ -119,7 +119,7 @@ def layers(study: CurvatureStudy) -> Picture:
         axes.bar(x, height, 0.75, base, color=colour, edgecolor="white", label=name)
         base = base + np.nan_to_num(height)
     labels = [f"{anchor:,}" for anchor in parts.index[:-1]]
-    axes.set_xticks(x, [*labels, "size"])
+    axes.set_xticks(x, [*labels, "size"], rotation=30, ha="right")
     axes.set(xlabel="step; right: share of the parameters", ylabel="share of squared mass")
     below(figure, axes)
     return Picture(figure, "Layers in which the dominant eigenvectors have their mass, over steps")

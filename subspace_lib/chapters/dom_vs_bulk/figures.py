@@ -34,7 +34,7 @@ def settings(study: DomBulkStudy) -> Picture:
         axes.plot(values, places, MARKERS[i], color=CYCLE[i], ms=6, label=label)
     axes.set_yticks(rows, list(BOUNDS))
     axes.set_ylim(len(BOUNDS) - 0.5, -0.5)
-    axes.set(xlabel="value; bar: what the criterion asks for", ylabel="quantity of C1 to C4")
+    axes.set(xlabel="value; bar: criterion", ylabel="quantity of C1 to C4")
     below(figure, axes)
     says = (
         f"Quantities of C1 to C4 by pixels and learning rate, seed {study.parameters.setting_seed}"

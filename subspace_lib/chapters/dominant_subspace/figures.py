@@ -8,7 +8,9 @@ from matplotlib.axes import Axes
 
 from subspace_lib.chapters.dominant_subspace.study import AlignmentStudy
 from subspace_lib.chapters.kit.style import (
+    COLOURS,
     CYCLE,
+    GREY,
     INK,
     LineStyle,
     Picture,
@@ -34,7 +36,7 @@ def outliers(study: AlignmentStudy) -> Picture:
     rows = runs[0].table
     rows = rows[rows[NAMES[-1]].notna()]
     for i, name in enumerate(NAMES):
-        colour, width = (CYCLE[0], 1.3) if i < k else ("#999999", 0.9)
+        colour, width = (CYCLE[0], 1.3) if i < k else (GREY, 0.9)
         top.plot(rows["step"], rows[name], color=colour, lw=width)
     top.axhline(2 / study.parameters.learning_rate, color=INK, lw=0.8, ls=":")
     top.set(yscale="log", ylabel="λ$_i$")
@@ -158,7 +160,8 @@ def changes(study: AlignmentStudy) -> Picture:
     frame = loss_change_table(study)
     x = np.arange(len(frame))
     marks = (("predicted", "o", -0.1), ("measured", "s", 0.1))
-    for axes, name, colour in zip(parts, ("dominant", "bulk"), (CYCLE[1], CYCLE[2]), strict=True):
+    for axes, name in zip(parts, ("dominant", "bulk"), strict=True):
+        colour = COLOURS[name]
         for kind, marker, shift in marks:
             mean, error = frame[f"{kind}_{name}"], frame[f"error_{kind}_{name}"]
             axes.errorbar(
@@ -175,7 +178,8 @@ def changes(study: AlignmentStudy) -> Picture:
         axes.set_ylabel(f"loss change a step, 10⁻⁶\n{name} part")
         axes.set_yscale("symlog", linthresh=100)
     below(figure, parts[0])
-    parts[-1].set_xticks(x, [f"{anchor:,}" for anchor in frame.index])
+    names = [f"{anchor:,}" for anchor in frame.index]
+    parts[-1].set_xticks(x, names, rotation=30, ha="right")
     parts[-1].set_xlabel("from step")
     return Picture(
         figure, "Loss change a step by the parts of SGD's update, predicted and measured"

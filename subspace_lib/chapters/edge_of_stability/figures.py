@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
 from subspace_lib.chapters.kit.style import (
+    COLOURS,
     CYCLE,
     INK,
+    LINES,
     Picture,
     above,
     band,
@@ -64,7 +66,7 @@ def cycles(study: EdgeStudy) -> Picture:
     parts[1].axhline(1, color=INK, lw=0.8, ls=":")
     parts[1].set_ylabel("λ$_i$ η/2")
     above(parts[1])
-    parts[2].plot(rows["step"], rows["train_loss"], color=CYCLE[2])
+    parts[2].plot(rows["step"], rows["train_loss"], color=CYCLE[0])
     parts[2].set(xlabel="step", ylabel="training loss L(θ)")
     return Picture(
         figure, "Gradient along the top eigenvector, sharpness and loss at every step of GD"
@@ -105,7 +107,7 @@ def onward(study: EdgeStudy) -> Picture:
     top.set(ylabel="λ$_i$ η/2 of Bulk-GD", yscale="log")
     log_ticks(top, "y")
     above(top)
-    bottom.plot(rows.index, rows["train_loss"], color=CYCLE[2])
+    bottom.plot(rows.index, rows["train_loss"], color=COLOURS["bulk"], ls=LINES["bulk"])
     bottom.set(xlabel="step", ylabel="training loss L(θ)", yscale="log")
     log_ticks(bottom, "y")
     return Picture(figure, "Eigenvalues of a long run of Bulk-GD relative to 2/η, and its loss")
@@ -136,13 +138,11 @@ def pair(study: EdgeStudy) -> Picture:
     """GD, the mean of its last iterates, and Bulk-GD: losses, and distances to Bulk-GD."""
     figure, (top, bottom) = panels(2, height=5.5)
     rows, average = study.pair.table, study.pair.experiment.average
-    losses = {
-        "loss": "GD",
-        "loss_average": f"mean of GD's last {average} iterates",
-        "loss_bulk": "Bulk-GD",
-    }
+    losses = {"loss": "GD", "loss_average": f"mean of GD's last {average} iterates"}
     for column, colour, dashes in styles(losses):
         top.plot(rows["step"], rows[column], color=colour, ls=dashes, label=losses[column])
+    bulk = rows["loss_bulk"]
+    top.plot(rows["step"], bulk, color=COLOURS["bulk"], ls=LINES["bulk"], label="Bulk-GD")
     top.set_ylabel("training loss L(θ)")
     distances = {
         "distance": "GD to Bulk-GD",

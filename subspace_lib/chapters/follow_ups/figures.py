@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from subspace_lib.chapters.follow_ups.judge import gain
@@ -22,6 +23,7 @@ from subspace_lib.chapters.kit.style import (
     styled,
     styles,
 )
+from subspace_lib.trajectory import Trajectory
 
 
 @styled
@@ -53,19 +55,33 @@ def weights(study: FollowUpStudy) -> Picture:
 
 @styled
 def noise(study: FollowUpStudy) -> Picture:
-    """Sharpness after the switch under SGD, GD and averaged GD; mean over seeds with their range."""
-    figure, (axes,) = panels(1, height=3.6)
+    """λ₁ with its range over seeds, and λ₂ to λ_k, means, after the switch: SGD, GD and averaged GD."""
+    figure, (top, bottom) = panels(2, height=6)
+    k = study.parameters.k
     for method, colour, dashes in styles(METHODS):
-        curves = []
-        for seed in study.repeated:
-            run = study.noise[method, seed]
-            (curve,) = series([run], "eigenvalue_01")
-            curve.index = curve.index - run.experiment.switch_step
-            curves.append(curve)
-        band(axes, curves, colour, dashes, method)
-    axes.set(xlabel="steps since the switch", ylabel="λ₁")
-    below(figure, axes)
-    return Picture(figure, "Sharpness over steps under SGD, GD and averaged GD")
+        runs = [study.noise[method, seed] for seed in study.repeated]
+        values = [_since_switch(run, study) for run in runs]
+        band(top, [frame.iloc[:, 0] for frame in values], colour, dashes, method)
+        mean = pd.concat(values).groupby(level=0).mean()
+        bottom.plot(mean.index, mean.iloc[:, 1:], color=colour, ls=dashes, lw=0.8)
+    top.set_ylabel("λ₁")
+    bottom.set(xlabel="steps since the switch", ylabel=f"λ₂ to λ$_{{{k}}}$")
+    below(figure, top)
+    says = f"The {k} leading eigenvalues over steps under SGD, GD and averaged GD"
+    return Picture(figure, says)
+
+
+def _since_switch(run: Trajectory, study: FollowUpStudy) -> pd.DataFrame:
+    """The k leading eigenvalues by the steps since the run's switch, between rows on a line.
+
+    Rows are at round steps, and switches are not: the seeds' rows are none at the same distance.
+    """
+    p = study.parameters
+    names = [f"eigenvalue_{i:02d}" for i in range(1, p.k + 1)]
+    rows = run.table[["step", *names]].dropna()
+    since = rows["step"] - run.experiment.switch_step
+    at = np.arange(0, p.noise_steps + 1, p.noise_every)
+    return pd.DataFrame({name: np.interp(at, since, rows[name]) for name in names}, at)
 
 
 @styled

@@ -161,9 +161,9 @@ def from_the_start(study: BatchStudy) -> Picture:
     """GD from the initialization: alignment and sharpness."""
     figure, (top, bottom) = panels(2, height=4.6)
     runs = study.of("start")
-    band(top, series(runs, "alignment"), CYCLE[1], "-", "GD")
+    band(top, series(runs, "alignment"), CYCLE[0], "-", "GD")
     top.set(ylim=(-0.02, 1.02), ylabel=f"χ$_{{{study.parameters.k}}}$ of ∇L")
-    band(bottom, series(runs, "eigenvalue_01"), CYCLE[1], "-", "GD")
+    band(bottom, series(runs, "eigenvalue_01"), CYCLE[0], "-", "GD")
     bottom.axhline(2 / study.parameters.learning_rate, color=INK, lw=0.8, ls=":")
     bottom.set(yscale="log", xlabel="step", ylabel="sharpness λ$_1$")
     log_ticks(bottom)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from subspace_lib.chapters.generalization.study import GeneralizationStudy, smoothed
@@ -15,6 +17,7 @@ from subspace_lib.chapters.kit.style import (
     WIDTH,
     Picture,
     below,
+    late,
     log_ticks,
     mark_switch,
     methods,
@@ -23,7 +26,7 @@ from subspace_lib.chapters.kit.style import (
     styled,
 )
 from subspace_lib.subspace.projection import PROJECTIONS
-from subspace_lib.trajectory import tail
+from subspace_lib.trajectory import Trajectory, tail
 
 MARKS = "osD^vP*"
 
@@ -37,12 +40,7 @@ def over_steps(study: GeneralizationStudy) -> Picture:
     start = min(study.switch_steps.values())
     for axes, column, scale in ((top, "test_accuracy", 100), (bottom, "test_loss", 1)):
         mark_switch(axes, study)
-        late = [
-            run.table.loc[run.table["step"] >= start, column] for run in study.trajectories.values()
-        ]
-        low, high = min(v.min() for v in late), max(v.max() for v in late)
-        room = 0.05 * (high - low)
-        axes.set_ylim(scale * (low - room), scale * (high + room))
+        late(axes, study, column, scale=scale, since=1)
     top.set(ylabel="test accuracy (%)", xlim=(start, study.parameters.steps))
     bottom.set(ylabel="test loss", xlabel="step")
     below(figure, top)
@@ -51,22 +49,31 @@ def over_steps(study: GeneralizationStudy) -> Picture:
 
 @styled
 def over_loss(study: GeneralizationStudy) -> Picture:
-    """Test loss and accuracy against training loss: where methods lie on one line, only speed differs."""
+    """Against training loss: test accuracy, and test loss over X's; with only another speed it is 1."""
     figure, (top, bottom) = panels(2, height=5)
     start = min(study.switch_steps.values())
-    for axes, column, scale in ((top, "test_accuracy", 100), (bottom, "test_loss", 1)):
-        for side, colour in COLOURS.items():
-            for i, run in enumerate(study.of(side)):
-                mean = smoothed(run)[run.table["step"] >= start]
-                name = study.name(side) if i == 0 else None
-                style: dict[str, Any] = {"color": colour, "ls": LINES[side], "label": name}
-                axes.plot(mean["train_loss"], scale * mean[column], lw=1, **style)
+    for side, colour in COLOURS.items():
+        for i, (run, plain) in enumerate(zip(study.of(side), study.of("none"), strict=True)):
+            mean = smoothed(run)[run.table["step"] >= start]
+            name = study.name(side) if i == 0 else None
+            style: dict[str, Any] = {"color": colour, "ls": LINES[side], "label": name, "lw": 1}
+            top.plot(mean["train_loss"], 100 * mean["test_accuracy"], **style)
+            bottom.plot(mean["train_loss"], mean["test_loss"] / _test_loss(plain, mean), **style)
     top.set(ylabel="test accuracy (%)", xscale="log")
     top.invert_xaxis()
-    bottom.set(ylabel="test loss", xlabel="training loss L(θ), falling to the right")
+    x = study.name("none")
+    bottom.set(ylabel=f"test loss over {x}'s", xlabel="training loss L(θ), falling to the right")
     log_ticks(bottom, "x")
     below(figure, top)
-    return Picture(figure, f"Test loss and accuracy against training loss, {setting(study)}")
+    says = f"Test accuracy, and test loss over that of {x}, against training loss"
+    return Picture(figure, f"{says}, {setting(study)}")
+
+
+def _test_loss(run: Trajectory, at: pd.DataFrame) -> np.ndarray:
+    """The run's test loss where it had these rows' training losses; NaN where it never had them."""
+    rows = smoothed(run).sort_values("train_loss")
+    known = rows["train_loss"], rows["test_loss"]
+    return np.interp(at["train_loss"], *known, left=np.nan, right=np.nan)
 
 
 @styled

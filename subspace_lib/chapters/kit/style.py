@@ -29,23 +29,25 @@ LineStyle = str | tuple[float, tuple[float, ...]]
 # Okabe and Ito's palette: told apart with every common colour blindness, on white and on black.
 COLOURS = {"none": "#0072B2", "dominant": "#D55E00", "bulk": "#009E73"}
 LINES = {"none": "-", "dominant": "--", "bulk": "-."}
-CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+# Of other things: what stands for Dom-X and Bulk-X comes last, so that where there are few it means these.
+CYCLE = ("#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#D55E00", "#009E73")
 DASHES: tuple[LineStyle, ...] = (
     "-",
+    (0, (7, 2)),
+    (0, (1, 1)),
+    (0, (5, 1, 1, 1, 1, 1)),
+    ":",
     "--",
     "-.",
-    ":",
-    (0, (5, 1, 1, 1, 1, 1)),
-    (0, (1, 1)),
-    (0, (7, 2)),
 )
-WIDTH = 5.0  # inches; on a phone, 390 pixels wide, text of TEXT points is then 11 pixels high
+GREY = "#999999"  # of what lies beyond the first k, and of what is there for comparison
+PHONE = 342  # pixels of a figure's width on a phone: 390, less the page's margins
+WIDTH = 4.5  # inches; text of TEXT points is then 11 pixels high on a phone
 TEXT = 10.5
-LETTER, HANDLE = (
-    5.2,
-    36,
-)  # points: a letter's mean width, and what a legend's entry has before its text
-FEW = 2.5  # last over first number of a log axis below which it has ticks as a linear one
+LETTER, HANDLE = 6, 40  # points: a letter's mean width, and what a legend's entry has around it
+BESIDE = 0.5  # inches left of a panel, for the axis's numbers and name
+EARLY = 0.1  # of the way to the first switch: what comes before may lie above the axis
+FEW = 5  # last over first number of a log axis below which it has ticks as a linear one
 INK = "#333333"  # becomes the page's own text colour in the book
 STYLE: dict[RcKeyType, Any] = {
     "font.size": TEXT,
@@ -97,7 +99,7 @@ class Picture:
         # A tenth of a point is enough for coordinates; scales, below 10, keep their digits.
         text = re.sub(r"(\d\d\.\d)\d+", r"\1", text)
         label = self.says.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-        style = "width:100%;height:auto;max-width:40rem"
+        style = "width:100%;height:auto;max-width:36rem"
         runs = f' data-runs="{" ".join(self.runs)}"' if self.runs else ""
         return text.replace(
             "<svg", f'<svg role="img" aria-label="{label}" style="{style}"{runs}', 1
@@ -183,14 +185,19 @@ def above(axes: Axes) -> None:
         "bbox_to_anchor": (0.5, 1.0),
         "borderaxespad": 0.2,
     }
-    axes.legend(handles, labels, **place, **_in_columns(labels))
+    room = WIDTH - BESIDE  # it stands in the middle of the panel, not of the figure
+    axes.legend(handles, labels, **place, **_in_columns(labels, room))
 
 
-def _in_columns(labels: Iterable[str]) -> dict[str, Any]:
-    """As many columns as the width holds, by the longest label."""
-    longest = max((len(label.replace("$", "")) for label in labels), default=1)
-    columns = max(1, int(72 * WIDTH / (LETTER * longest + HANDLE)))
-    return {"ncols": columns, "columnspacing": 1.0, "handlelength": 1.8}
+def _in_columns(labels: Iterable[str], width: float = WIDTH) -> dict[str, Any]:
+    """As many columns as the width, in inches, holds, each as wide as its longest label."""
+    widths = [LETTER * len(label.replace("$", "")) + HANDLE for label in labels]
+    fit = [
+        columns
+        for columns in range(1, len(widths) + 1)
+        if sum(max(part) for part in np.array_split(widths, columns)) <= 72 * width
+    ]
+    return {"ncols": max(fit, default=1), "columnspacing": 1.0, "handlelength": 1.8}
 
 
 def styles(labels: Iterable[Label]) -> Iterable[tuple[Label, str, LineStyle]]:
@@ -226,6 +233,21 @@ def band(
         )
 
 
+def late(
+    axes: Axes, study: SwitchStudy, column: str, *, scale: float = 1, since: float = EARLY
+) -> None:
+    """Limits of the y-axis: what a column is from this share of the way to the first switch on."""
+    start = since * min(study.switch_steps.values())
+    values = pd.concat(
+        run.table.loc[run.table["step"] >= start, column] for run in study.trajectories.values()
+    )
+    values = scale * values[np.isfinite(values)]
+    to = axes.yaxis.get_transform()
+    low, high = to.transform([values.min(), values.max()])
+    room = 0.05 * (high - low) or 0.05  # a constant, too, has an axis
+    axes.set_ylim(*to.inverted().transform([low - room, high + room]))
+
+
 def mark_switch(axes: Axes, study: SwitchStudy) -> None:
     """Dotted lines at the switches."""
     for step in study.switch_steps.values():
@@ -238,8 +260,8 @@ def log_ticks(axes: Axes, axis: str = "y") -> None:
     ticks = axes.yaxis if axis == "y" else axes.xaxis
     ticks.set_major_formatter(formatter)
     low, high = axes.get_ylim() if axis == "y" else axes.get_xlim()
-    if low > 0 and high / low < FEW:  # no mark of 1, 2, 3 or 5 may lie in it
-        ticks.set_major_locator(MaxNLocator(4))
+    if low > 0 and high / low < FEW:  # few marks of 1, 2, 3 or 5 lie in it
+        ticks.set_major_locator(MaxNLocator(6, steps=[1, 2, 4, 5, 10]))
         ticks.set_minor_formatter(NullFormatter())
     elif low > 0 and np.log10(high / low) < 2:
         ticks.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")

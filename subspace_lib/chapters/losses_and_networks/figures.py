@@ -8,8 +8,10 @@ from subspace_lib.chapters.kit.style import (
     COLOURS,
     INK,
     LINES,
+    WIDTH,
     Picture,
     band,
+    below,
     log_ticks,
     panels,
     styled,
@@ -23,7 +25,7 @@ from subspace_lib.chapters.losses_and_networks.study import LossesStudy
 def losses(study: LossesStudy) -> Picture:
     """Training loss of SGD, Dom-SGD and Bulk-SGD, a panel a case, mean over seeds with their range."""
     count = len(study.cases)
-    figure = Figure(figsize=(5.6, 2.3 * count), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.3 + 2.3 * count), layout="constrained")
     grid = figure.subplots(count, 1, squeeze=False)[:, 0]
     for axes, (name, case) in zip(grid, study.cases.items(), strict=True):
         for side, colour in COLOURS.items():
@@ -36,8 +38,7 @@ def losses(study: LossesStudy) -> Picture:
         axes.set(yscale="log", title=name, ylabel="L(θ)")
         log_ticks(axes)
     grid[-1].set_xlabel("step")
-    handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9)
+    below(figure, grid[0])
     return Picture(figure, "Training loss over steps: " + "; ".join(study.cases))
 
 
@@ -51,20 +52,15 @@ def causes(study: LossesStudy) -> Picture:
         run = study.causes[name]
         rows, switch = run.table, run.experiment.switch_step
         time = run.experiment.learning_rate * (rows["step"] - switch)
-        top.plot(
-            time,
-            rows["train_loss"] / rows["train_loss"].iloc[0],
-            color=colour,
-            ls=dashes,
-            label=name,
-        )
+        loss = rows["train_loss"] / rows["train_loss"].iloc[0]
+        top.plot(time, loss, color=colour, ls=dashes, label=name)
         bottom.plot(time, rows["eigenvalue_01"], color=colour, ls=dashes)
         if not run.complete:
-            top.plot(time.iloc[-1], rows["train_loss"].iloc[-1], "x", color=colour)
+            top.plot(time.iloc[-1], loss.iloc[-1], "x", color=colour)
     top.axhline(1, color=INK, lw=0.8, ls=":")
     top.set_ylabel("L(θ)/L at the switch")
     bottom.set(ylabel="λ₁", xlabel="η × steps since the switch")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    below(figure, top)
     return Picture(
         figure, "Dom-SGD after the switch with one change each: " + ", ".join(study.causes)
     )

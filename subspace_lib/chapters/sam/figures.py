@@ -5,9 +5,11 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from subspace_lib.chapters.kit.style import (
+    COLOURS,
     CYCLE,
     DASHES,
     INK,
+    LINES,
     Picture,
     band,
     below,
@@ -70,12 +72,13 @@ def edges(study: SamStudy) -> Picture:
 
 
 def _edge(axes: Axes, study: SwitchStudy) -> None:
-    p, runs = study.parameters, study.of("none")
-    band(axes, series(study.of("bulk"), "eigenvalue_01"), CYCLE[2], "-.", study.name("bulk"))
-    band(axes, series(runs, "eigenvalue_01"), CYCLE[0], "-", study.name("none"))
-    norms = series(runs, "batch_gradient_norm", smooth=5)
+    p = study.parameters
+    for side in ("none", "bulk"):
+        curves = series(study.of(side), "eigenvalue_01")
+        band(axes, curves, COLOURS[side], LINES[side], study.name(side))
+    norms = series(study.of("none"), "batch_gradient_norm", smooth=5)
     edge = [sam_edge(norm, p.learning_rate, p.rho) for norm in norms]
-    band(axes, edge, CYCLE[3], "--", "SAM's edge")
+    band(axes, edge, CYCLE[1], DASHES[1], "SAM's edge")
     axes.axhline(2 / p.learning_rate, color=INK, lw=0.8, ls=":", label="2/η")
     mark_switch(axes, study)
 
@@ -92,7 +95,7 @@ def ascents(study: SamStudy) -> Picture:
     for axes, part, title in zip(
         parts, (study.minibatch, study.edge), ("minibatches", "full batch"), strict=True
     ):
-        for column, colour, dashes in zip(columns, CYCLE[3:], DASHES, strict=False):
+        for column, colour, dashes in zip(columns, CYCLE[1:], DASHES, strict=False):
             band(axes, series(part.of("none"), column, smooth=5), colour, dashes, columns[column])
         axes.set(title=title, ylim=(0, 1.02), ylabel=f"alignment χ$_{{{part.parameters.k}}}$")
     below(figure, parts[0])

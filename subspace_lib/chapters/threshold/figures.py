@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from string import ascii_lowercase
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.style import (
@@ -30,6 +32,11 @@ from subspace_lib.evidence import criteria
 from subspace_lib.trajectory import tail
 
 MARKERS = {"dominant": "o", "bulk": "s"}
+CLEAR = 5, 7  # points: half of what a letter takes, across and up
+SHIFTS = sorted(  # points from a marker to its letter, the nearest first
+    ((x, y) for x in range(-36, 37, 4) for y in (*range(-40, -9, 5), *range(10, 41, 5))),
+    key=lambda shift: math.hypot(*shift),
+)
 
 
 @styled
@@ -88,7 +95,7 @@ def _means(
     """Means over seeds, with a bar over their range."""
     means = [says.mean(found) for found in values]
     face = "none" if hollow else colour
-    axes.plot(x, means, marker, color=colour, ls=dashes, mfc=face, ms=5, lw=1)
+    axes.plot(x, means, marker, color=colour, ls=dashes, mfc=face, ms=5, lw=1, clip_on=False)
     for place, found in zip(x, values, strict=True):
         known = [value for value in found if math.isfinite(value)]
         if len(known) > 1:
@@ -101,33 +108,31 @@ def spaces(study: ThresholdStudy) -> Picture:
     found = study.spaces
     if found is None:
         return waiting("The runs in other spaces are")
-    figure, (top, bottom) = panels(2, height=7.4)
     names = [name for name in found.names() if name != FOLLOWED]
+    figure, (top, bottom) = panels(2, height=6 + 0.2 * len(names))
+    points: dict[Axes, list[tuple[str, float, float]]] = {top: [], bottom: []}
+    levels: dict[Axes, list[float]] = {top: [], bottom: []}
     for side, marker in MARKERS.items():
         at = [says.mean(apart(found, name, side)) for name in names]
-        values = [found.progress(name, side) for name in names]
-        _means(top, at, values, COLOURS[side], marker, "none")
-        _letters(top, at, values)
+        for axes, quantity in ((top, found.progress), (bottom, found.inside)):
+            if axes is top or side == "dominant":
+                values = [quantity(name, side) for name in names]
+                _means(axes, at, values, COLOURS[side], marker, "none")
+                points[axes] += zip(ascii_lowercase, at, map(says.mean, values), strict=False)
+                levels[axes].append(says.mean(quantity(FOLLOWED, side)))
+                axes.axhline(levels[axes][-1], color=COLOURS[side], lw=0.8, ls="--")
         top.plot([], [], marker, color=COLOURS[side], label=found.switch.name(side))
-        top.axhline(says.mean(found.progress(FOLLOWED, side)), color=COLOURS[side], lw=0.8, ls="--")
-        if side == "dominant":
-            inside = [found.inside(name, side) for name in names]
-            _means(bottom, at, inside, COLOURS[side], marker, "none")
-            _letters(bottom, at, inside)
-            level = says.mean(found.inside(FOLLOWED, side))
-            bottom.axhline(level, color=COLOURS[side], lw=0.8, ls="--")
     top.set(xscale="log", ylabel="progress")
-    bottom.set(ylabel="share of the gradient inside", ylim=(0, 1.15))
+    top.margins(y=0.15)
+    bottom.set(ylabel="share of the gradient inside", ylim=(-0.05, 1.15))
     bottom.set_xlabel("root mean squared sine of the angles to Sₖ")
-    for axes in (top, bottom):
-        axes.margins(y=0.2)
     above(top)
     listed = [f"{letter}  {name}" for letter, name in zip(ascii_lowercase, names, strict=False)]
-    half = -(-len(listed) // 2)
-    for place, column in ((0.0, listed[:half]), (0.5, listed[half:])):
-        bottom.annotate(
-            "\n".join(column), (place, -0.25), xycoords="axes fraction", va="top", fontsize=9
-        )
+    unseen = [Line2D([], [], ls="none") for _ in listed]
+    figure.legend(unseen, listed, loc="outside lower center", handlelength=0)
+    figure.draw_without_rendering()  # the layout says where on the page a point lies
+    for axes in (top, bottom):
+        _letters(axes, points[axes], levels[axes])
     return Picture(
         figure,
         "Progress of Dom-SGD and Bulk-SGD, and the gradient's share inside, against the angle between the "
@@ -135,17 +140,30 @@ def spaces(study: ThresholdStudy) -> Picture:
     )
 
 
-def _letters(axes: Axes, x: list[float], values: list[list[float]]) -> None:
-    """A letter above each point, in three heights: neighbours stay apart."""
-    for i, (place, found) in enumerate(zip(x, values, strict=True)):
-        mean = says.mean(found)
-        if math.isfinite(mean):
-            up = (0, 5 + 9 * (i % 3))
-            axes.annotate(
-                ascii_lowercase[i],
-                (place, mean),
-                up,
-                textcoords="offset points",
-                ha="center",
-                fontsize=9,
-            )
+def _letters(axes: Axes, points: list[tuple[str, float, float]], levels: list[float]) -> None:
+    """A letter beside each point, where it meets no point, level or other letter, and a line to it."""
+    scale, (across, up) = axes.figure.dpi / 72, CLEAR
+    known = [point for point in points if all(map(math.isfinite, point[1:]))]
+    taken = [axes.transData.transform(point[1:]) / scale for point in known]
+    lines = [axes.transData.transform((1, level))[1] / scale for level in levels]
+    box = axes.bbox.padded(-across / 2 * scale)
+
+    def free(x: float, y: float) -> bool:
+        return (
+            box.contains(x * scale, y * scale)
+            and all(abs(y - line) > up for line in lines)
+            and all(abs(x - a) > 2 * across or abs(y - b) > 1.5 * up for a, b in taken)
+        )
+
+    for (letter, x, y), (left, low) in zip(known, list(taken), strict=True):
+        shift = next((s for s in SHIFTS if free(left + s[0], low + s[1])), SHIFTS[0])
+        taken.append(np.array([left + shift[0], low + shift[1]]))
+        axes.annotate(
+            letter,
+            (x, y),
+            shift,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": INK, "shrinkA": 0, "shrinkB": 2},
+        )

@@ -50,8 +50,8 @@ def cuts(study: ThresholdStudy) -> Markdown:
         "far as known, the median over the rows of Dom-SGD and Bulk-SGD; it may be 1 where the spectrum "
         "has no gap behind λₖ. Alignment: SGD's gradient with Sₖ, over the last 2% of "
         "the steps. Eigenvalues: at the switch. Chosen by: the rules whose cut of that spectrum is nearest "
-        "to this k for the first seed, and where they cut. A gap is looked for between the smallest and "
-        "the largest k that were asked for.",
+        "to this k for the first seed, and where they cut; where that is another k, it was not run. A gap "
+        "is looked for between the smallest and the largest k that were asked for.",
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from subspace_lib.chapters.kit.style import COLOURS, INK, LINES, Picture, log_ticks, styled
+from subspace_lib.chapters.kit.style import COLOURS, INK, LINES, WIDTH, Picture, log_ticks, styled
 from subspace_lib.theory.valley import Valley, path
 
 # The start is [√κ x, y], about where SGD itself would be; the page's script starts there, too.
@@ -22,7 +22,7 @@ def valley_paths() -> Picture:
     valley = Valley()
     start = (START[0] / np.sqrt(valley.condition), START[1])
     runs = {name: path(valley, name, RATE, start, STEPS) for name in SHOWN}
-    figure = Figure(figsize=(5.6, 6.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
     rows = figure.subplots(3, 1, height_ratios=[1.6, 1, 1])
     half = 1.5 / np.sqrt(valley.condition)
     contours(rows[0], valley, half, (-0.3, 1.3))

@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 
 from subspace_lib.chapters.kit.style import (
     COLOURS,
+    GREY,
     INK,
     LINES,
     WIDTH,
     Picture,
     below,
+    late,
     log_ticks,
     mark_switch,
     methods,
@@ -51,14 +53,15 @@ def losses_of(studies: Mapping[str, SwitchStudy]) -> Picture:
     parts = figure.subplot_mosaic(rows, height_ratios=(3, 2)[: len(rows)])
     for name, axes in parts.items():
         loss_panel(axes, studies[name])
-        axes.locator_params(axis="x", nbins=5 if name == names[0] or count == 1 else 3)
-        axes.set(title=name, xlabel="step")
+        wide = name == names[0] or count == 1
+        axes.locator_params(axis="x", nbins=5 if wide else 3)
+        axes.set(title=name if wide else name.replace(" on ", "\non "), xlabel="step")
     below(figure, *parts.values())
     return Picture(figure, "Training loss over steps, " + "; ".join(map(setting, studies.values())))
 
 
 def loss_panel(axes: Axes, study: SwitchStudy) -> None:
-    """The curves of ``losses``."""
+    """The curves of ``losses``; the first steps, far above them, are cut off."""
     first, *others = study.parameters.seeds
     for projection, colour in COLOURS.items():
         for seed in (*others, first):
@@ -79,24 +82,22 @@ def loss_panel(axes: Axes, study: SwitchStudy) -> None:
         start = study.trajectories["dominant", seed].table.iloc[0]
         axes.plot(start["step"], start["train_loss"], "o", color=INK, ms=5 if seed == first else 3)
     axes.set(yscale="log", ylabel="training loss L(θ)")
+    late(axes, study, "train_loss")
     log_ticks(axes)
     axes.plot([], [], "o", color=INK, ms=5, label="switch")
 
 
 @styled
 def test_losses(study: SwitchStudy) -> Picture:
-    """Test loss and test accuracy of the three methods."""
+    """Test loss and test accuracy of the three methods; the first steps are cut off."""
     figure, (top, bottom) = panels(2, height=5)
     methods(top, study, "test_loss")
     methods(bottom, study, "test_accuracy", scale=100)
     top.set(yscale="log", ylabel="test loss")
+    late(top, study, "test_loss")
     log_ticks(top)
-    start = min(study.switch_steps.values())
-    floor = min(
-        float(t.table.loc[t.table["step"] >= start, "test_accuracy"].min())
-        for t in study.trajectories.values()
-    )
-    bottom.set(xlabel="step", ylabel="test accuracy (%)", ylim=(100 * floor - 1, None))
+    late(bottom, study, "test_accuracy", scale=100)
+    bottom.set(xlabel="step", ylabel="test accuracy (%)")
     below(figure, top)
     return Picture(figure, f"Test loss and accuracy over steps, {setting(study)}")
 
@@ -128,7 +129,7 @@ def spectra(study: SwitchStudy) -> Picture:
         whole = rows[rows[names[-1]].notna()]
         rows = whole if len(whole) else rows  # a short run may have no full spectrum
         for i, name in enumerate(names):
-            colour, width = (COLOURS[projection], 1.3) if i < k else ("#999999", 0.9)
+            colour, width = (COLOURS[projection], 1.3) if i < k else (GREY, 0.9)
             axes.plot(rows["step"], rows[name], color=colour, lw=width, marker=".", ms=3)
         axes.axhline(2 / study.parameters.learning_rate, color=INK, lw=0.8, ls=":")
         axes.set(yscale="log", ylabel="λ$_i$", title=study.name(projection))
@@ -159,8 +160,8 @@ def angle_panel(axes: Axes, study: SwitchStudy, projection: str) -> None:
 def angle_lines(axes: Axes, run: Trajectory, colour: str, label: str | None = None) -> None:
     """Turn since the row before, and angle in use; dots where a refresh has certified it since then."""
     rows, fresh = run.table.iloc[1:], run.table["refreshes"].diff().iloc[1:] > 0
-    axes.plot(rows["step"], rows["angle_bound"], color="#999999", lw=0.7)
-    axes.plot(rows["step"][fresh], rows["angle_bound"][fresh], ".", color="#999999", ms=3)
+    axes.plot(rows["step"], rows["angle_bound"], color=GREY, lw=0.7)
+    axes.plot(rows["step"][fresh], rows["angle_bound"][fresh], ".", color=GREY, ms=3)
     axes.plot(rows["step"], rows["turn"], color=colour, lw=0.7, label=label)
 
 
