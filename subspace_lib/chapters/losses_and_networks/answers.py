@@ -56,7 +56,7 @@ def causes(study: LossesStudy) -> Markdown:
     words = []
     for name, run in study.causes.items():
         ratio = tables.risen(run)
-        ended = says.number(ratio) if run.complete else run.status
+        ended = f"{100 * (ratio - 1):+.1f}%".replace("-", "−") if run.complete else run.status
         words.append(f"{name}: {ended}")
     found = tables.terms(study.causes[AS_IT_IS])
     slope, bend = found["slope"].mean(), found["bend"].mean()
@@ -69,7 +69,7 @@ def causes(study: LossesStudy) -> Markdown:
         "The sum does not differ from zero by more than twice its standard error.",
     )
     return says.answer(
-        f"Loss at the end over that at the switch: {'; '.join(words)}.",
+        f"Change of the loss from the switch to the end: {'; '.join(words)}.",
         f"As it is, the loss {says.compared(base, 1, 'rises', 'falls', 'stays level')}.",
         f"By the expansion, in millionths a step, the first-order term is {says.number(1e6 * slope)}, the "
         f"second-order term {says.number(1e6 * bend)} and their sum {says.number(float(whole.mean()))} ± "
