@@ -5,7 +5,7 @@ import pytest
 from subspace_lib.chapters import chapter, ledger
 from subspace_lib.chapters.architectures import answers, figures, tables
 from subspace_lib.chapters.architectures.study import ArchitecturesParameters, tasks
-from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.names import title
 from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.chapters.kit.switch.panel import over_sgd
@@ -116,7 +116,8 @@ def test_the_work_is_that_of_the_measured_steps_over_plain_sgds(found):
     work = (run.objective.gradient_equivalents - spent[7]) / (6 * batches)
     assert over_sgd(panel, "bulk") == pytest.approx(work)
     rows = tables.cost(found[0]).data.splitlines()
-    assert any("sentences" in row and "Bulk" in row and f"{work:.0f} ×" in row for row in rows)
+    told = f"{says.number(work, 2)} ×"
+    assert any("sentences" in row and "Bulk" in row and told in row for row in rows)
 
 
 def test_its_figures_and_tables_show_both_panels(found):

@@ -149,7 +149,8 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
         r"\| +\| MLP \(small\) on .* \| Transformer \(small\) on sentences", text
     )
     assert (
-        "Loss at the end over that at the switch: Dom-SGD as it is:" in answers.causes(study).data
+        "Change of the loss from the switch to the end: Dom-SGD as it is:"
+        in answers.causes(study).data
     )
     plan = Plan(store)
     chapter(NAME).study(study.parameters, store, compute=plan)

@@ -93,7 +93,7 @@ def cost(study: ArchitecturesStudy) -> Markdown:
                     "method": panel.name(side),
                     "refreshes": f"{sum(row['refreshes'] for row in last) / len(runs):.0f}",
                     "products": f"{sum(row['products'] for row in last) / len(runs):.0f}",
-                    "work over plain SGD's": f"{over_sgd(panel, side):.0f} ×",
+                    "work over plain SGD's": f"{says.number(over_sgd(panel, side), 2)} ×",
                     "minutes": f"{sum(row['seconds'] for row in last) / len(runs) / 60:.0f}",
                     "on": "; ".join(dict.fromkeys(processors(run.provenance) for run in runs)),
                 }

@@ -34,7 +34,7 @@ def weights(study: FollowUpStudy) -> Markdown:
         f"{len(lost)} of the {len(gains)} runs diverged, with "
         f"{says.listed(f'({a:g}, {b:g})' for a, b in lost)}."
         if lost
-        else "None diverged.",
+        else "None diverged: where stability ends is not seen.",
         _at_twice_the_rate(gains),
     )
 

@@ -131,8 +131,8 @@ def _too_little(study: SwitchStudy) -> str:
 def short(study: SwitchStudy, share: float) -> str:
     """That X has gained such a share of the loss at the switch, which is less than a verdict needs."""
     return (
-        f"{study.name('none')} gains {100 * share:.3g}% of the loss at the switch, and progress is "
-        f"compared from {says.percent(criteria.MINIMUM_GAIN)} on: so there is no verdict."
+        f"{study.name('none')} lowers the loss by {100 * share:.3g}% of that at the switch; below "
+        f"{says.percent(criteria.MINIMUM_GAIN)} there is no verdict."
     )
 
 
