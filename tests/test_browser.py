@@ -4,6 +4,7 @@
 """
 
 import functools
+import gzip
 import http.server
 import json
 import os
@@ -522,3 +523,14 @@ def test_a_print_of_the_front_page_opens_what_no_other_page_has(browser):
     assert sum(folds.evaluate_all(is_open)) == folds.count() - parts.count()
     assert page.locator("details.runs-of").count() == 0
     page.context.close()
+
+
+def test_the_front_page_weighs_less_than_a_megabyte(browser, served):
+    """All that it asks for, fonts too, each compressed."""
+    page, asked = browser.new_page(), []
+    page.on("requestfinished", lambda request: asked.append(urlparse(request.url).path))
+    page.goto(f"{served}/index.html", wait_until="networkidle")
+    page.close()
+    paths = {SITE / unquote(path).lstrip("/") for path in asked}
+    assert len(paths) > 5
+    assert sum(len(gzip.compress(path.read_bytes())) for path in paths) < 1_000_000

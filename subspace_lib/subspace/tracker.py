@@ -191,9 +191,9 @@ class DominantSubspace:
     def angle_at(self, step: int) -> float:
         """Sine of the largest angle of the basis in use at this step, as far as known.
 
-        ``angle``, and after the last look as much more as the basis had turned in the interval before it:
-        that grows at once where training fluctuates, and like a root later on. NaN where nothing can look
-        between refreshes: H may have jumped since the last one.
+        ``angle``, and after the last look as much more as the basis had turned in the interval before it,
+        growing like a root: a turn that begins after a look is not known before the next one. NaN where
+        nothing can look between refreshes: H may have jumped since the last one.
         """
         behind = step - self.last_look
         if behind and not (self.schedule.looks and self._drift.known):
