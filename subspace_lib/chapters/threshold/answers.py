@@ -148,8 +148,8 @@ def spaces(study: ThresholdStudy) -> Markdown:
         )
         if as_good_as_s_k(found, RANDOM) and not as_in_s_k(found, RANDOM):
             told.append(
-                "So progress alone does not tell it from Sₖ; the share inside does. That holds for Q2's "
-                "bounds too: any few dimensions meet them that hold little of the gradient."
+                "So progress alone does not tell it from Sₖ; the share inside does. It meets Q2's bounds "
+                "too: they do not ask what a space holds of the gradient."
             )
     return says.answer(*told, table=tables.spaces(study))
 

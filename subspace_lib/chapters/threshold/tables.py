@@ -72,11 +72,12 @@ def _cut(name: str, case: Case, k: int, fractions: Sequence[float]) -> Row:
 
 def _chosen_by(case: Case, k: int, fractions: Sequence[float]) -> str:
     """The rules whose cut for the first seed is nearest to this k, and where they cut."""
-    return "; ".join(
-        f"{rule} (at {span((place for place in places if place is not None), 'd')})"
-        for rule, places in case.rules(fractions).items()
-        if places[0] is not None and case.nearest(places[0]) == k
-    )
+    found: dict[str, list[str]] = {}
+    for rule, places in case.rules(fractions).items():
+        if places[0] is not None and case.nearest(places[0]) == k:
+            at = span((place for place in places if place is not None), "d")
+            found.setdefault(at, []).append(rule)
+    return "; ".join(f"at {at}: {says.listed(rules)}" for at, rules in found.items())
 
 
 def spaces(study: ThresholdStudy) -> Markdown:
