@@ -220,7 +220,7 @@ def parameters(run: ShownRun) -> str:
     """``run.parameters`` in parts that runs of one study share, whenever each of them was switched."""
     d, told = run.description, run.parameters.split(" · ")
     if kind(run) == "substitute":
-        dull = ("space ", "refresh every ", "matrix samples ")
+        dull = ("space ", "refresh every ", "matrix samples ", "drawn ")
         told = [part for part in told if not part.startswith(dull)]
         told.insert(-1, space(run))
     if kind(run) != "training":

@@ -35,10 +35,8 @@ from subspace_lib.experiment import NUMERICS, PREFIX
 from subspace_lib.trajectory import progress, tail_loss
 
 BUDGET = 480_000  # bytes of the script; with the rest of what the page loads below 600 kB
-POINTS = (
-    12,
-    160,
-)  # a series: as many as the budget allows, within these; a coarse one half of them
+# Of a series: as many as the budget allows, within these; a coarse one has half of them.
+POINTS = (12, 160)
 # What the quick profile runs on: shown only where there is nothing else.
 QUICK_DATA = ("digits", "digits_300", "sentences")
 BEGINNING = {"status": "the beginning of a longer run"}
