@@ -82,6 +82,14 @@ figures.evolution(study)
 answers.evolution(study)
 
 # %% [markdown]
+# ## How exact the density is
+#
+# The same quadrature on a network so small that its Hessian can be written down:
+
+# %%
+answers.against_dense(study)
+
+# %% [markdown]
 # ## H against G against F
 
 # %% mystnb={"figure": {"caption": "Over the steps of SGD, for H, G and F: mean squared cosine of the space with that of H (top), alignment of the full-batch gradient with the space (middle), largest eigenvalue in absolute value (bottom). Mean over seeds, with their range.", "name": "fig-matrix-spaces"}}

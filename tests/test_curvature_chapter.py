@@ -10,9 +10,11 @@ import torch
 from subspace_lib import data, models
 from subspace_lib.chapters import chapter
 from subspace_lib.chapters.curvature import answers, figures
+from subspace_lib.chapters.curvature.dense import K, compared
 from subspace_lib.chapters.curvature.study import CurvatureParameters, CurvatureStudy, tasks
 from subspace_lib.experiment import Experiment
 from subspace_lib.linalg.eigensolver import sin_largest_angle, top_eigenpairs
+from subspace_lib.linalg.quadrature import mean_error, spectral_quadrature
 from subspace_lib.objective import LOSSES
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs import curvature
@@ -264,3 +266,16 @@ def test_a_run_that_diverged_leaves_a_page_without_its_last_anchor(study):
         draw(short)
     for tell in (answers.opening, answers.spectrum, answers.evolution, answers.spaces):
         assert tell(short).data
+
+
+def test_the_density_is_compared_with_a_spectrum_that_is_known_as_a_whole():
+    found = compared(PARAMETERS.model_copy(update={"lanczos_steps": 60, "probes": 40}))
+    dim = len(found.values)
+    assert found.off() < 0.02 < compared(PARAMETERS).off()  # fewer probes, fewer steps
+    assert float(found.found.nodes.max()) == pytest.approx(float(found.values[0]), rel=1e-6)
+    counts = dim * found.found.share_above(found.cut)
+    assert abs(float(counts.mean()) - K) <= 4 * float(mean_error(counts))
+    whole = replace(
+        found, found=spectral_quadrature(torch.diag(found.values), torch.eye(dim).double(), dim)
+    )
+    assert whole.off() < 1e-9  # all unit vectors see it exactly

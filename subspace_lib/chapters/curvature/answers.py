@@ -9,9 +9,11 @@ from IPython.display import Markdown
 from torch import Tensor
 
 from subspace_lib.chapters.curvature import tables
+from subspace_lib.chapters.curvature.dense import DATA, STEPS, THRESHOLDS, K, compared
 from subspace_lib.chapters.curvature.judge import judge
 from subspace_lib.chapters.curvature.study import CurvatureStudy
 from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.names import title
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import FAILS, HOLDS
 from subspace_lib.linalg.quadrature import mean_error
@@ -66,6 +68,24 @@ def spectrum(study: CurvatureStudy) -> Markdown:
             f"{trace[1]}."
         )
     return says.answer(*told)
+
+
+def against_dense(study: CurvatureStudy) -> Markdown:
+    """How far a density of as many probes and steps is from a spectrum that is known as a whole."""
+    found = compared(study.parameters)
+    dim, density = len(found.values), found.found
+    return says.answer(
+        f"An MLP of {dim} parameters is trained on {title(DATA)} for {STEPS} steps, and all eigenvalues of "
+        f"its Hessian are computed. Of these {K} lie above the cut between {says.eigenvalue(K)} and "
+        f"{says.eigenvalue(K + 1)}; the density, of as many probes and steps as above, counts "
+        f"{_with_error(dim * density.share_above(found.cut))}.",
+        f"The trace is {says.number(float(found.values.sum()))}, by the density "
+        f"{_with_error(dim * density.moment(1))}.",
+        f"In the {THRESHOLDS} widest gaps the share of larger eigenvalues differs from the density's by "
+        f"{says.percent(found.off())} of all at most.",
+        f"The largest eigenvalue is {says.number(float(found.values[0]), 5)}, the largest Ritz value "
+        f"{says.number(float(density.nodes.max()), 5)}.",
+    )
 
 
 def _with_error(values: Tensor) -> str:
