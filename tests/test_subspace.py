@@ -774,4 +774,5 @@ def test_looks_tell_of_the_rest_where_classes_take_turns():
             theta = theta - 0.1 * gradient
         return found
 
-    assert refreshes(None) > 20 > 4 * refreshes(0)  # every 20th sample is of one class
+    assert refreshes(None) > 20  # every 20th sample is of one class
+    assert refreshes(0) <= 10
