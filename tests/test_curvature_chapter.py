@@ -14,7 +14,7 @@ from subspace_lib.chapters.curvature.dense import K, compared
 from subspace_lib.chapters.curvature.study import CurvatureParameters, CurvatureStudy, tasks
 from subspace_lib.experiment import Experiment
 from subspace_lib.linalg.eigensolver import sin_largest_angle, top_eigenpairs
-from subspace_lib.linalg.quadrature import mean_error, spectral_quadrature
+from subspace_lib.linalg.quadrature import Quadrature, mean_error
 from subspace_lib.objective import LOSSES
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs import curvature
@@ -275,7 +275,7 @@ def test_the_density_is_compared_with_a_spectrum_that_is_known_as_a_whole():
     assert float(found.found.nodes.max()) == pytest.approx(float(found.values[0]), rel=1e-6)
     counts = dim * found.found.share_above(found.cut)
     assert abs(float(counts.mean()) - K) <= 4 * float(mean_error(counts))
-    whole = replace(
-        found, found=spectral_quadrature(torch.diag(found.values), torch.eye(dim).double(), dim)
+    exact = Quadrature(
+        found.values.flip(0)[None], torch.full((1, dim), 1 / dim, dtype=torch.float64)
     )
-    assert whole.off() < 1e-9  # all unit vectors see it exactly
+    assert replace(found, found=exact).off() < 1e-9
