@@ -43,7 +43,7 @@ from subspace_lib.chapters.kit.switch import answers, figures, tables
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study)
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps; one line per seed, the first bold. Dots: the switches, where the three have the same point. The first steps lie above the axis.", "name": "fig-loss"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps; one line per seed, the first bold. Dots: the switches, where the three have the same point. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-loss"}}
 figures.losses(study)
 
 # %%
@@ -102,7 +102,7 @@ answers.angles(study, costs=True)
 # %% [markdown]
 # ## On data not trained on
 
-# %% mystnb={"figure": {"caption": "Test loss (top, log scale) and test accuracy (bottom) over the steps: mean over seeds, with their range. The first steps lie outside the axes.", "name": "fig-test"}}
+# %% mystnb={"figure": {"caption": "Test loss (top, log scale) and test accuracy (bottom) over the steps: mean over seeds, with their range. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-test"}}
 figures.test_losses(study)
 
 # %%

@@ -42,7 +42,7 @@ from subspace_lib.chapters.kit import page
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study)
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps, one panel per network; one line per seed, the first bold. Dots: the switches, where the three have the same point. The first steps lie above the axis.", "name": "fig-losses"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps, one panel per network; one line per seed, the first bold. Dots: the switches, where the three have the same point. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-losses"}}
 figures.losses(study)
 
 # %%
@@ -87,7 +87,7 @@ answers.angles(study)
 # %% [markdown]
 # ## On data not trained on
 
-# %% mystnb={"figure": {"caption": "Test loss (log scale) and test accuracy, mean over seeds with their range. Dotted: the switches. The first steps lie outside the axes.", "name": "fig-tests"}}
+# %% mystnb={"figure": {"caption": "Test loss (log scale) and test accuracy, mean over seeds with their range. Dotted: the switches. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-tests"}}
 figures.test_losses(study)
 
 # %%

@@ -99,7 +99,7 @@ answers.ingredients(study)
 # %% [markdown]
 # ## Dom- and Bulk- versions
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of heavy ball (top) and of Adam (bottom), and of their Dom- and Bulk- versions; one line per seed, the first bold. Dots: the switches. A cross: a run that ends early, its loss above that of the untrained network. The first steps of heavy ball lie above the axis.", "name": "fig-momentum-loss"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of heavy ball (top) and of Adam (bottom), and of their Dom- and Bulk- versions; one line per seed, the first bold. Dots: the switches. A cross: a run that ends early, its loss above that of the untrained network. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-momentum-loss"}}
 figures.losses(study)
 
 # %%

@@ -98,6 +98,7 @@ class Picture:
         text = text[text.index("<svg") :].replace(INK, "currentColor")
         # A tenth of a point is enough for coordinates; scales, below 10, keep their digits.
         text = re.sub(r"(\d\d\.\d)\d+", r"\1", text)
+        text = re.sub(r"\s*\n\s*", " ", text)  # a notebook keeps each line with quotes and indent
         label = self.says.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
         style = "width:100%;height:auto;max-width:36rem"
         runs = f' data-runs="{" ".join(self.runs)}"' if self.runs else ""
