@@ -54,7 +54,7 @@ def test_the_cases_are_those_of_the_question():
     }
     assert [len(stage) for stage in tasks(chapter(NAME).parameters)] == [3, 3, 1, 1, 1, 1]
     budgets = [p.run(11, side, 1000).budget for p in cases.values() for side in ("none", "bulk")]
-    assert budgets == [None, None, 10, 10, 10, 10, None, None, None, None]
+    assert budgets == [None, None, *[10] * 8]
     typed = LossesParameters.parse(budgets="[None, 2.5, None, None, None]")
     assert [p.budget for p in typed.cases().values()] == [None, 2.5, None, None, None]
     for typed, meant in (("None, 10", (None, 10)), ("null", (None,)), (None, (None,)), (10, (10,))):

@@ -123,7 +123,7 @@ class LossesParameters(Seeded):
         (3000, 3000, 1500, 1000, 1000), description="where the alignment has not asked for it"
     )
     budgets: tuple[Budget, ...] = Field(
-        (None, 10, 10, None, None), description="times SGD's price, its steps included"
+        (None, 10, 10, 10, 10), description="times SGD's price, its steps included"
     )
     repeats: tuple[Every, ...] = Field((3, 3, 1, 1, 1), description="seeds of each case")
     batch_size: int = Field(50, ge=1, le=1_000_000)
