@@ -74,10 +74,13 @@ def test_every_way_to_multiply_is_measured_and_one_that_fails_is_a_row(monkeypat
     assert row == {"failed": "RuntimeError: no compiler"}
 
 
-def test_the_floor_is_what_pytorch_counts():
-    model = models.mlp(784, 10, 200)
-    inputs, labels = torch.randn(20, 1, 28, 28), torch.randint(0, 10, (20,))
-    objective = Objective(model, "mse", inputs, labels)
+@pytest.mark.parametrize(
+    ("name", "shape", "layers"),
+    [("mlp", (1, 28, 28), tables.MLP_LAYERS), ("cnn", (3, 32, 32), tables.CNN_LAYERS)],
+)
+def test_the_floor_is_what_pytorch_counts(name, shape, layers):
+    model = models.build(name, shape, 10, seed=0)
+    objective = Objective(model, "mse", torch.randn(20, *shape), torch.randint(0, 10, (20,)))
     hessian = objective.hessian(objective.initial())
     block = torch.randn(objective.dim, 1)
     hessian @ block  # builds the graph
@@ -86,7 +89,7 @@ def test_the_floor_is_what_pytorch_counts():
     with FlopCounterMode(display=False) as product:
         hessian @ block
     measured = product.get_total_flops() / gradient.get_total_flops()
-    assert tables.floor(784, 200, 200, 10) == pytest.approx(measured, rel=1e-12)
+    assert tables.floor(*layers) == pytest.approx(measured, rel=1e-12)
 
 
 def test_peak_memory_counts_what_is_alive_at_one_time():

@@ -10,7 +10,12 @@ from subspace_lib import data, models
 from subspace_lib.chapters import chapter
 from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.chapters.losses_and_networks import answers, figures, tables
-from subspace_lib.chapters.losses_and_networks.study import CHANGES, LossesParameters, tasks
+from subspace_lib.chapters.losses_and_networks.study import (
+    AS_IT_IS,
+    CHANGES,
+    LossesParameters,
+    tasks,
+)
 from subspace_lib.objective import Objective
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import MissingRun, Store
@@ -28,7 +33,8 @@ SMALL = LossesParameters.QUICK | {
     "repeats": (3, 1),
     "seeds": (11, 12, 13),
     "cause_seed": 11,
-    "cause_steps": 4,
+    "cause_steps": (4,),
+    "cause_rows": (4,),
     "record_every": 4,
 }
 
@@ -52,7 +58,7 @@ def test_the_cases_are_those_of_the_question():
         "VGG-11 (¼ width) on CIFAR10-1k": (1, 2000),
         "ResNet-8 (¼ width) on CIFAR10-1k": (1, 2000),
     }
-    assert [len(stage) for stage in tasks(chapter(NAME).parameters)] == [3, 3, 1, 1, 1, 1]
+    assert [len(stage) for stage in tasks(chapter(NAME).parameters)] == [3, 3, 1, 1, 1, 2]
     budgets = [p.run(11, side, 1000).budget for p in cases.values() for side in ("none", "bulk")]
     assert budgets == [None, None, *[10] * 8]
     typed = LossesParameters.parse(budgets="[None, 2.5, None, None, None]")
@@ -93,7 +99,8 @@ def test_judged_are_the_cases_with_cross_entropy_and_three_seeds(found):
 
 def test_an_intervention_changes_one_thing_at_the_switch(found):
     study, _ = found
-    runs = {name: run.experiment for name, run in study.causes.items()}
+    (changed,) = study.causes.values()
+    runs = {name: run.experiment for name, run in changed.items()}
     assert list(runs) == list(CHANGES)
     for e in runs.values():
         assert (e.projection, e.switch_step, e.seed) == ("dominant", 6, 11)
@@ -101,8 +108,8 @@ def test_an_intervention_changes_one_thing_at_the_switch(found):
         assert (before.until, before.learning_rate, before.batch_size) == (6, 0.1, 50)
     lengths = {name: round(e.learning_rate * (e.steps - 6), 9) for name, e in runs.items()}
     assert set(lengths.values()) == {0.4}  # as much time, η times steps
-    changed = {name: (e.learning_rate, e.batch_size, e.refresh_every) for name, e in runs.items()}
-    assert changed == {
+    told = {name: (e.learning_rate, e.batch_size, e.refresh_every) for name, e in runs.items()}
+    assert told == {
         "Dom-SGD as it is": (0.1, 50, "adaptive"),
         "η/4": (0.025, 50, "adaptive"),
         "batch × 10": (0.1, 300, "adaptive"),  # as many as there are
@@ -110,14 +117,15 @@ def test_an_intervention_changes_one_thing_at_the_switch(found):
         "fixed basis": (0.1, 50, 10),
         "4η": (0.4, 50, "adaptive"),
     }
-    starts = {round(run.table["train_loss"].iloc[0], 6) for run in study.causes.values()}
+    starts = {round(run.table["train_loss"].iloc[0], 6) for run in changed.values()}
     assert len(starts) == 1
 
 
 def test_the_terms_are_those_of_a_direct_expansion(found):
     """At the switch, from the run's own basis, the minibatch gradient and a Hessian product."""
     study, _ = found
-    trajectory = study.causes["Dom-SGD as it is"]
+    (changed,) = study.causes.values()
+    trajectory = changed[AS_IT_IS]
     e = trajectory.experiment
     run = Run(e)
     while not run.rows:
@@ -149,13 +157,13 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
         r"\| +\| MLP \(small\) on .* \| Transformer \(small\) on sentences", text
     )
     assert (
-        "Change of the loss from the switch to the end: Dom-SGD as it is:"
+        "Change of the loss from the switch to the last 2% of the steps: Dom-SGD as it is"
         in answers.causes(study).data
     )
     plan = Plan(store)
     chapter(NAME).study(study.parameters, store, compute=plan)
     assert plan.missing == []
-    other = study.parameters.model_copy(update={"learning_rates": (0.1, 0.07), "cause_steps": 5})
+    other = study.parameters.model_copy(update={"learning_rates": (0.1, 0.07), "cause_steps": (5,)})
     partial = chapter(NAME).study(other, store, compute=False)
     assert len(partial.cases) == 1 and partial.causes == {}
     assert "not stored yet" in answers.causes(partial).data
@@ -165,5 +173,10 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
         in answers.losses(partial).data
     )
     assert tables.protocol(partial).data.count("**missing**") == 2
+    case, runs = next(iter(study.causes.items()))
+    few = {name: run for name, run in runs.items() if name != "4η"}
+    some = replace(study, causes={case: few})
+    assert "**missing**: 4η" in tables.protocol(some).data
+    assert "4η" not in answers.causes(some).data.split("Change of the loss")[1].split(". ")[0]
     with pytest.raises(MissingRun):
         chapter(NAME).study(other, Store(tmp_path), compute=False)

@@ -777,3 +777,55 @@ def test_looks_tell_of_the_rest_where_classes_take_turns():
 
     assert refreshes(None) > 20  # every 20th sample is of one class
     assert refreshes(0) <= 10
+
+
+def drift(kind, seed, dim=60, k=4, steps=600):
+    """H(t) for t = 0 … steps: eigenvectors that turn by small rotations, or an eigenvalue that rises."""
+    rng = np.random.default_rng(seed)
+    base, vectors = symmetric(np.r_[np.linspace(0, 1, dim - k), np.linspace(5, 8, k)], seed=seed)
+    if kind in ("riser", "guard"):
+        low, first = (0.3, 200) if kind == "riser" else (3.0, 0)
+        rising = vectors[:, 3]
+        base = base + (low - float(rising @ base @ rising)) * torch.outer(rising, rising)
+        for t in range(steps + 1):
+            yield base + 0.005 * max(0, t - first) * torch.outer(rising, rising)
+        return
+    skews = [start(dim, dim, seed=1000 * seed + i) for i in range(steps + 1)]
+    bursts = {int(b) + i for b in rng.integers(50, steps, 6) for i in range(10)}
+    turned = torch.eye(dim, dtype=torch.float64)
+    for t, skew in enumerate(skews):
+        yield turned @ base @ turned.T
+        speed = {
+            "random walk": 0.02,
+            "still, then moving": 0.01 if t >= 300 else 0.0,
+            "bursts": 0.05 if t in bursts else 0.0,
+            "there and back": 0.005 * (-1) ** (t // 40),
+        }[kind]
+        way = skew if kind == "random walk" else skews[0]
+        turned = torch.linalg.matrix_exp(speed * (way - way.T) / (2 * dim) ** 0.5) @ turned
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    "kind", ["random walk", "still, then moving", "bursts", "there and back", "riser", "guard"]
+)
+def test_rows_say_the_angle_on_drifts_that_nobody_foresees(kind):
+    target, missed, rows, steps = 0.05, 0, [], 0
+    for seed in (0, 1):
+        matrices = list(drift(kind, seed))
+        tracker = DominantSubspace(Sampled(lambda t, m=matrices: m[int(t)], 60), 4, subset=100)
+        for t, matrix in enumerate(matrices):
+            row = t % 9 == 0
+            if row or tracker.due(t):
+                theta = torch.full((60,), float(t), dtype=torch.float64)
+                tracker.look(theta, t, start(60, 1, seed=t)[:, 0])
+            values, exact = torch.linalg.eigh(matrix)
+            if values[-4] - values[-5] < 0.05 * values[-4]:
+                continue  # where two cross there is no subspace to be near to
+            angle = sin_largest_angle(tracker.basis, exact[:, -4:])
+            steps, missed = steps + 1, missed + (angle > 2 * target)
+            if row:
+                rows.append(tracker.angle_at(t) - angle)
+    assert len(rows) > 100
+    assert sum(said < -1e-3 for said in rows) <= 0.01 * len(rows)
+    assert missed <= (0.04 if kind == "bursts" else 0.01) * steps  # a burst ends before it is seen

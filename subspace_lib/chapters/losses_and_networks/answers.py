@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from IPython.display import Markdown
 
@@ -10,10 +11,10 @@ from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.losses_and_networks import tables
 from subspace_lib.chapters.losses_and_networks.judge import CLAIMS, CROSS_ENTROPY, judge, unresolved
-from subspace_lib.chapters.losses_and_networks.study import LossesStudy
+from subspace_lib.chapters.losses_and_networks.study import AS_IT_IS, LossesStudy
 from subspace_lib.trajectory import Trajectory, progress
 
-AS_IT_IS = "Dom-SGD as it is"
+CLEAR = 2  # times what the loss moves by from a row to the next: a change that shows
 
 
 def opening(study: LossesStudy) -> Markdown:
@@ -49,39 +50,85 @@ def losses(study: LossesStudy) -> Markdown:
 
 
 def causes(study: LossesStudy) -> Markdown:
-    """Which changes stop the rise, which make it worse, and what the expansion says of it."""
+    """Which changes stop the rise, which make it worse, and what the expansion says of it, case by case."""
     if not study.causes:
         return says.missing("The interventions are")
-    base = tables.risen(study.causes[AS_IT_IS])
+    told = [_changes(name, runs) for name, runs in study.causes.items()]
+    told += [
+        f"*{name}: not stored yet.*" for name in study.parameters.origins().keys() - study.causes
+    ]
+    told.append(
+        "What this does not show: it is one seed of each case, and a larger batch changes the noise, and "
+        "also how close training is to the edge of stability."
+    )
+    return Markdown("\n\n".join(told))
+
+
+def _changes(case: str, runs: Mapping[str, Trajectory]) -> str:
+    base = runs[AS_IT_IS]
     words = []
-    for name, run in study.causes.items():
+    for name, run in runs.items():
         ratio = tables.risen(run)
-        ended = f"{100 * (ratio - 1):+.1f}%".replace("-", "−") if run.complete else run.status
-        words.append(f"{name}: {ended}")
-    found = tables.terms(study.causes[AS_IT_IS])
+        ended = f"{100 * (ratio - 1):+.2f}%".replace("-", "−") if run.complete else run.status
+        words.append(f"{name} {ended}")
+    told = says.answer(
+        f"**{case}.** Change of the loss from the switch to the last 2% of the steps: {', '.join(words)}.",
+        _rise(runs),
+        _balance(base),
+        f"As it is, λ₁ {_sharpness(base)}, and the sine of the angle in use was {says.share(_angle(base))} "
+        "in the median over rows.",
+        table=tables.expansion(runs),
+    )
+    return str(told.data)
+
+
+def _rise(runs: Mapping[str, Trajectory]) -> str:
+    """Whether there is a rise as it is; if so, what is left of it with each change."""
+    base, noise = tables.rise(runs[AS_IT_IS]), tables.wobble(runs[AS_IT_IS])
+    if not base > CLEAR * noise:
+        return (
+            f"As it is, the loss ends {says.number(abs(base), 2)} "
+            f"{says.whether(base > 0, 'above', 'below')} where it began, and from a row to the next it "
+            f"moves by {says.number(noise, 2)}: nothing rises here that a change could stop."
+        )
+    left = {name: tables.rise(run) for name, run in runs.items() if name != AS_IT_IS}
+    shares = ", ".join(f"{name} {says.share(rise / base)}" for name, rise in left.items())
+    stopped = [name for name, rise in left.items() if rise <= CLEAR * noise]
+    worse = [name for name, rise in left.items() if not rise <= base + CLEAR * noise]
+    return (
+        f"As it is, the loss rises by {says.number(base, 2)}, and from a row to the next it moves by "
+        f"{says.number(noise, 2)}. With a change it rises by so many times that: {shares}. The rise is "
+        f"gone with: {', '.join(stopped) or 'none of them'}; larger with: "
+        f"{', '.join(worse) or 'none of them'}."
+    )
+
+
+def _balance(base: Trajectory) -> str:
+    """The two terms of the expansion, and whether their sum says anything."""
+    found = tables.terms(base)
     slope, bend = found["slope"].mean(), found["bend"].mean()
-    noise = says.mean([1 - min(1.0, found["signal"].mean() / bend)]) if bend > 0 else math.nan
-    whole = 1e6 * (found["slope"] + found["bend"])
-    error = float(whole.std() / math.sqrt(len(whole))) if len(whole) > 1 else math.nan
-    clear = says.whether(
-        abs(whole.mean()) > 2 * error,
-        "The sum differs from zero by more than twice its standard error.",
-        "The sum does not differ from zero by more than twice its standard error.",
-    )
-    return says.answer(
-        f"Change of the loss from the switch to the end: {'; '.join(words)}.",
-        f"As it is, the loss {says.compared(base, 1, 'rises', 'falls', 'stays level')}.",
+    if not (len(found) > 1 and bend > 0):
+        return ""
+    noise = 1 - min(1.0, found["signal"].mean() / bend)
+    whole, measured = found["slope"] + found["bend"], tables.a_step(base)
+    error = 2 * float(whole.std() / math.sqrt(len(whole)))
+    return (
         f"By the expansion, in millionths a step, the first-order term is {says.number(1e6 * slope)}, the "
-        f"second-order term {says.number(1e6 * bend)} and their sum {says.number(float(whole.mean()))} ± "
-        f"{says.number(2 * error, 2)} (twice its standard error). "
-        f"{clear if math.isfinite(error) else ''} At least {says.percent(noise)} of the "
-        "second-order term is the minibatch noise's.",
-        f"As it is, the sine of the angle in use was {says.share(_angle(study.causes[AS_IT_IS]))} in the "
-        "median over rows.",
-        "What this does not show: why the curvature changes. It is one seed of one case, and a larger "
-        "batch changes the noise, and also how close training is to the edge of stability.",
-        table=tables.expansion(study),
+        f"second-order term {says.number(1e6 * bend)}, and their sum "
+        f"{says.number(1e6 * float(whole.mean()))} ± {says.number(1e6 * error, 2)} (twice its standard "
+        f"error). At least {says.percent(noise)} of the second-order term is the minibatch noise's. "
+        + says.whether(
+            error > abs(measured),
+            "The rows are too few to tell the sign of the sum: measured is "
+            f"{says.number(1e6 * measured, 2)}.",
+            f"Measured is {says.number(1e6 * measured, 2)}.",
+        )
     )
+
+
+def _sharpness(run: Trajectory) -> str:
+    values = run.table["eigenvalue_01"].dropna()
+    return says.moves(float(values.iloc[0]), float(values.iloc[-1]))
 
 
 def _angle(run: Trajectory) -> float:

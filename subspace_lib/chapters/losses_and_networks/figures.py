@@ -18,7 +18,7 @@ from subspace_lib.chapters.kit.style import (
     styles,
     waiting,
 )
-from subspace_lib.chapters.losses_and_networks.study import LossesStudy
+from subspace_lib.chapters.losses_and_networks.study import CHANGES, LossesStudy
 
 
 @styled
@@ -44,23 +44,23 @@ def losses(study: LossesStudy) -> Picture:
 
 @styled
 def causes(study: LossesStudy) -> Picture:
-    """Loss of Dom-SGD over that at the switch, and its sharpness, over η times steps, for each change."""
+    """Loss of Dom-SGD over that at the switch, over η times steps, for each change, a panel a case."""
     if not study.causes:
         return waiting("The interventions are")
-    figure, (top, bottom) = panels(2, height=5)
-    for name, colour, dashes in styles(study.causes):
-        run = study.causes[name]
-        rows, switch = run.table, run.experiment.switch_step
-        time = run.experiment.learning_rate * (rows["step"] - switch)
-        loss = rows["train_loss"] / rows["train_loss"].iloc[0]
-        top.plot(time, loss, color=colour, ls=dashes, label=name)
-        bottom.plot(time, rows["eigenvalue_01"], color=colour, ls=dashes)
-        if not run.complete:
-            top.plot(time.iloc[-1], loss.iloc[-1], "x", color=colour)
-    top.axhline(1, color=INK, lw=0.8, ls=":")
-    top.set_ylabel("L(θ)/L at the switch")
-    bottom.set(ylabel="λ₁", xlabel="η × steps since the switch")
-    below(figure, top)
+    figure, parts = panels(len(study.causes), height=0.6 + 2.4 * len(study.causes), share=False)
+    looks = {name: look for name, *look in styles(CHANGES)}
+    for axes, (case, runs) in zip(parts, study.causes.items(), strict=True):
+        for name, run in runs.items():
+            rows, (colour, dashes) = run.table, looks[name]
+            time = run.experiment.learning_rate * (rows["step"] - run.experiment.switch_step)
+            change = 100 * (rows["train_loss"] / rows["train_loss"].iloc[0] - 1)
+            axes.plot(time, change, color=colour, ls=dashes, label=name)
+            if not run.complete:
+                axes.plot(time.iloc[-1], change.iloc[-1], "x", color=colour)
+        axes.axhline(0, color=INK, lw=0.8, ls=":")
+        axes.set(title=case, ylabel="change of L(θ), %")
+    parts[-1].set_xlabel("η × steps since the switch")
+    below(figure, *parts)
     return Picture(
-        figure, "Dom-SGD after the switch with one change each: " + ", ".join(study.causes)
+        figure, f"Dom-SGD with one change each from the switch on: {'; '.join(study.causes)}"
     )

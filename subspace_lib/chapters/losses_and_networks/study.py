@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -35,6 +36,7 @@ from subspace_lib.experiment import (
     Seed,
     Steps,
 )
+from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import Trajectory
 
@@ -49,6 +51,7 @@ BY_CASE = (
     "budgets",
     "repeats",
 )
+CAUSES = ("cause_cases", "cause_steps", "cause_rows")
 SHARED = (
     "batch_size",
     "switch_alignment",
@@ -77,8 +80,8 @@ class LossesParameters(Seeded):
     every step: ``budgets`` are at most so many times the price of SGD, or None for no limit.
 
     A case is run with the first ``repeats`` of the ``seeds``. The interventions start at the switch of the
-    first case, seed ``cause_seed``; each goes on for as long in η times steps as ``cause_steps`` are at
-    the case's own η.
+    ``cause_cases``, by their number from 1, seed ``cause_seed``; each goes on for as long in η times steps
+    as ``cause_steps`` are at the case's own η, with a row every ``cause_rows`` steps.
     """
 
     QUICK: ClassVar[dict[str, Any]] = {
@@ -94,7 +97,9 @@ class LossesParameters(Seeded):
         "switch_alignment": None,
         "seeds": (0, 1, 2),
         "cause_seed": 0,
-        "cause_steps": 40,
+        "cause_cases": (1,),
+        "cause_steps": (40,),
+        "cause_rows": (20,),
         "target_angle": 0.5,
         "record_every": 20,
     }
@@ -132,12 +137,16 @@ class LossesParameters(Seeded):
     switch_from: int = Field(1000, ge=0, le=1_000_000)
     seeds: tuple[Seed, ...] = Field((11, 12, 13), min_length=1)
     cause_seed: Seed = 11
-    cause_steps: Steps = 2000
+    cause_cases: tuple[Every, ...] = Field(
+        (1, 4), description="numbers of the cases whose Dom-SGD is changed at the switch"
+    )
+    cause_steps: tuple[Steps, ...] = (2000, 1000)
+    cause_rows: tuple[Every, ...] = (90, 117)
     target_angle: Angle = 0.05
     record_every: Every = 90
     device: Device = "cpu"
 
-    @field_validator(*BY_CASE, mode="before")
+    @field_validator(*BY_CASE, *CAUSES, mode="before")
     @classmethod
     def _from_text(cls, values: Any) -> Any:
         return (None,) if values is None else numbers(values)
@@ -161,6 +170,28 @@ class LossesParameters(Seeded):
             found[trained(model, dataset, loss)] = case
         return found
 
+    def origins(self) -> dict[str, Origin]:
+        """Where the interventions start, by the name of the case."""
+        cases, found = list(self.cases().items()), {}
+        for number, steps, rows in entries(self, CAUSES, "case with interventions"):
+            if number > len(cases):
+                raise InvalidParameter(
+                    f"cause_cases = {number}, but there are {len(cases)} cases; number them from 1."
+                )
+            name, case = cases[number - 1]
+            one = case.model_copy(update={"seeds": (self.cause_seed,)})
+            found[name] = Origin(one, steps, rows)
+        return found
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A case, of one seed, from whose switch on something is changed: for how long, a row how often."""
+
+    case: CaseParameters
+    steps: int
+    rows: int
+
 
 @dataclass(frozen=True)
 class Change:
@@ -171,8 +202,9 @@ class Change:
     follows: bool = True
 
 
+AS_IT_IS = "Dom-SGD as it is"
 CHANGES = {
-    "Dom-SGD as it is": Change(),
+    AS_IT_IS: Change(),
     "η/4": Change(rate=0.25),
     "batch × 10": Change(batch=10),
     "full batch": Change(batch=0),
@@ -187,17 +219,17 @@ class LossesStudy:
 
     Attributes:
         cases: by network, data and loss; one of which a run is missing is left out.
-        causes: Dom-SGD from the first case's switch by the name of its change; empty where one is missing.
+        causes: Dom-SGD from a case's switch on, by the name of its change, by case; those that are there.
     """
 
     parameters: LossesParameters
     cases: dict[str, SwitchStudy]
-    causes: dict[str, Trajectory]
+    causes: dict[str, dict[str, Trajectory]]
 
     def runs(self) -> list[Trajectory]:
         """Every run, once."""
         found = [run for case in self.cases.values() for run in case.trajectories.values()]
-        found += self.causes.values()
+        found += [run for changed in self.causes.values() for run in changed.values()]
         return list({run.experiment.key: run for run in found}.values())
 
 
@@ -215,37 +247,50 @@ def losses_study(
         Corrupted: with ``compute=False``, when a stored file is incomplete or altered.
     """
     p = parameters.resolved()
+    p.origins()  # looked at before anything runs
     cases, lacking = present(p.cases(), partial(switch_study, store=store, compute=compute))
     if not cases and lacking is not None:
         raise lacking
-    try:
-        causes = cause_runs(p, store, compute=compute)
-    except MissingRun:
-        causes = {}
-    return LossesStudy(p, cases, causes)
+    return LossesStudy(p, cases, cause_runs(p, store, compute=compute))
 
 
 def cause_runs(
     parameters: LossesParameters, store: Store | None = None, *, compute: bool | Plan = True
-) -> dict[str, Trajectory]:
-    """Dom-SGD from the first case's switch, changed there in one way each."""
-    p, get = parameters, source(store, compute)
-    first = next(iter(p.cases().values())).model_copy(update={"seeds": (p.cause_seed,)})
-    switch = switch_study(first, store, compute=compute).switch_steps[p.cause_seed]
-    return {name: get(changed(p, first, switch, change)) for name, change in CHANGES.items()}
+) -> dict[str, dict[str, Trajectory]]:
+    """Dom-SGD from the switch of each case on, changed there in one way each; without what is missing.
+
+    A case of which the run without a change is missing is left out.
+    """
+    get, found = source(store, compute), {}
+    for name, origin in parameters.origins().items():
+        runs: dict[str, Trajectory] = {}
+        with contextlib.suppress(MissingRun):
+            switches = switch_study(origin.case, store, compute=compute).switch_steps
+            for says, change in CHANGES.items():
+                with contextlib.suppress(MissingRun):
+                    runs[says] = get(changed(origin, switches[parameters.cause_seed], change))
+        if AS_IT_IS in runs:
+            found[name] = runs
+    return found
 
 
-def changed(p: LossesParameters, case: CaseParameters, switch: int, change: Change) -> Experiment:
+def changed(origin: Origin, switch: int, change: Change) -> Experiment:
     """One intervention: SGD as in the case up to the switch, then Dom-SGD with the change.
 
-    Rows refresh the basis, so that they know the second-order terms; a fixed one has one refresh.
+    Rows refresh the basis, so that they know the second-order terms; a fixed one has one refresh. Where
+    all rows would fall on the same batch of an epoch, they are a step further apart.
     """
-    end = switch + max(1, round(p.cause_steps / change.rate))
-    size = min(p.batch_size * change.batch, case.samples) or case.samples
-    every = max(1, round(p.record_every / change.rate)) if change.rate > 1 else p.record_every
+    case, every = origin.case, origin.rows
+    assert isinstance(case.batch_size, int)
+    end = switch + max(1, round(origin.steps / change.rate))
+    size = min(case.batch_size * change.batch, case.samples) or case.samples
+    if change.rate > 1:
+        every = max(1, round(every / change.rate))
+    if size < case.samples and every * size % case.samples == 0:
+        every += 1
     fields: dict[str, Any] = {
         "before": [
-            {"until": switch, "learning_rate": case.learning_rate, "batch_size": p.batch_size}
+            {"until": switch, "learning_rate": case.learning_rate, "batch_size": case.batch_size}
         ],
         "learning_rate": case.learning_rate * change.rate,
         "batch_size": size,
@@ -256,10 +301,13 @@ def changed(p: LossesParameters, case: CaseParameters, switch: int, change: Chan
         "switch_step": switch,
         "steps": end,
     }
-    return case.experiment(p.cause_seed, **fields)
+    (seed,) = case.seeds
+    return case.experiment(seed, **fields)
 
 
 def tasks(parameters: LossesParameters) -> Stages:
-    """The cases one after the other, seed by seed; then the interventions."""
-    cases = [[(switch_study, p) for p in by_seed(case)] for case in parameters.cases().values()]
-    return [*cases, [(cause_runs, parameters)]]
+    """The cases one after the other, seed by seed; then the interventions, case by case."""
+    p = parameters
+    cases = [[(switch_study, part) for part in by_seed(case)] for case in p.cases().values()]
+    each = [{name: (getattr(p, name)[i],) for name in CAUSES} for i in range(len(p.cause_cases))]
+    return [*cases, [(cause_runs, p.model_copy(update=one)) for one in each]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch.panel import angles_in_use, eigenvalue_gap, over_sgd
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import Row, span, table
-from subspace_lib.chapters.losses_and_networks.study import CaseParameters, LossesStudy
+from subspace_lib.chapters.losses_and_networks.study import CHANGES, CaseParameters, LossesStudy
 from subspace_lib.trajectory import Trajectory, progress, tail, tail_loss
 
 
@@ -24,8 +24,11 @@ def protocol(study: LossesStudy) -> Markdown:
         for name in study.parameters.cases()
         if name not in study.cases
     ]
-    if not study.causes:
-        rows.append({"parameter": "interventions", "in force": "**missing**: not stored"})
+    for name in study.parameters.origins():
+        lacking = [change for change in CHANGES if change not in study.causes.get(name, ())]
+        if lacking:
+            told = f"**missing**: {', '.join(lacking)}"
+            rows.append({"parameter": f"interventions, {name}", "in force": told})
     return page.in_force(study.parameters, study.runs(), rows)
 
 
@@ -74,6 +77,21 @@ def risen(run: Trajectory) -> float:
     return tail_loss(run) / float(run.table["train_loss"].iloc[0]) if run.complete else math.nan
 
 
+def rise(run: Trajectory) -> float:
+    """Loss at the end less that at the run's first row. NaN where it diverged."""
+    return tail_loss(run) - float(run.table["train_loss"].iloc[0]) if run.complete else math.nan
+
+
+def wobble(run: Trajectory) -> float:
+    """By how much the loss differs from a row to the next, in the root mean square."""
+    return float(np.sqrt((run.table["train_loss"].diff().dropna() ** 2).mean()))
+
+
+def a_step(run: Trajectory) -> float:
+    """The measured change of the loss, a step."""
+    return rise(run) / float(run.table["step"].iloc[-1] - run.table["step"].iloc[0])
+
+
 def turn_a_step(run: Trajectory) -> float:
     """Median over rows of the measured turn over the interval that it was measured after."""
     rows = run.table.iloc[1:]
@@ -101,15 +119,12 @@ def terms(run: Trajectory) -> pd.DataFrame:
     )
 
 
-def expansion(study: LossesStudy) -> Markdown:
+def expansion(runs: Mapping[str, Trajectory]) -> Markdown:
     """Second-order terms along Dom-SGD with each change, beside the measured change of the loss."""
-    if not study.causes:
-        return says.missing("The interventions are")
     lines: list[Row] = []
-    for name, run in study.causes.items():
+    for name, run in runs.items():
         found, rows = terms(run), run.table
         steps = rows["step"].iloc[-1] - rows["step"].iloc[0]
-        measured = (tail_loss(run) - rows["train_loss"].iloc[0]) / steps
         sharpness = rows["eigenvalue_01"].dropna()
         lines.append(
             {
@@ -120,7 +135,7 @@ def expansion(study: LossesStudy) -> Markdown:
                 "second order": _millionths(found["bend"]),
                 "of which the mean gradient's, at most": _millionths(found["signal"]),
                 "both orders": _millionths(found["change"]),
-                "measured": f"{1e6 * measured:.2f}",
+                "measured": f"{1e6 * a_step(run):.2f}",
                 "λ₁ at the switch → end": f"{sharpness.iloc[0]:.3g} → {sharpness.iloc[-1]:.3g}",
                 "alignment, late": says.share(tail(run, "alignment")),
                 "ended": run.status,
