@@ -55,7 +55,7 @@ answers.losses(study)
 # **Protocol.** That of {doc}`02_dom_vs_bulk`, with $k$ the number of classes, and other {term}`networks`. The CNN sees
 # images of which each pixel is standardized. The Transformer sees the first 1,000 phrases of GLUE's SST-2 as WordPiece
 # tokens, all padded to one length; padded positions are masked as keys, and count in the mean over positions. Its embedding
-# has a row for each token that occurs: rows that no token asks for have no gradient and no curvature.
+# has a row for each token that occurs; all other rows would have neither gradient nor curvature.
 
 # %%
 tables.protocol(study)

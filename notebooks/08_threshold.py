@@ -52,7 +52,7 @@ from subspace_lib.chapters.threshold import CHAPTER, answers, figures, tables
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 answers.opening(study)
 
-# %% mystnb={"figure": {"caption": "Against k over the number of classes (line: as many): progress of Dom-SGD (full) and Bulk-SGD (hollow), dotted the criteria; late alignment of SGD's gradient with the subspace; eigenvalues at the switch, first seed. Means over seeds with their range.", "name": "fig-cuts"}}
+# %% mystnb={"figure": {"caption": "Horizontal: k divided by the number of classes; vertical line: as many. Top: progress of Dom-SGD (full) and Bulk-SGD (hollow), dotted the criteria; a case in which SGD gained too little has none. Middle: late alignment of SGD's gradient with the subspace. Bottom: eigenvalues at the switch, first seed. Means over seeds with their range.", "name": "fig-cuts"}}
 figures.cuts(study)
 
 # %%
@@ -82,7 +82,7 @@ tables.protocol(study)
 # ({cite:t}`dome2025`), of Adam's preconditioned Hessian; the axes of Adam's largest second moments; and, for comparison, a
 # random space of the same dimension. At each recorded row $S_k$ is solved for and compared with the space in use.
 
-# %% mystnb={"figure": {"caption": "Every space against its angle to the dominant subspace, the root mean squared sine of all principal angles. Top: progress of Dom-SGD and Bulk-SGD. Bottom: share of Dom-SGD's late gradient inside the space. Means over seeds with their range; dashed: the dominant subspace itself, followed. A thin line leads from a letter to its point.", "name": "fig-spaces"}}
+# %% mystnb={"figure": {"caption": "Every space against its angle to the dominant subspace, the root mean squared sine of all principal angles. Top: progress of Dom-SGD and Bulk-SGD. Bottom: alignment of Dom-SGD's late gradient with the space. Means over seeds with their range; dashed: the dominant subspace itself, followed. A thin line leads from a letter to its point.", "name": "fig-spaces"}}
 figures.spaces(study)
 
 # %%

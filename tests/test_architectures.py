@@ -142,8 +142,7 @@ def test_its_figures_and_tables_show_both_panels(found):
     ):
         text = say(study).data
         assert (
-            "(b) CNN (small) on digits-300" in text
-            and "(c) Transformer (small) on sentences" in text
+            "**CNN (small) on digits-300" in text and "**Transformer (small) on sentences" in text
         )
     told = answers.doubled(study).data
     assert (

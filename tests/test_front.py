@@ -117,8 +117,21 @@ def test_what_the_paper_shows_and_a_finding_does_not_see_is_not_called_beyond_th
     fails = verdict(finding, [seen_by_the_paper], SwitchParameters(), [])
     answer = plain(outcome.answer([judged("C2", GOOD), fails], CLAIMS | {"F9": finding}, []))
     assert "Beyond the paper" not in answer and "Not reproduced : none." not in answer
-    told = "Shown by the paper beside its claims, not seen here : does not hold ( F9 ): “It rises”."
+    assert "does not hold as a whole" not in answer
+    told = "Shown by the paper beside its claims, not confirmed here : does not hold ( F9 ): “It rises”."
     assert told in answer
+    half = verdict(
+        finding,
+        [seen_by_the_paper, part("late rate", [0.04, 0.05, 0.06], PAPERS)],
+        SwitchParameters(),
+        [],
+    )
+    answer = plain(outcome.answer([judged("C2", GOOD), half], CLAIMS | {"F9": finding}, []))
+    assert (
+        "does not hold as a whole ( F9 ): “It rises”. It fails by progress(Dom-SGD): 0.410"
+        in answer
+    )
+    assert re.search(r"needed ≤.0\.1\. It holds by late rate: 0\.050", answer)
 
 
 def test_the_number_on_a_findings_card_is_the_one_that_is_judged():
@@ -171,19 +184,21 @@ def test_the_answer_has_every_kind_of_verdict_with_its_reason():
     assert "needed. That is a demand of ours, not the paper's: that it falls at every step." in text
     assert "All else in it is reproduced." in text
     assert "Inconclusive, 1 of 3 claims : X1 : progress(Dom-GD) is 0.100 (" in text
-    assert "what is here was judged on the MLP on MNIST-5k with standardized pixels" in text
-    assert "x/255" in text and "the CNN on CIFAR10-5k and the Transformer on SST2-1k;" in text
+    assert "Judged on : the MLP on MNIST-5k with standardized pixels." in text
+    assert "x/255" in text and "the CNN on CIFAR10-5k and the Transformer on SST2-1k." in text
 
 
 def test_what_is_still_missing_follows_from_the_runs():
     every = [("cnn", "cifar10_5k", "unit"), ("mlp", "mnist5k", "unit")]
     text = plain(outcome.still_missing([], [*every, ("transformer", "sst2_1k", "unit")]))
-    assert "not yet run" not in text and text.startswith("no claim is without its runs")
+    assert "not yet run" not in text and text == "nothing."
     some = plain(outcome.still_missing([], every, (), {"02b_x": 4, "08_y": 1}))
-    assert "runs are missing in chapters 02b (4) and 08 (1); what is here" in some
+    assert some.endswith("; runs: 4 of chapter 02b and 1 of chapter 08.")
+    whole = [*every, ("transformer", "sst2_1k", "tokens")]
+    alone = plain(outcome.still_missing([], whole, (), {"08_y": 1}))
+    assert alone == "runs: 1 of chapter 08; no claim waits for them."
     text = plain(outcome.still_missing([missing(CLAIMS["X1"])], every))
-    assert "not yet run: the Transformer on SST2-1k; no results yet for X1 ; what" in text
-    assert "the CNN on CIFAR10-5k with pixels x/255 and the MLP" in text
+    assert text == "not yet run: the Transformer on SST2-1k; no results yet for X1 ."
 
 
 def test_the_settings_are_those_of_the_judged_claims_runs(tmp_path):
@@ -489,7 +504,8 @@ def test_the_headline_has_a_number_for_each_network_that_was_judged():
     ]
     text = plain(outcome.headline(rows))
     assert (
-        "Dom-SGD makes 0.00 (MLP) of SGD's progress in training loss, Bulk-SGD 1.01 (MLP)." in text
+        "Dom-SGD then lowers the training loss by 0.00 (MLP) of what SGD does, Bulk-SGD by 1.01 (MLP)."
+        in text
     )
     assert outcome.headline(rows[2:]) == "" and outcome.headline([missing(claims["C2"])]) == ""
 

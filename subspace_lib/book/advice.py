@@ -92,8 +92,8 @@ def saving(e: Evidence) -> str:
         told.insert(0, "<strong>Do not train in the subspace alone.</strong>")
     if min(bulks) >= BULK_PROGRESS.at_least:
         told.append(
-            "With SGD, leaving the subspace out does no harm. It saves nothing either: the subspace has to "
-            "be known first."
+            "With SGD, removing the dominant part of each update does no harm. It saves nothing either: "
+            "the subspace has to be known first."
         )
     told += [
         _tested(e),
@@ -107,7 +107,8 @@ def _tested(e: Evidence) -> str:
     if part is None or part.measured is None:
         return ""
     where = points(part.measured, "SGD")
-    return f"On test data the accuracy of Bulk-SGD ends {where} ({TEST})."
+    network = title(e.judged[TEST].model)
+    return f"On the test data of the {network} the accuracy of Bulk-SGD ends {where} ({TEST})."
 
 
 def _weighted(e: Evidence) -> str:
@@ -138,7 +139,7 @@ def rules(e: Evidence) -> str:
         return NOT_YET.format("07")
     told = []
     for rule, by_way in ways.items():
-        numbers = [f"{_made(part)} with {way}" for way, part in by_way.items()]
+        numbers = [f"{way} {_made(part)}" for way, part in by_way.items()]
         good = [w for w, part in by_way.items() if _mean(part) >= BULK_PROGRESS.at_least]
         advice = (
             "all of these did as well"
@@ -148,8 +149,8 @@ def rules(e: Evidence) -> str:
             else "none of these did as well"
         )
         told.append(
-            f"The progress of {escape(rule)}, over that of the whole rule, is {says.listed(numbers)}: "
-            f"{advice}."
+            f"What {escape(rule)} makes of the progress of the whole rule, by what is projected: "
+            f"{'; '.join(numbers)}. So {advice}."
         )
     alone = any(len(part.values) == 1 for part in verdict.parts) if verdict is not None else False
     few = says.whether(alone, "; some of these numbers are of one seed", "")
@@ -162,9 +163,9 @@ def _mean(part: Part) -> float:
 
 
 def _made(part: Part) -> str:
-    """A progress; where every run diverged there is no number to say."""
+    """A progress; where every run diverged that alone is said."""
     if part.note and set(part.values) == {DIVERGED_PROGRESS}:
-        return f"nothing ({escape(part.note)})"
+        return f"({escape(part.note)})"
     return says.share(_mean(part)) + (f" ({escape(part.note)})" if part.note else "")
 
 
@@ -185,15 +186,20 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
     inside = {k: says.mean(case.alignment(k)) for k in cuts}
     much = [k for k in cuts if inside[k] >= MOST]
     told = [
-        f"k = {min(much)} is the smallest that was run with {MOST:g} or more of SGD's late gradient inside "
+        f"k = {min(much)} is the smallest that was run at which SGD's late alignment is {MOST:g} or more "
         f"({says.share(inside[min(much)])}){_loose(case, min(much))}."
         if much
-        else f"no k up to {max(cuts)} holds {MOST:g} of SGD's late gradient."
+        else f"at no k up to {max(cuts)} is SGD's late alignment {MOST:g} or more."
     ]
     made = {k: says.mean(case.progress(k, "dominant")) for k in cuts}
     learns = [k for k, value in made.items() if value > DOM_PROGRESS.at_most]
     if not any(map(math.isfinite, made.values())):
-        told.append("SGD gained too little in these runs to say whether Dom-SGD learns.")
+        told.append(
+            "In these runs, shorter than those of other chapters, SGD gained too little to say whether "
+            "Dom-SGD learns."
+            if case.parameters.cut_steps < case.parameters.steps
+            else "SGD gained too little in these runs to say whether Dom-SGD learns."
+        )
     elif learns:
         told.append(f"Dom-SGD begins to learn at k = {min(learns)} (classes: {classes}).")
     else:
@@ -251,7 +257,9 @@ def _turned(e: Evidence) -> str:
     )
     far = max(dom, bulk) > 2 * p.target_angle
     return told + (
-        " So an old basis does to project on, not to measure S<sub>k</sub>." if far else ""
+        " So an old basis is good enough to project on, but does not say where S<sub>k</sub> is."
+        if far
+        else ""
     )
 
 
@@ -333,9 +341,9 @@ def price(e: Evidence) -> str:
         ]
         if given:
             lines.append(
-                "With a budget, which counts gradients and not seconds: "
+                "With a budget, a limit in gradients and not in seconds: "
                 + says.listed(f"{says.number(v, 2)} × with {b:g}" for b, v in given.items())
-                + "."
+                + ". A limit that is not needed changes nothing."
             )
         told.append(_paragraph(*lines))
     return "".join(told)

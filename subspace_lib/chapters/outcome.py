@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from types import MappingProxyType
 
+from subspace_lib.chapters.follow_ups.judge import AT_TWICE_THE_RATE
 from subspace_lib.chapters.front import (
     NO_RESULTS,
     anchor,
@@ -52,6 +53,7 @@ COMPARES = re.compile(
 )
 SIDES = "Dom", "Bulk"
 COLUMNS = "X", "progress of Dom-X", "progress of Bulk-X", "seeds", "verdict"
+BESIDE = (AT_TWICE_THE_RATE,)  # what is not judged and is said beside what was seen
 USUAL, UNUSUAL = "update projected", ("gradient projected", "both projected")
 # The paper's own settings, by its code very probably.
 PAPER_MLP: Setting = ("mlp", "mnist5k", "unit")
@@ -83,8 +85,8 @@ def headline(verdicts: Sequence[Verdict]) -> str:
         for side in zip(*pairs, strict=True)
     )
     return (
-        f"<p><strong>In short</strong>: from the switch on, Dom-SGD makes {doms} of SGD's progress in "
-        f"training loss, Bulk-SGD {bulks}.</p>"
+        "<p><strong>In short</strong>: after the first steps of SGD we go on with one part of each update. "
+        f"Dom-SGD then lowers the training loss by {doms} of what SGD does, Bulk-SGD by {bulks}.</p>"
     )
 
 
@@ -166,7 +168,7 @@ def answer(
     if otherwise:
         seen = _items((_failing(v, claims[v.claim]) for v in otherwise), "found")
         items.append(
-            f"<strong>Shown by the paper beside its claims, not seen here</strong>: {seen}"
+            f"<strong>Shown by the paper beside its claims, not confirmed here</strong>: {seen}"
         )
     elif not of[NOT_REPRODUCED] and not of[INCONCLUSIVE]:
         items.append("<strong>Not reproduced</strong>: none.")
@@ -176,6 +178,8 @@ def answer(
     items.append(
         f"<strong>Still missing</strong>: {still_missing(of[MISSING], settings, few, lacking)}"
     )
+    if have := [f"the {title_of(m)} on {title_of(d)} with {title_of(p)}" for m, d, p in settings]:
+        items.append(f"<strong>Judged on</strong>: {says.listed(have)}.")
     return table(verdicts) + _items(items, "answer")
 
 
@@ -211,11 +215,13 @@ def _found(findings: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
 
 
 def _failing(v: Verdict, claim: Claim) -> str:
-    """What does not hold, and what it fails by."""
-    deciding = headlines(v)[0]
+    """What does not hold, what it fails by, and which parts of it do hold."""
+    deciding, met = headlines(v)[0], [part for part in v.parts if part.verdict == HOLDS]
+    whole = " as a whole" if met else ""
+    held = "; ".join(f"{escape(part.says)}: {number(part)}" for part in met)
     return (
-        f"{FAILS} ({anchor(v)}): “{escape(claim.says)}”. {escape(first_up(deciding.says))}: "
-        f"{number(deciding)}, needed {needed(deciding)}"
+        f"{FAILS}{whole} ({anchor(v)}): “{escape(claim.says)}”. It fails by {escape(deciding.says)}: "
+        f"{number(deciding)}, needed {needed(deciding)}." + (f" It holds by {held}." if met else "")
     )
 
 
@@ -226,6 +232,8 @@ def _items(items: Iterable[str], name: str = "reasons") -> str:
 def _seen(v: Verdict, claim: Claim) -> str:
     """What was seen of a claim that is reproduced, or of a finding that holds."""
     seen = claim.seen.format(n=number(headlines(v)[0])) if claim.seen else escape(claim.says)
+    beside = [part for part in v.parts if part.verdict == DESCRIPTIVE and part.says in BESIDE]
+    seen += "".join(f"; {escape(part.says)}: {number(part)}" for part in beside)
     return f"{seen} ({anchor(v)})"
 
 
@@ -248,14 +256,13 @@ def still_missing(
     few: Sequence[Verdict] = (),
     lacking: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
-    """What of the paper's settings and claims has no run or too few, and what the runs were made with."""
+    """What of the paper's settings and claims has no run or too few, and which chapters lack runs."""
     lacks = []
     if PAPER_MLP not in settings:
         lacks.append("pixels as they are (x/255, by the code that is very probably the paper's)")
     for model, dataset in PAPER_OTHERS:
         if (model, dataset) not in [setting[:2] for setting in settings]:
             lacks.append(f"the {title_of(model)} on {title_of(dataset)}")
-    have = [f"the {title_of(m)} on {title_of(d)} with {title_of(p)}" for m, d, p in settings]
     told = []
     if lacks:
         told.append(f"not yet run: {says.listed(lacks)}")
@@ -267,14 +274,11 @@ def still_missing(
             f"fewer than {MINIMUM_SEEDS} seeds for {says.listed(map(anchor, few))}"
             + (f", with {says.listed(short)} of the paper's {PAPER_STEPS:,} steps" if short else "")
         )
-    if not told:
-        told.append("no claim is without its runs")
+    waits = "" if told else "; no claim waits for them" if lacking else "nothing"
     if lacking:
-        of = [f"{name.partition('_')[0]} ({count})" for name, count in lacking.items()]
-        told.append(f"runs are missing in chapter{'s' * (len(of) > 1)} {says.listed(of)}")
-    if have:
-        told.append(f"what is here was judged on {says.listed(have)}")
-    return "; ".join(told) + "."
+        of = [f"{count} of chapter {name.partition('_')[0]}" for name, count in lacking.items()]
+        told.append(f"runs: {says.listed(of)}")
+    return "; ".join(told) + f"{waits}."
 
 
 def settings(verdicts: Iterable[Verdict], store: Store | None = None) -> list[Setting]:

@@ -24,10 +24,7 @@ def _each(
     table: Markdown | None = None,
 ) -> Markdown:
     """A paragraph a panel, and a table below."""
-    told = [
-        f"**({letter}) {label(panel)}.** {say(panel).data}"
-        for letter, panel in study.panels.items()
-    ]
+    told = [f"**{label(panel)}.** {say(panel).data}" for panel in study.panels.values()]
     return says.answer("\n\n".join(told), table=table)
 
 

@@ -26,10 +26,24 @@ def opening(study: ThresholdStudy) -> Markdown:
     first = next(iter(p.cases()))
     head = page.heads(judge(study), p, Q2="How many dimensions", Q5="How exact")
     if first in study.cases:
-        told.append(f"{head['Q2']} {page.asked(Q2)} {first}: {_learns(study.cases[first])}")
+        told.append(
+            f"{head['Q2']} {page.asked(Q2)} {first}: {_learns(study.cases[first])} {_control(study)}"
+        )
     if study.spaces is not None:
         told.append(f"{head['Q5']} {page.asked(Q5)} {_exact(study.spaces)}")
     return page.told(p, "\n\n".join(told))
+
+
+def _control(study: ThresholdStudy) -> str:
+    """That a random space does as well by progress, where it does."""
+    spaces = study.spaces
+    if spaces is None or RANDOM not in spaces.names() or not as_good_as_s_k(spaces, RANDOM):
+        return ""
+    dom, bulk = (says.share(says.mean(spaces.progress(RANDOM, s))) for s in ("dominant", "bulk"))
+    return (
+        f"In a random space of {study.parameters.dimensions[0]} dimensions Dom-SGD makes {dom} and "
+        f"Bulk-SGD {bulk}: that Dom-SGD fails tells something only where the gradient lies in the subspace."
+    )
 
 
 def cuts(study: ThresholdStudy) -> Markdown:
@@ -143,13 +157,13 @@ def spaces(study: ThresholdStudy) -> Markdown:
             )
         )
         told.append(
-            f"In a random space Dom-SGD makes {dom} and Bulk-SGD {bulk} of SGD's progress, with {inside} "
-            "of the gradient inside."
+            f"In a random space Dom-SGD makes {dom} and Bulk-SGD {bulk} of SGD's progress, and the "
+            f"gradient's alignment with it is {inside}."
         )
         if as_good_as_s_k(found, RANDOM) and not as_in_s_k(found, RANDOM):
             told.append(
-                "So progress alone does not tell it from Sₖ; the share inside does. It meets Q2's bounds "
-                "too: they do not ask what a space holds of the gradient."
+                "So progress alone does not tell it from Sₖ; the alignment does. It meets Q2's bounds too: "
+                "they do not ask what a space holds of the gradient."
             )
     return says.answer(*told, table=tables.spaces(study))
 
@@ -172,22 +186,22 @@ def _inside(study: SpaceStudy, name: str) -> float:
 def _exact(study: SpaceStudy) -> str:
     """Which spaces are within all three bounds, and why the others are not; S_k itself first."""
     names = [name for name in study.names() if name != FOLLOWED]
-    good = [name for name in names if as_in_s_k(study, name)]
-    bad = [name for name in names if name not in good]
     close = [name for name in names if _undecided(study, name)]
+    good = [name for name in names if as_in_s_k(study, name) and name not in close]
+    bad = [name for name in names if not as_in_s_k(study, name)]
     told = (
-        "Three numbers say whether all is as in Sₖ: the progress of Dom-SGD, that of Bulk-SGD, and the "
-        "share of the gradient inside."
+        f"A space passes if projecting on it does as projecting on the dominant subspace Sₖ: progress of "
+        f"Dom-SGD {criteria.Q5_DOM}, of Bulk-SGD {criteria.Q5_BULK}, alignment of Dom-SGD's late gradient "
+        f"with the space {criteria.Q5_INSIDE}."
     )
     if FOLLOWED in study.names() and not as_in_s_k(study, FOLLOWED):
-        told += (
-            f" By them Sₖ itself fails ({_short(study, FOLLOWED)}), so they do not rank the others."
-        )
-    told += f" All three are met by: {'; '.join(good) if good else 'none'}."
-    if bad:
-        told += f" Not by: {'; '.join(f'{name} ({_short(study, name)})' for name in bad)}."
+        told += f" Sₖ itself fails ({_short(study, FOLLOWED)}), so this does not rank the others."
+    told += f" These pass: {'; '.join(good) if good else 'none'}."
+    if failed := [f"{name} ({_short(study, name)})" for name in bad if name not in close]:
+        told += f" These fail: {'; '.join(failed)}."
     if close:
-        told += f" Near a bound, the interval lies on both sides of it: {'; '.join(close)}."
+        near = [f"{name} ({_short(study, name) or 'just within'})" for name in close]
+        told += f" Undecided, with an interval on both sides of a bound: {'; '.join(near)}."
     return told
 
 
@@ -209,7 +223,7 @@ def _short(study: SpaceStudy, name: str) -> str:
     missed = {
         f"Dom {says.share(dom)}": not dom <= criteria.Q5_DOM.at_most,
         f"Bulk {says.share(bulk)}": not bulk >= criteria.Q5_BULK.at_least,
-        f"inside {says.share(inside)}": not inside >= criteria.Q5_INSIDE.at_least,
+        f"alignment {says.share(inside)}": not inside >= criteria.Q5_INSIDE.at_least,
     }
     return ", ".join(text for text, is_missed in missed.items() if is_missed)
 

@@ -104,7 +104,7 @@ def _means(
 
 @styled
 def spaces(study: ThresholdStudy) -> Picture:
-    """Every space by its angle to S_k: progress, and the late share of Dom-SGD's gradient inside."""
+    """Every space by its angle to S_k: progress, and the late alignment of Dom-SGD's gradient with it."""
     found = study.spaces
     if found is None:
         return waiting("The runs in other spaces are")
@@ -124,7 +124,7 @@ def spaces(study: ThresholdStudy) -> Picture:
         top.plot([], [], marker, color=COLOURS[side], label=found.switch.name(side))
     top.set(xscale="log", ylabel="progress")
     top.margins(y=0.15)
-    bottom.set(ylabel="share of the gradient inside", ylim=(-0.05, 1.15))
+    bottom.set(ylabel="alignment with the space", ylim=(-0.05, 1.15))
     bottom.set_xlabel("root mean squared sine of the angles to Sₖ")
     above(top)
     listed = [f"{letter}  {name}" for letter, name in zip(ascii_lowercase, names, strict=False)]
@@ -135,7 +135,7 @@ def spaces(study: ThresholdStudy) -> Picture:
         _letters(axes, points[axes], levels[axes])
     return Picture(
         figure,
-        "Progress of Dom-SGD and Bulk-SGD, and the gradient's share inside, against the angle between the "
+        "Progress of Dom-SGD and Bulk-SGD, and alignment with the space, against the angle between the "
         "space in use and the dominant subspace: " + "; ".join(listed),
     )
 

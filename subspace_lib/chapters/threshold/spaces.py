@@ -124,7 +124,7 @@ class SpaceStudy:
         return [float(run.table[column].iloc[1:].mean()) for run in self.of(name, side)]
 
     def inside(self, name: str, side: str) -> list[float]:
-        """Late share of the full-batch gradient in the space, by seed."""
+        """Late alignment of the full-batch gradient with the space, by seed."""
         return [tail(run, "alignment") for run in self.of(name, side)]
 
     def stored(self) -> list[Trajectory]:

@@ -168,7 +168,11 @@ def _as_good(study: SwitchStudy, found: list[float]) -> str:
     if len(found) > 1 and interval(found)[0] > 1 and near:
         more = f" It gains a little more than {plain}: the 95% interval over seeds lies above 1."
     if len(found) > 1 and interval(found)[0] <= 1 < part and not near:
-        more = " But that is not sure: the 95% interval over seeds reaches down to 1 or below."
+        does = f"does at least about as well as {plain}"
+        more = (
+            f" Whether it does better is open at {len(found)} seeds: the 95% interval reaches down to 1 or "
+            "below."
+        )
     if len(found) > 1 and part < good and interval(found)[1] >= 1:
         more = " But that is not sure: the 95% interval over seeds reaches up to 1 or above."
     return f"{name} {does}: its progress is {says.mean_of(found, says.share)}.{more}"
@@ -219,9 +223,11 @@ def alignments(study: SwitchStudy) -> Markdown:
         f"{says.each(mini, says.share)}."
     ]
     if math.isfinite(values[1]) and values[1] >= high and dom <= criteria.DOM_PROGRESS.at_most:
+        least = min(full[study.name("dominant")])
+        some = f" in the mean (least seed {says.share(least)})" if least < high else ""
         told.append(
             f"The gradient of {study.name('dominant')} lies mostly in the subspace that it may move "
-            "in, and still its loss does not fall. So a high alignment does not say where the "
+            f"in{some}, and still its loss does not fall. So a high alignment does not say where the "
             "learning happens."
         )
     elif math.isfinite(values[0]):
@@ -315,7 +321,7 @@ def test_losses(study: SwitchStudy) -> Markdown:
             says.whether(
                 on_train.replace("a little ", "") == on_test.replace("a little ", ""),
                 "The training loss says the same.",
-                f"But the training loss of {on_train}.",
+                f"The training loss of {on_train}.",
             )
         )
     return says.answer(*told)
