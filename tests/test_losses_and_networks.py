@@ -20,7 +20,7 @@ from subspace_lib.objective import Objective
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.training import Run
-from subspace_lib.trajectory import progress
+from subspace_lib.trajectory import progress, tail_loss
 
 pytestmark = pytest.mark.whole  # a chapter from parameters to page
 
@@ -153,9 +153,14 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
     assert len(figures.losses(study).figure.axes) == 2
     assert len(figures.causes(study).figure.axes[0].lines) == len(CHANGES) + 1
     text = answers.losses(study).data
-    assert "MLP (small) on digits-300, cross-entropy: Dom-SGD's loss" in text and re.search(
-        r"\| +\| MLP \(small\) on .* \| Transformer \(small\) on sentences", text
-    )
+    mlp = study.cases["MLP (small) on digits-300, cross-entropy"]
+    falls = [
+        100 * (tail_loss(run) / dom.table["train_loss"].iloc[0] - 1)
+        for run, dom in zip(mlp.of("none"), mlp.of("dominant"), strict=True)
+    ]
+    said = re.search(r"MLP \(small\) on digits-300, cross-entropy: SGD −([\d.]+)%", text)[1]
+    assert float(said) == pytest.approx(-np.mean(falls), abs=0.06)
+    assert re.search(r"\| +\| MLP \(small\) on .* \| Transformer \(small\) on sentences", text)
     assert (
         "Change of the loss from the switch to the last 2% of the steps: Dom-SGD as it is"
         in answers.causes(study).data

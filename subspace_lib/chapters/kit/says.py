@@ -18,6 +18,7 @@ from subspace_lib.results.store import MissingRun
 Arguments = ParamSpec("Arguments")
 LEVEL = 0.05  # relative change below which a number "stays", or two are "about as" large
 UNKNOWN = "not known"
+UNDEFINED = "undefined"
 PLAIN = range(-4, 6)  # powers of ten of a first digit that need not be written as such
 POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 INDICES = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -78,6 +79,12 @@ def mean_of(values: Iterable[float], say: Callable[[float], str] = number) -> st
             three, times = [v / 10.0**power for v in three], _times(power)
     mean, low, high = map(say, three)
     return mean + ("" if low == high else f" ({low} … {high})") + times
+
+
+def progress(values: Iterable[float]) -> str:
+    """The mean of progresses with their range; "undefined" where the plain runs gained too little."""
+    found = list(values)
+    return mean_of(found, share) if any(map(math.isfinite, found)) else UNDEFINED
 
 
 def mean(values: Iterable[float]) -> float:

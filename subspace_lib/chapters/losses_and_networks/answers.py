@@ -12,7 +12,8 @@ from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.losses_and_networks import tables
 from subspace_lib.chapters.losses_and_networks.judge import CLAIMS, CROSS_ENTROPY, judge, unresolved
 from subspace_lib.chapters.losses_and_networks.study import AS_IT_IS, LossesStudy
-from subspace_lib.trajectory import Trajectory, progress
+from subspace_lib.subspace.projection import PROJECTIONS
+from subspace_lib.trajectory import Trajectory
 
 CLEAR = 2  # times what the loss moves by from a row to the next: a change that shows
 
@@ -21,29 +22,30 @@ def opening(study: LossesStudy) -> Markdown:
     """The cases with cross-entropy, which are those that can be judged; else the first."""
     cases = {name: c for name, c in study.cases.items() if c.parameters.loss == CROSS_ENTROPY}
     told = [_case(name, case) for name, case in (cases or study.cases).items()]
+    told.insert(0, "From the switch on the training loss changes by this much.")
     head = page.heads(judge(study), study.parameters, Q1="Shown, not judged")
     return page.told(
-        study.parameters, head["Q1"], page.asked(CLAIMS[0]), *(told if cases else told[:1])
+        study.parameters, head["Q1"], page.asked(CLAIMS[0]), *(told if cases else told[:2])
     )
 
 
 def _case(name: str, case: SwitchStudy) -> str:
-    """What becomes of the loss under Dom-SGD, and how much Bulk-SGD learns."""
-    ratios = [tables.risen(run) for run in case.of("dominant")]
-    ratio = says.mean(ratios)
-    word = "diverges"
-    if math.isfinite(ratio):
-        word = says.compared(ratio, 1, "rises", "falls", "stays level")
-    bulk = [progress(*pair) for pair in zip(case.of("none"), case.of("bulk"), strict=True)]
-    return (
-        f"{name}: Dom-SGD's loss {word} ({says.mean_of(ratios, says.share)} of that at the switch), "
-        f"Bulk-SGD makes {says.mean_of(bulk, says.share)} of SGD's progress."
-    )
+    """By how much of that at the switch the loss changes under each of the three."""
+    told, starts = [], [float(run.table["train_loss"].iloc[0]) for run in case.of("dominant")]
+    for side in PROJECTIONS:
+        runs = zip(case.of(side), starts, strict=True)
+        changes = [tables.risen(run, start) - 1 for run, start in runs]
+        lost = says.whether(all(map(math.isnan, changes)), "diverges", "")
+        told.append(f"{case.name(side)} {lost or says.mean_of(changes, tables.change)}")
+    return f"{name}: {', '.join(told)}."
 
 
 def losses(study: LossesStudy) -> Markdown:
     """Whether Dom-SGD's loss rises and Bulk-SGD learns, case by case; the table below."""
-    told = [_case(name, case) for name, case in study.cases.items()]
+    told = [
+        "Change of the training loss from the switch to the last 2% of the steps.",
+        *(_case(name, case) for name, case in study.cases.items()),
+    ]
     told.append(unresolved(study))
     told += says.not_yet(study.parameters.cases(), study.cases)
     return says.answer(*told, table=tables.overview(study))
@@ -68,8 +70,7 @@ def _changes(case: str, runs: Mapping[str, Trajectory]) -> str:
     base = runs[AS_IT_IS]
     words = []
     for name, run in runs.items():
-        ratio = tables.risen(run)
-        ended = f"{100 * (ratio - 1):+.2f}%".replace("-", "−") if run.complete else run.status
+        ended = tables.change(tables.risen(run) - 1) if run.complete else run.status
         words.append(f"{name} {ended}")
     told = says.answer(
         f"**{case}.** Change of the loss from the switch to the last 2% of the steps: {', '.join(words)}.",

@@ -16,6 +16,8 @@ from subspace_lib.chapters.kit.table import Row, span, table
 from subspace_lib.chapters.losses_and_networks.study import CHANGES, CaseParameters, LossesStudy
 from subspace_lib.trajectory import Trajectory, progress, tail, tail_loss
 
+LITTLE = 0.1  # a relative change that is said with two decimals
+
 
 def protocol(study: LossesStudy) -> Markdown:
     """The parameters in force, and which cases are missing."""
@@ -58,10 +60,10 @@ def _case(case: SwitchStudy) -> Row:
         "steps": f"{p.steps:,}",
         "η": f"{p.learning_rate:g}",
         "switch": span(case.switch_steps.values(), ",.0f") + (" (fallback)" if case.note() else ""),
-        "progress(Dom)": says.mean_of(found["dominant"], says.share),
-        "progress(Bulk)": says.mean_of(found["bulk"], says.share),
-        "Dom's loss over that at the switch": says.mean_of(
-            map(risen, case.of("dominant")), says.share
+        "progress(Dom)": says.progress(found["dominant"]),
+        "progress(Bulk)": says.progress(found["bulk"]),
+        "change of Dom's loss": says.mean_of(
+            (risen(run) - 1 for run in case.of("dominant")), change
         ),
         "alignment": says.mean_of((tail(run, "alignment") for run in plain), says.share),
         "gap": says.mean_of(map(eigenvalue_gap, plain), says.share),
@@ -72,9 +74,17 @@ def _case(case: SwitchStudy) -> Row:
     }
 
 
-def risen(run: Trajectory) -> float:
-    """Loss at the end over that at the run's first row; above 1 it has risen. NaN where it diverged."""
-    return tail_loss(run) / float(run.table["train_loss"].iloc[0]) if run.complete else math.nan
+def risen(run: Trajectory, start: float | None = None) -> float:
+    """Loss at the end over that at the switch: the first row's unless given. NaN where it diverged."""
+    before = float(run.table["train_loss"].iloc[0]) if start is None else start
+    return tail_loss(run) / before if run.complete else math.nan
+
+
+def change(value: float) -> str:
+    """A relative change in per cent, with its sign: "+0.44%", "−12.0%"."""
+    if not math.isfinite(value):
+        return says.UNKNOWN
+    return f"{100 * value:+.{2 if abs(value) < LITTLE else 1}f}%".replace("-", "−")
 
 
 def rise(run: Trajectory) -> float:

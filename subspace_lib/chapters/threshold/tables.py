@@ -60,8 +60,8 @@ def _cut(name: str, case: Case, k: int, fractions: Sequence[float]) -> Row:
     return {
         "case": name,
         "k": k,
-        "progress(Dom)": says.mean_of(case.progress(k, "dominant"), says.share),
-        "progress(Bulk)": says.mean_of(case.progress(k, "bulk"), says.share),
+        "progress(Dom)": says.progress(case.progress(k, "dominant")),
+        "progress(Bulk)": says.progress(case.progress(k, "bulk")),
         "angle in use": says.mean_of(case.angle(k), says.share),
         "alignment, late": says.mean_of(case.alignment(k), says.share),
         "λₖ/λ₁": says.mean_of((height(s, k) for s in spectra), says.share),
@@ -104,8 +104,8 @@ def _space(study: SpaceStudy, name: str) -> Row:
         "space": name,
         "found anew": "never" if name == RANDOM else anew,
         "seeds": len(dom),
-        "progress(Dom)": says.mean_of(study.progress(name, "dominant"), says.share),
-        "progress(Bulk)": says.mean_of(study.progress(name, "bulk"), says.share),
+        "progress(Dom)": says.progress(study.progress(name, "dominant")),
+        "progress(Bulk)": says.progress(study.progress(name, "bulk")),
         "inside": says.mean_of(study.inside(name, "dominant"), says.share),
     }
     if followed:
