@@ -1,11 +1,12 @@
 """The benchmark: it judges by the reference, it survives what peers do, and the floor is the floor."""
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from subspace_lib import models
-from subspace_lib.benchmark import aims, growth, measure
+from subspace_lib.benchmark import aims, growth, measure, parallel
 from subspace_lib.benchmark.peers import Ours, Solver, eigsh
 from subspace_lib.benchmark.problem import CASES, Case, K, prepare
 from subspace_lib.chapters.cost import figures, study, tables
@@ -137,3 +138,22 @@ def test_parameters_of_the_chapter_are_checked():
         study.CostParameters.parse(dataset="cifar")
     assert study.CostParameters().case() == CASES["mnist"]
     assert study.CostParameters(profile="quick").case().dataset == "digits"
+
+
+def test_two_runs_at_once_begin_together_and_each_is_timed():
+    small = {
+        "dataset": "digits_300",
+        "model": "mlp_small",
+        "steps": 12,
+        "switch_step": 4,
+        "seed": 0,
+    }
+    found = parallel.parallel(small | {"projection": "bulk", "record_every": 4}, rounds=1)
+    assert len(found["alone"]) == 1 and len(found["beside"]) == found["at_once"] == 2
+    assert min(found["beside"]) > 0
+    assert found["ratio"] == pytest.approx(np.median(found["beside"]) / found["alone"][0])
+    stored = study.stored()
+    for ratio, met in ((1.1, True), (1.2, False)):
+        stored["parallel"] = {"measured": {"ratio": ratio}}
+        (aim,) = [a for a in aims.aims(stored) if a.wanted.startswith("two runs at once")]
+        assert aim.met is met and aim.measured == f"{ratio:.2f}"

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from subspace_lib.benchmark import adaptive, footprint, growth, price, scale
+from subspace_lib.benchmark import adaptive, footprint, growth, parallel, price, scale
 from subspace_lib.benchmark.measure import run_case
 from subspace_lib.benchmark.problem import ANGLE, CASES, RESIDUAL, K
 from subspace_lib.results.files import replace
@@ -62,6 +62,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "growth": growth.growth,
     "memory": growth.memory,
     "scale": scale.scale,
+    "parallel": parallel.parallel,
 }
 
 

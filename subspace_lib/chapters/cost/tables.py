@@ -317,7 +317,9 @@ def where_from(found: dict[str, Any]) -> Markdown:
         **{f"price, {name}": part for name, part in found.get("price", {}).items()},
         **found.get("cases", {}),
         **{
-            n: found[n] for n in ("products", "adaptive", "growth", "memory", "scale") if n in found
+            n: found[n]
+            for n in ("products", "adaptive", "growth", "memory", "scale", "parallel")
+            if n in found
         },
         **{f"footprint, {name}": part for name, part in found.get("footprint", {}).items()},
     }
