@@ -90,8 +90,7 @@ answers.spectra(study)
 #
 # A {term}`refresh` multiplies the basis by the Hessian over all data, and bounds its angle to the exact subspace by residuals
 # and gap {cite:p}`davis1970`. Between refreshes {term}`looks <look>` at a part of the data turn the basis; how exact it is
-# there is estimated ({term}`angle in use`). The costs are in {term}`gradient equivalents <gradient equivalent>`: minibatches,
-# Hessian products, watching, spectra; one thread a run.
+# there is estimated ({term}`angle in use`). Costs are in {term}`gradient equivalents <gradient equivalent>`, all included.
 
 # %% mystnb={"figure": {"caption": "Sine of the largest principal angle (log scale), the largest since the row before, all seeds. Coloured: how far the basis was seen to turn. Grey: its angle to the dominant subspace, certified at the dots, an estimate elsewhere. Dotted: the target.", "name": "fig-angle"}}
 figures.angles(study)
@@ -144,6 +143,7 @@ page.verdict(CHAPTER, study)
 # ## Rerun, and where the numbers are from
 #
 # `papermill notebooks/02_dom_vs_bulk.ipynb mine.ipynb -p learning_rate 0.02 -p seeds 0`, and so for each parameter.
+# `-p other_settings False` leaves out the runs with other pixels and at 2η, of which there are many.
 
 # %%
 page.provenance(study.runs())

@@ -62,15 +62,13 @@ def test_what_to_project_follows_each_rules_progress():
     ]
     text = plain(advice.rules(Evidence({"F3": verdict(claims["F3"], parts, p, [])}, {}, None)))
     assert (
-        "The progress of Bulk-heavy ball, over that of the whole rule, is 1.00 with update projected and "
-        "0.95 with both projected: all of these did as well." in text
+        "What Bulk-heavy ball makes of the progress of the whole rule, by what is projected: update "
+        "projected 1.00; both projected 0.95. So all of these did as well." in text
     )
+    assert "update projected (3 of 3 runs diverged); both projected 0.99. So only both" in text
     assert (
-        "nothing (3 of 3 runs diverged) with update projected and 0.99 with both projected" in text
-    )
-    assert (
-        "projected: only both projected did as well." in text
-        and "projected: none of these did as well." in text
+        "both projected 0.99. So only both projected did as well." in text
+        and "update projected 0.20. So none of these did as well." in text
     )
     assert "some of these numbers are of one seed.)" in text
     whole = {"F3": verdict(claims["F3"], parts[:1], p, [])}
@@ -80,7 +78,7 @@ def test_what_to_project_follows_each_rules_progress():
 def case(dominant, inside, spectrum, cut=3, loose=MappingProxyType({})):
     """A case of chapter 08 with these numbers by k."""
     return SimpleNamespace(
-        parameters=SimpleNamespace(k=2, cuts=tuple(dominant), seeds=(11,)),
+        parameters=SimpleNamespace(k=2, cuts=tuple(dominant), seeds=(11,), steps=20, cut_steps=10),
         progress=lambda k, side: [dominant[k]],
         alignment=lambda k: [inside[k]],
         spectrum=lambda seed: spectrum,
@@ -99,8 +97,10 @@ def dimensions(**numbers):
 def test_the_number_of_dimensions_follows_alignment_progress_and_spectrum():
     inside, spectrum = {1: 0.5, 2: 0.95, 4: 0.99}, [9.0, 8.0, 4.0, 1.0, 0.5]
     text = dimensions(dominant={1: 0.0, 2: 0.0, 4: 0.3}, inside=inside, spectrum=spectrum)
-    most = "MLP on MNIST-5k : k = 2 is the smallest that was run with 0.9 or more of SGD's late gradient"
-    assert text.startswith(f"{most} inside (0.95).")
+    most = (
+        "MLP on MNIST-5k : k = 2 is the smallest that was run at which SGD's late alignment is 0.9"
+    )
+    assert text.startswith(f"{most} or more (0.95).")
     numbers = {"dominant": {1: 0.0, 2: 0.0, 4: 0.3}, "inside": inside, "spectrum": spectrum}
     vague = dimensions(**numbers, loose={2: 0.57, 4: 0.9})
     assert "(0.95), though its space is not known to be exact (sine 0.57)." in vague
@@ -108,7 +108,10 @@ def test_the_number_of_dimensions_follows_alignment_progress_and_spectrum():
     assert "behind λ₃, a ratio of 4.0; behind λ₂ it is 2.0." in text
     inside = dict.fromkeys(inside, 0.4)
     text = dimensions(dominant=dict.fromkeys(inside, 0.0), inside=inside, spectrum=spectrum)
-    assert "no k up to 4 holds 0.9" in text and "does not learn at any k that was run" in text
+    assert (
+        "at no k up to 4 is SGD's late alignment 0.9 or more" in text
+        and "does not learn at any k that was run" in text
+    )
     unknown = dict.fromkeys(inside, math.nan)
     text = dimensions(dominant=unknown, inside=inside, spectrum=spectrum)
     assert "SGD gained too little" in text and "does not learn" not in text
@@ -130,7 +133,7 @@ def test_age_and_samples_are_the_most_forgiving_that_met_all_bounds(monkeypatch)
         ),
     )
     both = lambda: [plain(f(Evidence({}, {}, study))) for f in (advice.refreshes, advice.samples)]  # noqa: E731
-    far = " So an old basis does to project on, not to measure S k ."
+    far = " So an old basis is good enough to project on, but does not say where S k is."
     long = (
         " The runs go on for 5,000 steps after the switch. Kept for 100 steps, a basis is at a mean "
         f"sine of 0.030 to S k under Dom-SGD and of 0.36 under Bulk-SGD.{far}"
@@ -187,7 +190,7 @@ def test_the_price_names_ways_and_budgets():
     text = plain(advice.price(Evidence({}, {"price": {"cnn": part}}, None)))
     assert text == (
         "CNN on CIFAR10-5k : 2.0 × for SGD, followed, after a cold start of 51 gradients. With a budget, "
-        "which counts gradients and not seconds: 3.1 × with 4."
+        "a limit in gradients and not in seconds: 3.1 × with 4. A limit that is not needed changes nothing."
     )
 
 

@@ -152,9 +152,13 @@ OUTCOMES = {
     "SGD gains too little": (
         {"plain": 0.28, "bulk": 0.28},
         ["there is no verdict. Of what SGD gains, Dom-SGD gains 0.00 and Bulk-SGD 1.00."],
-        ["made no progress", LEARNS, "So the"],
+        ["gained next to nothing", LEARNS, "So the"],
     ),
-    "SGD stands still": ({"plain": 0.3}, ["made no progress"], ["stays level", LEARNS, "So "]),
+    "SGD stands still": (
+        {"plain": 0.3},
+        ["gained next to nothing"],
+        ["stays level", LEARNS, "So "],
+    ),
 }
 
 

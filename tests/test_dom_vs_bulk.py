@@ -1,15 +1,17 @@
 """Chapter 02 from parameters to page: one study on few digits, its ledger, its figure, its tables."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from conftest import few_digits
 
 from subspace_lib.chapters import chapter, front, ledger
-from subspace_lib.chapters.dom_vs_bulk import figures, tables
+from subspace_lib.chapters.dom_vs_bulk import answers, figures, tables
 from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters, uncertain
 from subspace_lib.chapters.kit import noise, page
 from subspace_lib.chapters.kit.study import Plan
+from subspace_lib.chapters.losses_and_networks.study import LossesParameters
 from subspace_lib.evidence.verdicts import part, verdict
 from subspace_lib.results.store import Store
 
@@ -125,3 +127,33 @@ def test_c2_and_c3_do_not_wait_for_the_uncertain_settings(found, tmp_path):
     partial = own.study(other, store, compute=False)
     assert partial.settings == {} and partial.stale is None
     assert [v.claim for v in own.judge(partial)] == ["C2", "C3"]
+
+
+def test_the_other_settings_can_be_left_out(found):
+    study, store = found
+    alone = study.parameters.model_copy(update={"other_settings": False})
+    plan = Plan(store)
+    few = chapter("02_dom_vs_bulk").study(alone, store, compute=plan)
+    assert plan.missing == [] and few.settings == {} and few.stale is None
+    assert len(few.runs()) == 3 and [len(s) for s in chapter("02_dom_vs_bulk").tasks(alone)] == [1]
+    for say in (answers.settings, answers.drift):
+        assert "Left out" in say(few).data
+
+
+@pytest.mark.parametrize("value", [-0.4, 0.0, 1e-9, math.nan])
+def test_gd_ends_where_the_slowest_direction_does_not_shrink(found, value):
+    before = found[0].settings[next(iter(found[0].settings))].noise["before"]
+    table = before.table.assign(eigenvalue_03=value)
+    assert noise.steps_without_noise(replace(before, table=table), 1000) == 1000
+    assert noise.steps_without_noise(before, 10**6) < 10**6
+
+
+def test_a_short_rerun_has_rows_enough_by_default():
+    paper = DomBulkParameters()
+    assert (paper.record_every, paper.spectrum_every, paper.setting_seed) == (90, 1800, None)
+    short = DomBulkParameters(steps=60, switch_step=30, seeds=(0,))
+    assert (short.record_every, short.spectrum_every) == (3, 30)
+    assert [p.seeds for p in uncertain(short)] == [(0,)] * 3
+    typed = DomBulkParameters(steps=60, switch_step=30, record_every=90, spectrum_every=None)
+    assert (typed.record_every, typed.spectrum_every) == (90, None)
+    assert LossesParameters(step_counts=(40, 100, 20, 30, 50)).record_every == 5

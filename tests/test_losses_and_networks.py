@@ -181,6 +181,12 @@ def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
     case, runs = next(iter(study.causes.items()))
     few = {name: run for name, run in runs.items() if name != "4η"}
     some = replace(study, causes={case: few})
+    none = study.parameters.model_copy(update={"cause_cases": ()})
+    assert none.origins() == {} and len(tasks(none)) == 3 and tasks(none)[-1] == []
+    assert "Left out" in answers.causes(replace(study, parameters=none)).data
+    wrong = study.parameters.model_copy(update={"cause_cases": (3,)})
+    with pytest.raises(InvalidParameter, match="cause_cases = 3, but there are 2 cases"):
+        wrong.origins()
     assert "**missing**: 4η" in tables.protocol(some).data
     assert "4η" not in answers.causes(some).data.split("Change of the loss")[1].split(". ")[0]
     with pytest.raises(MissingRun):

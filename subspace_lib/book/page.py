@@ -118,7 +118,12 @@ def _titled(text: str, name: str, chapter: str, given: dict[str, Any]) -> str:
     head, _, rest = text.partition("\n")
     whose = (
         f"**A rerun of yours, not the book's result**, from `{name}.ipynb`. Parameters given: {every}. "
-        f"All else is as in {{doc}}`{chapter}`."
+        + (
+            "The quick profile has filled in others; *Parameters in force*, below, marks them. "
+            if given.get("profile") == "quick"
+            else ""
+        )
+        + f"All else is as in {{doc}}`{chapter}`."
     )
     return f"{head}: {told if given else name}\n\n{whose}\n\n{rest}"
 
@@ -133,6 +138,10 @@ def copy(reruns: Sequence[Path], folder: Path = COPY, *, instead: bool = False) 
     """
     found = [(path, notebook := read(path), chapter_of(notebook, path)) for path in reruns]
     shutil.rmtree(folder / "book", ignore_errors=True)
+    for page in (folder / "_build" / "html" / NOTEBOOKS).glob(
+        "*.html"
+    ):  # of reruns of an earlier call
+        page.unlink()
     shutil.copytree(
         BOOK, folder / "book", symlinks=False, ignore=shutil.ignore_patterns("_build", "*.py")
     )

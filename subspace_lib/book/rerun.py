@@ -72,9 +72,8 @@ def box(
     section: nodes.Element, chapter: str, given: Mapping[str, Any], every: Mapping[str, Any]
 ) -> nodes.Element:
     """The line of what differs from the chapter's own, and folded the line of all parameters."""
-    quick = (
-        "" if given.get("profile") == "quick" else ", or add -p profile quick for a minute or so"
-    )
+    # What is given stays as it is in the quick profile, and may take long.
+    quick = "" if given else ", or add -p profile quick for a minute or so"
     section += nodes.paragraph(
         "",
         "With the parameters of this page; its stored runs are loaded, others are computed. Change any "

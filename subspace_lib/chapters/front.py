@@ -204,8 +204,7 @@ def _network(study: SwitchStudy) -> str:
 
 
 def _seeds(study: SwitchStudy) -> str:
-    count = len(study.parameters.seeds)
-    return "1 seed" if count == 1 else f"{count} seeds"
+    return says.seeds(len(study.parameters.seeds))
 
 
 def comparison(here: Sequence[Verdict], stored: Sequence[Verdict]) -> str:

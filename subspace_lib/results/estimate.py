@@ -20,9 +20,10 @@ from subspace_lib.trajectory import Trajectory
 class Estimator:
     """Seconds that a run will take here, as far as stored runs tell.
 
-    A training run costs its own minibatches, and for every measured step what the median stored run has
-    spent on the subspace beyond those, both in gradients over all data. One such gradient, and one plain
-    step, are timed here. A run of another kind takes what stored ones of its kind have taken, by steps.
+    A training run costs its own minibatches and, as the median stored run has spent it beyond those, its
+    cold start and so much for every measured step, all in gradients over all data; a row evaluates the
+    training and the test data, which is about one more. One such gradient, and one plain step, are timed
+    here. A run of another kind takes what stored ones of its kind have taken, by steps.
     """
 
     def __init__(self) -> None:
@@ -49,16 +50,19 @@ class Estimator:
         if not isinstance(e, Experiment) or e.kind != Experiment.kind:
             return self._by_kind(e)
         alike = [
-            overhead(run)
+            run
             for run in self.stored
             if run.experiment.kind == e.kind and similar(run.experiment, e)
         ]
         if not alike:
             return math.nan
         step, gradient = self._speed(e)
-        own = e.steps * e.batch_size / e.samples
         measured = e.steps - e.switch_step
-        return e.steps * step + (own + statistics.median(alike) * measured) * gradient
+        rows = 1 + measured // (e.record_every or measured or 1)
+        spent = e.steps * e.batch_size / e.samples + rows
+        spent += statistics.median(map(cold_start, alike))
+        spent += statistics.median(map(overhead, alike)) * measured
+        return e.steps * step + spent * gradient
 
     def _by_kind(self, e: RunDescription) -> float:
         rates = [
@@ -86,11 +90,23 @@ class Estimator:
         return self._speeds[kind]
 
 
+def cold_start(run: Trajectory) -> float:
+    """Gradients over all data that a stored run spent up to its first row beyond its own minibatches."""
+    first = run.table.iloc[0]
+    spent = float(first["gradient_equivalents"]) - float(first["step"]) * _own(run.experiment)
+    return max(0.0, spent)
+
+
 def overhead(run: Trajectory) -> float:
-    """Gradients over all data that a stored run spent per measured step beyond its own minibatches."""
-    e, last = run.experiment, run.table.iloc[-1]
-    own = e.steps * e.batch_size / e.samples
-    return max(0.0, float(last["gradient_equivalents"]) - own) / (e.steps - e.switch_step)
+    """The same a step from the first row on."""
+    first, last = run.table.iloc[0], run.table.iloc[-1]
+    steps = float(last["step"] - first["step"])
+    spent = float(last["gradient_equivalents"] - first["gradient_equivalents"])
+    return max(0.0, spent / steps - _own(run.experiment)) if steps else 0.0
+
+
+def _own(e: Experiment) -> float:
+    return e.batch_size / e.samples
 
 
 def similar(one: Experiment, other: Experiment) -> bool:

@@ -9,7 +9,17 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import Plan, Seeded, by_seed, described_first, numbers, present
+from subspace_lib.chapters.kit.study import (
+    ROWS,
+    SHORTEST,
+    Plan,
+    Seeded,
+    by_seed,
+    described_first,
+    numbers,
+    present,
+    spaced,
+)
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.experiment import (
@@ -82,7 +92,7 @@ class ArchitecturesParameters(Seeded):
     doubled_seed: Seed = 12
     refresh_every: RefreshEvery = "adaptive"
     target_angle: Angle = 0.05
-    record_every: Every = 90
+    record_every: Every = Field(default_factory=spaced(ROWS, SHORTEST, "step_counts"))
     spectrum_every: Every | None = 4950
     device: Device = "cpu"
 

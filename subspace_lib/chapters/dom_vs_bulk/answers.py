@@ -8,25 +8,31 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.dom_vs_bulk import tables
 from subspace_lib.chapters.dom_vs_bulk.figures import BOUNDS
-from subspace_lib.chapters.dom_vs_bulk.study import DomBulkStudy
+from subspace_lib.chapters.dom_vs_bulk.study import DomBulkParameters, DomBulkStudy
 from subspace_lib.chapters.kit import says
 from subspace_lib.evidence import criteria
 from subspace_lib.trajectory import tail_loss
 
 ALIKE = 1.5  # ratio of angles up to which one basis is about as exact as another
+LEFT_OUT = Markdown("*Left out, by `other_settings = False`.*")
+# What was read of the paper's settings, as the chapter has it.
+READ = "profile", "dataset", "preprocessing", "model", "loss", "k", "learning_rate", "batch_size"
 UPPER = {"progress(Dom-SGD)": criteria.DOM_PROGRESS, "under GD": criteria.UNALIGNED}
 
 
 def settings(study: DomBulkStudy) -> Markdown:
     """Which quantities fall on the other side of their bar with other settings; the numbers below."""
+    if not study.parameters.other_settings:
+        return LEFT_OUT
     if not study.settings:
         return says.missing("The runs with other pixels and with 2η are")
     own, *others = study.settings
     base, told = _met(study, own), []
-    quick = study.parameters.profile == "quick"
+    p, ours = study.parameters, DomBulkParameters()
+    read = all(getattr(p, name) == getattr(ours, name) for name in READ)
     told.append(
         _sentence(
-            "With this page's settings" if quick else "With the settings as we read them", base
+            "With the settings as we read them" if read else "With this page's settings", base
         )
     )
     for label in others:
@@ -57,6 +63,8 @@ def _sentence(where: str, found: dict[str, bool | None]) -> str:
 
 def drift(study: DomBulkStudy) -> Markdown:
     """Whether Dom-SGD's loss rises at 2η, with a followed and with a stale basis, and what λ₁ does."""
+    if not study.parameters.other_settings:
+        return LEFT_OUT
     if not study.doubled():
         return says.missing("The runs at 2η are")
     loss, sharpness, angles = [], [], []

@@ -49,7 +49,11 @@ class DomBulkParameters(SwitchParameters):
     }
 
     seeds: tuple[Seed, ...] = Field((11, 12, 13, 14, 15), min_length=1)
-    setting_seed: Seed = 12
+    setting_seed: Seed | None = Field(
+        None,
+        description="of the runs with other settings; None: the second of the seeds, or the only one",
+    )
+    other_settings: bool = True
     again_steps: int = Field(criteria.AGAIN, ge=1, le=1_000_000)
     window_every: int = Field(
         1, ge=1, le=1_000_000, description="steps between rows of F6's windows"
@@ -121,12 +125,15 @@ def dom_bulk_study(
 ) -> DomBulkStudy:
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does.
 
-    With ``compute=False`` C2 and C3 do not wait for F6: what that lacks is left out.
+    With ``compute=False`` C2 and C3 do not wait for F6: what that lacks is left out. Without
+    ``other_settings`` F6 has no runs.
     """
     p = parameters.resolved()
     switch = switch_study(p, store, compute=compute)
     settings: dict[str, Setting] = {}
     stale = None
+    if not p.other_settings:
+        return DomBulkStudy(p, switch.trajectories, switch.switch_steps, switch.triggered, {}, None)
     try:
         settings = {q.label(): setting_study(q, store, compute=compute) for q in uncertain(p)}
         stale = stale_run(uncertain(p)[-1], store, compute=compute)
@@ -145,7 +152,8 @@ def uncertain(p: DomBulkParameters) -> list[DomBulkParameters]:
     other = OTHER_PIXELS.get(p.preprocessing)
     pixels: list[dict[str, Any]] = [{"preprocessing": other}] if other else []
     changes = [{}, *pixels, {"learning_rate": 2 * p.learning_rate}]
-    return [p.model_copy(update={"seeds": (p.setting_seed,), **change}) for change in changes]
+    seed = p.setting_seed if p.setting_seed is not None else p.seeds[:2][-1]
+    return [p.model_copy(update={"seeds": (seed,), **change}) for change in changes]
 
 
 def setting_study(
@@ -162,12 +170,14 @@ def stale_run(
 ) -> Trajectory:
     """Dom-SGD from the same switch, its basis refreshed every 500 steps (a tenth of a short run)."""
     switch, (seed,) = switch_study(p, store, compute=compute), p.seeds
-    rare = p.model_copy(update={"refresh_every": min(STALE, p.steps // 10)})
+    rare = p.model_copy(update={"refresh_every": max(1, min(STALE, p.steps // 10))})
     return source(store, compute)(rare.run(seed, "dominant", switch.switch_steps[seed]))
 
 
 def tasks(parameters: DomBulkParameters) -> Stages:
     """C2's and C3's runs seed by seed; then F6's, setting by setting; then the stale basis."""
     seeds = [(switch_study, p) for p in by_seed(parameters)]
+    if not parameters.other_settings:
+        return [seeds]
     settings = [(setting_study, p) for p in uncertain(parameters)]
     return seeds, settings, [(stale_run, uncertain(parameters)[-1])]

@@ -26,8 +26,8 @@ def there_and_back(
     Or at one in so many (``every``) of these.
 
     "before": SGD in the 100 steps up to the switch. "GD": at the same η from there, for 10/(η λ_k) steps,
-    λ_k as it is at the switch: the slowest of the dominant directions has then shrunk by e⁻¹⁰. "back": SGD
-    again, for ``again`` steps.
+    λ_k as it is at the switch: the slowest of the dominant directions has then shrunk by e⁻¹⁰. Where λ_k
+    is small or not positive, for ``p.steps`` steps, or a thousand. "back": SGD again, for ``again`` steps.
     """
     each: dict[str, Any] = {"record_every": every, "spectrum_every": None}
     first = max(0, switch_step - criteria.BEFORE_WINDOW)
@@ -35,7 +35,7 @@ def there_and_back(
     before = get(
         p.experiment(seed, steps=switch_step, switch_step=first, fresh_spans=fresh, **each)
     )
-    end = switch_step + steps_without_noise(before)
+    end = switch_step + steps_without_noise(before, max(criteria.AGAIN, p.steps))
     sgd = {"until": switch_step, "batch_size": before.experiment.batch_size}
     gd = {"until": end, "batch_size": p.samples}
     full = {"batch_size": p.samples, "before": [sgd], "switch_step": switch_step, "steps": end}
@@ -50,12 +50,14 @@ def there_and_back(
     }
 
 
-def steps_without_noise(before: Trajectory) -> int:
-    """Steps of GD, 10/(η λ_k), λ_k that of the last row; of a run that is only planned, a guess."""
+def steps_without_noise(before: Trajectory, longest: int) -> int:
+    """Steps of GD, 10/(η λ_k), λ_k that of the last row, at most ``longest``; of a planned run, a guess."""
     e = before.experiment
     if before.table.empty:
         return criteria.AGAIN
     value = float(before.table[f"eigenvalue_{e.k:02d}"].iloc[-1])
+    if not value > criteria.WITHOUT_NOISE / (e.learning_rate * longest):  # NaN too
+        return longest
     return math.ceil(criteria.WITHOUT_NOISE / (e.learning_rate * value))
 
 

@@ -251,6 +251,8 @@ def verdict(chapter: Chapter, study: Any) -> Markdown:
         ]
         notes.append(folded(f"Shown beside, not judged ({len(beside)})", markdown(others)))
     rows = verdict_rows(bare, chapter.claims, quick)
+    if not any(v.parts for v in bare) and not any(row.get("criterion") for row in rows):
+        return Markdown("\n\n".join(["Nothing is judged here.", *notes]))
     return table(rows, VERDICT_COLUMNS, note="\n\n".join(notes))
 
 

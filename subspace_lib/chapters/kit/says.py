@@ -148,6 +148,11 @@ def each(values: Mapping[str, Sequence[float]], say: Callable[[float], str] = nu
     return listed(f"{mean_of(found, say)} under {name}" for name, found in values.items())
 
 
+def seeds(count: int) -> str:
+    """ "1 seed", "3 seeds"."""
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
 def over(seeds: int) -> str:
     """What a number with a range is of: "Means over 5 seeds, with their range.", or of one seed."""
     return f"Means over {seeds} seeds, with the range in brackets." if seeds > 1 else "One seed."

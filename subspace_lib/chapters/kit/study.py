@@ -43,6 +43,7 @@ from subspace_lib.trajectory import Trajectory
 P = TypeVar("P", bound="StudyParameters")
 # The network of quick profiles: that of the paper, 32 units wide, where it is registered.
 SMALL = "mlp_small"
+ROWS, SPECTRA, SHORTEST = 90, 1800, 20  # steps between rows, between spectra; rows of a short run
 SHARED = (
     "dataset",
     "preprocessing",
@@ -119,6 +120,20 @@ class Seeded(Profiled):
         return distinct(seeds)
 
 
+def spaced(every: int, parts: int, steps: str = "steps") -> Callable[[dict[str, Any]], int]:
+    """A default of steps from a row to the next: ``every``; a shorter run has so many ``parts``.
+
+    ``steps``: name of the parameter that says how long the runs are; of a list, the longest counts.
+    """
+
+    def default(given: dict[str, Any]) -> int:
+        longest = given.get(steps, every * parts)
+        longest = max(longest, default=1) if isinstance(longest, tuple) else longest
+        return every if longest >= every * parts else max(1, longest // parts)
+
+    return default
+
+
 class StudyParameters(Seeded):
     """Parameters that all studies have. ``batch_size="full"`` is full-batch training."""
 
@@ -136,8 +151,8 @@ class StudyParameters(Seeded):
     refresh_every: RefreshEvery = "adaptive"
     target_angle: Angle = 0.05
     period: Period = 1
-    record_every: Every | None = 90
-    spectrum_every: Every | None = 1800
+    record_every: Every | None = Field(default_factory=spaced(ROWS, SHORTEST))
+    spectrum_every: Every | None = Field(default_factory=spaced(SPECTRA, 2))
     device: Device = "cpu"
 
     @field_validator("batch_size", mode="before")

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.results.store import MissingRun
@@ -271,4 +272,4 @@ def log_ticks(axes: Axes, axis: str = "y") -> None:
 def setting(study: SwitchStudy) -> str:
     """What the curves belong to, for a description."""
     p = study.parameters
-    return f"{trained(p.model, p.dataset)}, η = {p.learning_rate:g}, {len(p.seeds)} seeds"
+    return f"{trained(p.model, p.dataset)}, η = {p.learning_rate:g}, {says.seeds(len(p.seeds))}"

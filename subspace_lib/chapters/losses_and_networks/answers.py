@@ -53,6 +53,8 @@ def losses(study: LossesStudy) -> Markdown:
 
 def causes(study: LossesStudy) -> Markdown:
     """Which changes stop the rise, which make it worse, and what the expansion says of it, case by case."""
+    if not study.parameters.origins():
+        return Markdown("*Left out: `cause_cases` names no case.*")
     if not study.causes:
         return says.missing("The interventions are")
     told = [_changes(name, runs) for name, runs in study.causes.items()]

@@ -12,6 +12,8 @@ from pydantic import Field, field_validator
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import (
+    ROWS,
+    SHORTEST,
     Budget,
     Plan,
     Seeded,
@@ -20,6 +22,7 @@ from subspace_lib.chapters.kit.study import (
     numbers,
     present,
     source,
+    spaced,
 )
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
@@ -80,8 +83,8 @@ class LossesParameters(Seeded):
     every step: ``budgets`` are at most so many times the price of SGD, or None for no limit.
 
     A case is run with the first ``repeats`` of the ``seeds``. The interventions start at the switch of the
-    ``cause_cases``, by their number from 1, seed ``cause_seed``; each goes on for as long in η times steps
-    as ``cause_steps`` are at the case's own η, with a row every ``cause_rows`` steps.
+    ``cause_cases``, by their number from 1 (an empty list: of none), seed ``cause_seed``; each goes on for
+    as long in η times steps as ``cause_steps`` are at the case's own η, with a row every ``cause_rows``.
     """
 
     QUICK: ClassVar[dict[str, Any]] = {
@@ -143,7 +146,7 @@ class LossesParameters(Seeded):
     cause_steps: tuple[Steps, ...] = (2000, 1000)
     cause_rows: tuple[Every, ...] = (90, 117)
     target_angle: Angle = 0.05
-    record_every: Every = 90
+    record_every: Every = Field(default_factory=spaced(ROWS, SHORTEST, "step_counts"))
     device: Device = "cpu"
 
     @field_validator(*BY_CASE, *CAUSES, mode="before")
@@ -173,6 +176,8 @@ class LossesParameters(Seeded):
     def origins(self) -> dict[str, Origin]:
         """Where the interventions start, by the name of the case."""
         cases, found = list(self.cases().items()), {}
+        if not self.cause_cases:  # none are wanted
+            return {}
         for number, steps, rows in entries(self, CAUSES, "case with interventions"):
             if number > len(cases):
                 raise InvalidParameter(

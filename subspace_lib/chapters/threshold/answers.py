@@ -94,7 +94,7 @@ def _too_little(case: Case) -> str:
     ks = case.parameters.cuts
     share, *_ = gained(case.at(ks[0]))
     if not share >= criteria.MINIMUM_GAIN / 10:
-        return "SGD made no progress after the switch, so there is nothing to compare with."
+        return "SGD gained next to nothing after the switch, so there is nothing to compare with."
     told = [f"{says.listed(map(says.share, gained(case.at(k))[1:]))} with k = {k}" for k in ks]
     return (
         f"in these steps {short(case.at(ks[0]), share)} Of what SGD gains, Dom-SGD and Bulk-SGD gain "
@@ -186,6 +186,8 @@ def _inside(study: SpaceStudy, name: str) -> float:
 def _exact(study: SpaceStudy) -> str:
     """Which spaces are within all three bounds, and why the others are not; S_k itself first."""
     names = [name for name in study.names() if name != FOLLOWED]
+    if not any(math.isfinite(x) for n in names for x in study.progress(n, "bulk")):
+        return "SGD gained too little after the switch to say in which spaces all is as in Sₖ."
     close = [name for name in names if _undecided(study, name)]
     good = [name for name in names if as_in_s_k(study, name) and name not in close]
     bad = [name for name in names if not as_in_s_k(study, name)]

@@ -11,6 +11,9 @@ from pydantic import Field, field_validator
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import (
+    ROWS,
+    SHORTEST,
+    SPECTRA,
     Budget,
     Plan,
     Seeded,
@@ -18,6 +21,7 @@ from subspace_lib.chapters.kit.study import (
     described_first,
     numbers,
     present,
+    spaced,
 )
 from subspace_lib.chapters.kit.switch.panel import entries
 from subspace_lib.chapters.kit.switch.study import switch_study
@@ -130,8 +134,8 @@ class ThresholdParameters(Seeded):
     space_steps: Steps = 5000
     compare_every: Every = Field(487, description="steps between comparisons with S_k")
     target_angle: Angle = 0.05
-    record_every: Every = 90
-    spectrum_every: Every | None = 1800
+    record_every: Every = Field(default_factory=spaced(ROWS, SHORTEST, "cut_step_counts"))
+    spectrum_every: Every | None = Field(default_factory=spaced(SPECTRA, 2, "cut_step_counts"))
     device: Device = "cpu"
 
     @field_validator(*BY_CASE, "cuts", "fractions", "kept", "subsets", mode="before")

@@ -11,6 +11,7 @@ from subspace_lib import data
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.edge import bounce as bounce_table, gains, level_at_switch
 from subspace_lib.chapters.kit.switch.judge import late_gap
+from subspace_lib.chapters.kit.switch.panel import angle_in_use, not_near, unresolved
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, uncertified
 from subspace_lib.chapters.kit.switch.tables import cost, exactness
 from subspace_lib.evidence import criteria
@@ -33,8 +34,15 @@ def losses(study: SwitchStudy) -> Markdown:
         _stands_still(study, starts, found["dominant"]),
         _as_good(study, found["bulk"]),
         _meaning(study, says.mean(found["dominant"]), says.mean(found["bulk"])),
+        _loose(study),
         ended_early(study),
     )
+
+
+def _loose(study: SwitchStudy) -> str:
+    """With which method the basis in use is not known to have been near the dominant subspace."""
+    sines = {study.name(side): [angle_in_use(run) for run in study.of(side)] for side in BRANCHES}
+    return not_near(unresolved(sines, study.parameters.target_angle))
 
 
 def _hardly_begun(study: SwitchStudy, starts: list[float]) -> str:
@@ -120,7 +128,9 @@ def _too_little(study: SwitchStudy) -> str:
     """What is seen where X gained less than a verdict needs."""
     plain, (share, *parts) = study.name("none"), gained(study)
     if not share >= criteria.MINIMUM_GAIN / 10:
-        return f"{plain} made no progress after the switch, so there is nothing to compare with."
+        return (
+            f"{plain} gained next to nothing after the switch, so there is nothing to compare with."
+        )
     dom, bulk = (says.share(p) if math.isfinite(p) else "nothing (it diverged)" for p in parts)
     return (
         f"{short(study, share)} Of what {plain} gains, {study.name('dominant')} gains {dom} and "

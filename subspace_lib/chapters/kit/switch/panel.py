@@ -61,10 +61,14 @@ def eigenvalue_gap(run: Trajectory) -> float:
     return first / second if second > 0 else math.nan
 
 
+def angle_in_use(run: Trajectory) -> float:
+    """Sine of the angle of the basis in use, median over rows; NaN of a run older than that column."""
+    return float(run.table["angle"].dropna().median()) if "angle" in run.table else math.nan
+
+
 def angles_in_use(study: SwitchStudy) -> list[float]:
-    """Sine of the angle of the basis in use, median over rows, of each run of Dom-X and Bulk-X."""
-    runs = [run for side in PROJECTIONS[1:] for run in study.of(side)]
-    return [float(run.table["angle"].dropna().median()) for run in runs]
+    """Those of each run of Dom-X and Bulk-X."""
+    return [angle_in_use(run) for side in PROJECTIONS[1:] for run in study.of(side)]
 
 
 def unresolved(sines: Mapping[Key, Sequence[float]], target: float) -> dict[Key, float]:
