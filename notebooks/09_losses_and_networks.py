@@ -59,8 +59,8 @@ answers.losses(study)
 # **Protocol.** That of {doc}`02_dom_vs_bulk`, one case after the other. VGG-11 has neither normalization nor dropout.
 # ResNet-8 has batch normalization in its evaluation form: its statistics are means of one pass over the training data at
 # initialization, and stay. Both have a quarter of the paper's width and 1,000 images: so neither has the paper's size.
-# All cases but the first have a {term}`budget`: where the gap at $k$ is small, a tracker that is to follow the subspace
-# exactly multiplies by the Hessian at almost every step.
+# Where the gap at $k$ is small, a tracker that is to follow the subspace exactly multiplies by the Hessian at almost every
+# step; a {term}`budget` limits what a case may cost.
 
 # %%
 tables.protocol(study)

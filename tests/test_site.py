@@ -507,6 +507,17 @@ def test_a_rerun_becomes_a_page_behind_its_chapter_with_labels_of_its_own(tmp_pa
     assert files.index("notebooks/my-run") == files.index("notebooks/02_dom_vs_bulk") + 1
     assert not (REPOSITORY / "notebooks" / "my-run.ipynb").exists()
     assert not list(place.parent.glob("*.py"))
+    # Several stand in the order in which they are named, and what an earlier call has left goes.
+    built = tmp_path / "copy/_build/html/notebooks/my-run.html"
+    built.parent.mkdir(parents=True)
+    built.write_text("old")
+    (tmp_path / "next.ipynb").write_text(json.dumps(mine))
+    page.copy([tmp_path / "my run.ipynb", tmp_path / "next.ipynb"], tmp_path / "copy")
+    toc = yaml.safe_load((place.parents[1] / "_toc.yml").read_text())["chapters"]
+    files = [c["file"] for c in toc]
+    first = files.index("notebooks/02_dom_vs_bulk")
+    assert files[first + 1 : first + 3] == ["notebooks/my-run", "notebooks/next"]
+    assert not built.exists()
 
 
 def test_what_cannot_become_a_page_is_told_in_a_sentence(tmp_path, capsys):

@@ -376,6 +376,9 @@ def test_its_page_shows_what_is_there_and_what_is_missing(study, tmp_path):
     partial = chapter(NAME).study(other, store, compute=False)
     assert len(partial.cases) == 1 and hessian_of(60) not in partial.spaces.names()
     assert len(chapter(NAME).judge(partial)) == 2
+    many = found.parameters.model_copy(update={"subsets": (50, 301)})
+    with pytest.raises(InvalidParameter, match="subsets = 301 must be at most 300, the size of"):
+        many.spaces()
     assert (
         "*MLP (small) on digits-300, cross-entropy: not stored yet.*" in answers.cuts(partial).data
     )

@@ -161,7 +161,8 @@ def copy(reruns: Sequence[Path], folder: Path = COPY, *, instead: bool = False) 
         behind = next(
             i for i, entry in enumerate(toc["chapters"], 1) if entry["file"] == NOTEBOOKS + chapter
         )
-        toc["chapters"].insert(behind, {"file": NOTEBOOKS + name})
+        earlier = sum(of == chapter for _, _, of in found[: len(places)])
+        toc["chapters"].insert(behind + earlier, {"file": NOTEBOOKS + name})
         places.append(place)
     (folder / "book" / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), "utf-8")
     return places

@@ -45,6 +45,7 @@ from subspace_lib.experiment import (
     Seed,
     Steps,
 )
+from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory
 
@@ -168,6 +169,11 @@ class ThresholdParameters(Seeded):
     def spaces(self) -> list[SpacesParameters]:
         """The parameters of the spaces, of the first case; those of one seed alone apart."""
         first = next(iter(self.cases().values()))
+        if max(self.subsets, default=0) > first.samples:
+            raise InvalidParameter(
+                f"subsets = {max(self.subsets)} must be at most {first.samples}, the size of the training "
+                f"set of {first.dataset}; type -p subsets with smaller numbers."
+            )
         known = first.model_dump(exclude={"cuts", "cut_steps", "cut_budget", "budget_from"})
         names = ("batches", "interval", "space_steps", "compare_every")
         own = {name: getattr(self, name) for name in names}

@@ -43,7 +43,11 @@ def entries(parameters: Description, names: Sequence[str], what: str) -> list[tu
     """
     lists = {name: getattr(parameters, name) for name in names}
     if len({len(values) for values in lists.values()}) > 1:
-        told = ", ".join(f"{name} {len(values)}" for name, values in lists.items())
+        filled = getattr(parameters, "filled", ())
+        told = ", ".join(
+            f"{name} {len(values)}{' (by the quick profile)' if name in filled else ''}"
+            for name, values in lists.items()
+        )
         raise InvalidParameter(f"Each {what} needs one entry of each of these; they have {told}.")
     return list(zip(*lists.values(), strict=True))
 
