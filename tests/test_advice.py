@@ -192,6 +192,9 @@ def test_the_price_names_ways_and_budgets():
         "CNN on CIFAR10-5k : 2.0 × for SGD, followed, after a cold start of 51 gradients. With a budget, "
         "a limit in gradients and not in seconds: 3.1 × with 4. A limit that is not needed changes nothing."
     )
+    part["rows"] = [row | {"budget": 10.0, "ratio": 9.1}]
+    text = plain(advice.price(Evidence({}, {"price": {"cnn": part}}, None)))
+    assert "CNN on CIFAR10-5k : with a budget of 10, 9.1 × for SGD, after a cold start" in text
 
 
 def spans(*held):

@@ -176,6 +176,10 @@ def test_the_book_tells_the_prices_by_the_numbers(found, measured):
         for bars in zip(*axes.containers, strict=True)
     ]
     assert ends == [round(row["ratio"], 6) for row in measured["rows"]]
+    bare = [row | {"budget": 10.0} for row in measured["rows"][1:4]]
+    text = tables.answer({"price": {"mlp": measured | {"rows": bare}}}).data
+    assert f"with a budget of 10 Dom-SGD takes {dominant['ratio']:.1f} times" in text
+    assert "With a budget, Dom-SGD" not in text
 
 
 def test_prices_that_are_not_there_are_asked_for_and_their_aims_are_not_met():

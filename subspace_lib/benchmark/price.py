@@ -82,6 +82,8 @@ class Price:
 
 BUDGETS = (2.0, 4.0, 8.0)
 BARE = tuple(Way(name, rows=False, checks=17) for name in ("none", "dominant", "bulk"))
+ONCE = tuple(Way(way.projection, rows=False, checks=1) for way in BARE)
+WITHIN = tuple(Way(way.projection, rows=False, budget=10.0, checks=1) for way in BARE)
 PRICES = {
     "mlp": Price(
         "mnist5k",
@@ -107,7 +109,7 @@ PRICES = {
         3500,
         2000,
         (
-            *(Way(way.projection, rows=False, checks=1) for way in BARE),
+            *ONCE,
             Way("dominant", rows=True),
         ),
     ),
@@ -118,9 +120,14 @@ PRICES = {
         0.001,
         1200,
         500,
-        tuple(Way(way.projection, rows=False, checks=1) for way in BARE),
+        ONCE,
         k=2,
     ),
+    # As in the chapter on other networks: a thousand images, after the step of its switch, with its budget.
+    **{
+        name: Price("cifar10_1k", name, "per_pixel", 0.01, 1000, 300, WITHIN)
+        for name in ("vgg11_quarter", "resnet8_quarter")
+    },
 }
 
 

@@ -333,9 +333,13 @@ def price(e: Evidence) -> str:
         bare = [row for row in part["rows"] if not row["rows"]]
         free = {_way(row): row["ratio"] for row in bare if row["budget"] is None}
         given = {row["budget"]: row["ratio"] for row in bare if row["budget"] is not None}
+        allowed = ""
+        if not free:  # every way has a budget, the same
+            allowed, given = f"with a budget of {bare[0]['budget']:g}, ", {}
+            free = {str(row["method"]): row["ratio"] for row in bare}
         start = part["cold_start"]
         lines = [
-            f"<em>{trained(part['model'], part['dataset'])}</em>: "
+            f"<em>{trained(part['model'], part['dataset'])}</em>: {allowed}"
             + says.listed(f"{says.number(value, 2)} × for {name}" for name, value in free.items())
             + f", after a cold start of {says.number(start['gradient_equivalents'], 2)} gradients."
         ]

@@ -41,12 +41,16 @@ def answer(found: dict[str, Any]) -> Markdown:
 
 
 def _answer(part: dict[str, Any]) -> str:
+    limited = [row for row in part["rows"] if row["budget"] is not None]
     free = [row for row in part["rows"] if row["budget"] is None]
+    allowed = ""
+    if not free:  # every way has one
+        allowed, free, limited = f"with a budget of {limited[0]['budget']:g} ", limited, []
     bare = {row["projection"]: row["ratio"] for row in free if not row["rows"]}
     checks = [check for row in free for check in row["checks"]]
     beyond = says.counted([check["angle"] > check["known"] for check in checks], "step")
     told = [
-        f"**{trained(part['model'], part['dataset'])}: Dom-SGD takes {bare['dominant']:.1f} times "
+        f"**{trained(part['model'], part['dataset'])}: {allowed}Dom-SGD takes {bare['dominant']:.1f} times "
         f"the seconds of plain SGD, Bulk-SGD {bare['bulk']:.1f} times, and SGD whose subspace is only "
         f"followed {bare['none']:.1f} times.**",
         f"That is over {part['steps']:,} steps after step {part['start']:,}. At {len(checks)} "
@@ -55,7 +59,6 @@ def _answer(part: dict[str, Any]) -> str:
         f"within {_worst(checks, 'alignment_error'):.4f} of that with the exact one. A cold start of "
         f"{part['cold_start']['gradient_equivalents']:.0f} gradients comes on top, once.",
     ]
-    limited = [row for row in part["rows"] if row["budget"] is not None]
     if limited:
         times = says.listed(f"{row['ratio']:.1f} with {row['budget']:g}" for row in limited)
         told.append(
