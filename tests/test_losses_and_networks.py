@@ -148,6 +148,29 @@ def test_the_terms_are_those_of_a_direct_expansion(found):
     assert full <= first["signal"] * (1 + 1e-4)
 
 
+def test_noise_is_called_the_cause_only_where_less_of_it_stops_the_rise(found):
+    study, _ = found
+    (runs,) = study.causes.values()
+
+    def told(risen=(), flatter=(AS_IT_IS,)):
+        made = {}
+        for name, run in runs.items():
+            part = np.linspace(0, 1, 21)
+            table = run.table.iloc[[0] * 21].assign(step=np.linspace(6, run.experiment.steps, 21))
+            loss = 0.5 + 0.1 * part if name in (AS_IT_IS, *risen) else 0.5 + 0 * part
+            top = 20 - 8 * part if name in flatter else 20 + 0 * part
+            made[name] = replace(run, table=table.assign(train_loss=loss, eigenvalue_01=top))
+        return answers.causes(replace(study, causes={"a case": made})).data
+
+    cause = "So it is the minibatch noise in the dominant directions that raises the loss here"
+    text = told()
+    assert cause in text and "(batch × 10, full batch), λ₁ stays" in text
+    assert "The rise is gone with: η/4, batch × 10, full batch, fixed basis, 4η;" in text
+    assert cause not in told(risen=["full batch"])
+    assert cause not in told(flatter=())
+    assert cause not in told(flatter=(AS_IT_IS, "batch × 10"))
+
+
 def test_its_page_shows_every_case_and_what_is_missing(found, tmp_path):
     study, store = found
     assert len(figures.losses(study).figure.axes) == 2

@@ -15,6 +15,7 @@ from subspace_lib.chapters.losses_and_networks.study import AS_IT_IS, LossesStud
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory
 
+LESS_NOISE = "batch × 10", "full batch"
 CLEAR = 2  # times what the loss moves by from a row to the next: a change that shows
 
 
@@ -80,6 +81,7 @@ def _changes(case: str, runs: Mapping[str, Trajectory]) -> str:
         _balance(base),
         f"As it is, λ₁ {_sharpness(base)}, and the sine of the angle in use was {says.share(_angle(base))} "
         "in the median over rows.",
+        _noise(runs),
         table=tables.expansion(runs),
     )
     return str(told.data)
@@ -106,6 +108,32 @@ def _rise(runs: Mapping[str, Trajectory]) -> str:
     )
 
 
+def _noise(runs: Mapping[str, Trajectory]) -> str:
+    """That noise both raises the loss and lowers the sharpness, where less of it does neither."""
+    base = runs[AS_IT_IS]
+    bound = CLEAR * tables.wobble(base)
+    less = [name for name in LESS_NOISE if name in runs]
+    calm = [n for n in less if tables.rise(runs[n]) <= bound and _level(runs[n])]
+    falls = says.compared(*_tops(base)[::-1], below="falls") == "falls"
+    if not (tables.rise(base) > bound and falls and less and calm == less):
+        return ""
+    return (
+        f"Where there is less noise ({', '.join(less)}), λ₁ stays, and so does the loss. So it is the "
+        "minibatch noise in the dominant directions that raises the loss here, and it lowers the sharpness "
+        "too: Dom-SGD drifts to where the loss is higher and flatter."
+    )
+
+
+def _level(run: Trajectory) -> bool:
+    return says.compared(*_tops(run)[::-1], near="stays") == "stays"
+
+
+def _tops(run: Trajectory) -> tuple[float, float]:
+    """λ₁ at the first and at the last row that knows it."""
+    values = run.table["eigenvalue_01"].dropna()
+    return float(values.iloc[0]), float(values.iloc[-1])
+
+
 def _balance(base: Trajectory) -> str:
     """The two terms of the expansion, and whether their sum says anything."""
     found = tables.terms(base)
@@ -130,8 +158,7 @@ def _balance(base: Trajectory) -> str:
 
 
 def _sharpness(run: Trajectory) -> str:
-    values = run.table["eigenvalue_01"].dropna()
-    return says.moves(float(values.iloc[0]), float(values.iloc[-1]))
+    return says.moves(*_tops(run))
 
 
 def _angle(run: Trajectory) -> float:
