@@ -67,7 +67,7 @@ tables.protocol(study)
 #
 # If learning followed the gradient, Dom-SGD would learn: it keeps the part in which, as claimed, the gradient lies.
 
-# %% mystnb={"figure": {"caption": "Alignment with the dominant subspace, of the full-batch gradient (top) and of the minibatch gradient (bottom). Rolling mean over ten rows; mean and range over seeds. Dotted: the switches, and the alignment at which we switch. The rule that switches averages about ten steps, these lines ten rows; so at the switch a line may lie below the threshold.", "name": "fig-alignment"}}
+# %% mystnb={"figure": {"caption": "Alignment with the dominant subspace, of the full-batch gradient (top) and of the minibatch gradient (bottom). Rolling mean over ten rows (fewer in a short run); mean and range over seeds. Dotted: the switches, and the alignment at which we switch. The rule that switches averages about ten steps, these lines ten rows; so at the switch a line may lie below the threshold.", "name": "fig-alignment"}}
 figures.alignments(study)
 
 # %%

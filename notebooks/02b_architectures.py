@@ -63,7 +63,7 @@ tables.protocol(study)
 # %% [markdown]
 # ## Where the gradient points
 
-# %% mystnb={"figure": {"caption": "Alignment with the dominant subspace, of the full-batch gradient (left) and of the minibatch gradient (right). Rolling mean over ten rows; mean and range over seeds. Dotted: the switches, and the threshold that asks for them. The rule that switches averages about ten steps, these lines ten rows; so at the switch a line may lie below the threshold.", "name": "fig-alignments"}}
+# %% mystnb={"figure": {"caption": "Alignment with the dominant subspace, of the full-batch gradient (left) and of the minibatch gradient (right). Rolling mean over ten rows (fewer in a short run); mean and range over seeds. Dotted: the switches, and the threshold that asks for them. The rule that switches averages about ten steps, these lines ten rows; so at the switch a line may lie below the threshold.", "name": "fig-alignments"}}
 figures.alignments(study)
 
 # %%

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import jupytext
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
-from subspace_lib.chapters.kit.style import BESIDE, PHONE, WIDTH
+from subspace_lib.chapters.kit.style import BESIDE, PHONE, WIDTH, rolling
 from subspace_lib.results.store import MissingRun, Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,3 +76,10 @@ def test_no_legend_and_no_title_is_wider_than_its_figure(figures):
         wide += [(axes.title, 0) for axes in figure.axes]
         for one, beside in wide:
             assert one.get_window_extent().width <= (WIDTH - beside) * figure.dpi, source
+
+
+def test_a_short_run_is_smoothed_over_a_tenth_of_its_rows():
+    long, short = pd.Series(np.arange(200.0)), pd.Series([3.0, 1.0, 2.0])
+    assert rolling(long, 10).iloc[-1] == np.mean(np.arange(190, 200))
+    assert rolling(long[:40], 10).iloc[-1] == np.mean([36, 37, 38, 39])
+    assert list(rolling(short, 10)) == list(short)

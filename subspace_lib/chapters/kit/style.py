@@ -155,8 +155,7 @@ def methods(
     end = study.parameters.steps
     for projection, colour in COLOURS.items():
         curves = [
-            scale * t.table.set_index("step")[column].rolling(smooth, min_periods=1).mean()
-            for t in study.of(projection)
+            scale * rolling(t.table.set_index("step")[column], smooth) for t in study.of(projection)
         ]
         band(axes, curves, colour, LINES[projection], study.name(projection), end)
 
@@ -164,7 +163,12 @@ def methods(
 def series(runs: Iterable[Trajectory], column: str, smooth: int = 1) -> list[pd.Series]:
     """A column of each run by step, without rows that lack it, smoothed over so many rows."""
     curves = [run.table.set_index("step")[column].dropna() for run in runs]
-    return [curve.rolling(smooth, min_periods=1).mean() for curve in curves]
+    return [rolling(curve, smooth) for curve in curves]
+
+
+def rolling(curve: pd.Series, rows: int) -> pd.Series:
+    """The mean over so many rows, or a tenth of them all where that is less."""
+    return curve.rolling(max(1, min(rows, len(curve) // 10)), min_periods=1).mean()
 
 
 def below(figure: Figure, *axes: Axes) -> None:
