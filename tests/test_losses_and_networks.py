@@ -151,6 +151,7 @@ def test_the_terms_are_those_of_a_direct_expansion(found):
 def test_noise_is_called_the_cause_only_where_less_of_it_stops_the_rise(found):
     study, _ = found
     (runs,) = study.causes.values()
+    cause = "So it is the minibatch noise in the dominant directions that raises the loss here"
 
     def told(risen=(), flatter=(AS_IT_IS,)):
         made = {}
@@ -160,9 +161,12 @@ def test_noise_is_called_the_cause_only_where_less_of_it_stops_the_rise(found):
             loss = 0.5 + 0.1 * part if name in (AS_IT_IS, *risen) else 0.5 + 0 * part
             top = 20 - 8 * part if name in flatter else 20 + 0 * part
             made[name] = replace(run, table=table.assign(train_loss=loss, eigenvalue_01=top))
-        return answers.causes(replace(study, causes={"a case": made})).data
+        one = replace(study, causes={"a case": made})
+        assert ("a case: Dom-SGD's loss does rise, +" in answers.opening(one).data) == (
+            cause in answers.causes(one).data
+        )
+        return answers.causes(one).data
 
-    cause = "So it is the minibatch noise in the dominant directions that raises the loss here"
     text = told()
     assert cause in text and "(batch × 10, full batch), λ₁ stays" in text
     assert "The rise is gone with: η/4, batch × 10, full batch, fixed basis, 4η;" in text

@@ -26,8 +26,19 @@ def opening(study: LossesStudy) -> Markdown:
     told.insert(0, "From the switch on the training loss changes by this much.")
     head = page.heads(judge(study), study.parameters, Q1="Shown, not judged")
     return page.told(
-        study.parameters, head["Q1"], page.asked(CLAIMS[0]), *(told if cases else told[:2])
+        study.parameters,
+        head["Q1"],
+        page.asked(CLAIMS[0]),
+        *(told if cases else told[:2]),
+        *(_risen(name, runs) for name, runs in study.causes.items()),
     )
+
+
+def _risen(name: str, runs: Mapping[str, Trajectory]) -> str:
+    """Where noise is what makes the loss rise: by how much, and that it is."""
+    found = _noise(runs)
+    by = tables.change(tables.risen(runs[AS_IT_IS]) - 1)
+    return f"{name}: Dom-SGD's loss does rise, {by}. {found}" if found else ""
 
 
 def _case(name: str, case: SwitchStudy) -> str:
