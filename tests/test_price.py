@@ -104,6 +104,16 @@ def test_the_truth_is_that_of_another_solver_and_sees_a_basis_that_is_turned(beg
         assert seen["alignment_error"] == pytest.approx(error / float(gradient.norm()), abs=1e-4)
 
 
+@pytest.mark.parametrize("model", ["mlp_small", "resnet8_quarter"])
+def test_the_truth_is_of_the_function_that_is_trained(model):
+    setting = Price("digits_300", model, "unit", 0.1, 1, 1, ())
+    trainer = Trainer(setting.experiment())
+    own = float(trainer.objective.gradient(trainer.theta)[0])
+    assert float(Truth(setting).objective.gradient(trainer.theta)[0]) == pytest.approx(
+        own, rel=1e-6
+    )
+
+
 def test_checks_are_off_the_clock_and_see_the_point_that_the_basis_was_used_at(begun):
     thetas = {}
 

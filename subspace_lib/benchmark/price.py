@@ -189,10 +189,14 @@ class Truth:
     def __init__(self, setting: Price):
         dataset, self.dtype = data.load(setting.dataset, setting.preprocessing), setting.exact
         self.k = setting.k
+        inputs = dataset.train_inputs
         self.objective = Objective(
-            models.build(setting.model, dataset.shape, dataset.classes, SEED),
+            # The inputs: batch normalization takes its statistics from them.
+            models.build(
+                setting.model, dataset.shape, dataset.classes, SEED, inputs, dataset.prepare
+            ),
             "mse",
-            dataset.train_inputs,
+            inputs,
             dataset.train_labels,
             chunk=models.CHUNKS[setting.model],
             dtype=setting.exact,
