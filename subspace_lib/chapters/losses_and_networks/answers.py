@@ -15,7 +15,7 @@ from subspace_lib.chapters.losses_and_networks.study import AS_IT_IS, LossesStud
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory
 
-LESS_NOISE = "batch × 10", "full batch"
+LESS_NOISE, FIXED = ("batch × 10", "full batch"), "fixed basis"
 CLEAR = 2  # times what the loss moves by from a row to the next: a change that shows
 
 
@@ -120,7 +120,7 @@ def _rise(runs: Mapping[str, Trajectory]) -> str:
 
 
 def _noise(runs: Mapping[str, Trajectory]) -> str:
-    """That noise both raises the loss and lowers the sharpness, where less of it does neither."""
+    """That the rise needs noise, where less of it stops it; and a turning basis, where a fixed one does."""
     base = runs[AS_IT_IS]
     bound = CLEAR * tables.wobble(base)
     less = [name for name in LESS_NOISE if name in runs]
@@ -128,11 +128,17 @@ def _noise(runs: Mapping[str, Trajectory]) -> str:
     falls = says.compared(*_tops(base)[::-1], below="falls") == "falls"
     if not (tables.rise(base) > bound and falls and less and calm == less):
         return ""
-    return (
-        f"Where there is less noise ({', '.join(less)}), λ₁ stays, and so does the loss. So it is the "
-        "minibatch noise in the dominant directions that raises the loss here, and it lowers the sharpness "
-        "too: Dom-SGD drifts to where the loss is higher and flatter."
+    told = (
+        f"Where there is less noise ({', '.join(less)}), λ₁ stays, and so does the loss. So without the "
+        "minibatch noise in the dominant directions the loss does not rise; with it Dom-SGD drifts to "
+        "where the loss is higher and flatter."
     )
+    if FIXED in runs and tables.rise(runs[FIXED]) <= bound and _level(runs[FIXED]):
+        told += (
+            " Noise alone does not do it: with a fixed basis it is as large, and both stay. The rise also "
+            "needs a subspace that turns along the way."
+        )
+    return told
 
 
 def _level(run: Trajectory) -> bool:
