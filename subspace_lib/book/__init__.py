@@ -14,6 +14,7 @@ from subspace_lib.book import (
     checks,
     citation,
     download,
+    fresh,
     icons,
     pages,
     paper,
@@ -66,6 +67,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
         app.add_directive(name, directive)
     app.connect("builder-inited", lambda app: forget())
     app.connect("builder-inited", lambda app: advice.evidence.cache_clear())
+    app.connect("env-get-outdated", fresh.outdated)
+    app.connect("env-purge-doc", fresh.purge)
+    app.connect("env-merge-info", fresh.merge)
     app.connect("config-inited", site.withhold_files)
     app.connect("config-inited", site.without_thebe)
     app.connect("doctree-read", site.mark_verdict_tables)
@@ -80,9 +84,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("build-finished", site.write_files)
     app.connect("build-finished", download.write_plain_notebooks)
     app.connect("build-finished", icons.reduce_icons)
+    app.connect("build-finished", fresh.keep)  # the last: the others ask whether all is as before
     return {
         "version": "1",
-        "env_version": 2,
+        "env_version": 3,
         "parallel_read_safe": True,
         "parallel_write_safe": True,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -62,6 +63,12 @@ def title(app: Sphinx, page: str) -> str:
     return app.env.titles[page].astext() if page in app.env.titles else page
 
 
+def made_pages(env: BuildEnvironment) -> set[str]:
+    """The pages that hold made HTML, as the environment remembers them (``book.fresh``)."""
+    pages: set[str] = env.__dict__.setdefault("made_pages", set())
+    return pages
+
+
 def forget() -> None:
     """Judge and read anew: results may have changed since the last build of this process."""
     judged.cache_clear()
@@ -70,11 +77,11 @@ def forget() -> None:
 
 
 class Made(SphinxDirective):
-    """A directive without options whose HTML is made anew in every build: results may have changed."""
+    """A directive without options whose HTML is made anew where results or the library have changed."""
 
     def run(self) -> list[nodes.Node]:
         """The HTML in the page's place."""
-        self.env.note_reread()
+        made_pages(self.env).add(self.env.docname)
         return [nodes.raw("", self.html(), format="html")]
 
     @abstractmethod

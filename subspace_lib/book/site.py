@@ -13,6 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 from subspace_lib.book import explorer, notes
+from subspace_lib.book.fresh import as_before
 from subspace_lib.book.made import Made, runs, title
 from subspace_lib.book.pages import VALLEY_START
 from subspace_lib.book.shown import DATA
@@ -162,9 +163,11 @@ def write_files(app: Sphinx, error: Exception | None) -> None:
     out = Path(app.outdir)
     (out / "_static" / notes.DATA).write_text(notes.script(app), encoding="utf-8")
     write_data(runs(app), out / DATA)
+    data = out / "_static" / EXPLORER_DATA
+    if data.exists() and as_before(app):
+        return
     if any(_holds(app, page, EXPLORER_START) for page in app.env.found_docs):
-        text = explorer.script(explorer.data(runs(app)))
-        (out / "_static" / EXPLORER_DATA).write_text(text, encoding="utf-8")
+        data.write_text(explorer.script(explorer.data(runs(app))), encoding="utf-8")
 
 
 def _holds(app: Sphinx, page: str, text: str) -> bool:
