@@ -152,7 +152,9 @@ def test_noise_is_called_the_cause_only_where_less_of_it_stops_the_rise(found):
     study, _ = found
     (runs,) = study.causes.values()
     cause = "So without the minibatch noise in the dominant directions the loss does not rise"
-    turning = "Noise alone does not do it: with a fixed basis it is as large, and both stay."
+    turning = (
+        "Noise alone does not do it: with a fixed basis, under the same minibatches, the loss stays"
+    )
 
     def told(risen=(), flatter=(AS_IT_IS,)):
         made = {}
@@ -161,7 +163,10 @@ def test_noise_is_called_the_cause_only_where_less_of_it_stops_the_rise(found):
             table = run.table.iloc[[0] * 21].assign(step=np.linspace(6, run.experiment.steps, 21))
             loss = 0.5 + 0.1 * part if name in (AS_IT_IS, *risen) else 0.5 + 0 * part
             top = 20 - 8 * part if name in flatter else 20 + 0 * part
-            made[name] = replace(run, table=table.assign(train_loss=loss, eigenvalue_01=top))
+            made[name] = replace(
+                run,
+                table=table.assign(train_loss=loss, eigenvalue_01=top, refresh_step=table["step"]),
+            )
         one = replace(study, causes={"a case": made})
         assert ("a case: Dom-SGD's loss does rise, +" in answers.opening(one).data) == (
             cause in answers.causes(one).data

@@ -133,10 +133,10 @@ def _noise(runs: Mapping[str, Trajectory]) -> str:
         "minibatch noise in the dominant directions the loss does not rise; with it Dom-SGD drifts to "
         "where the loss is higher and flatter."
     )
-    if FIXED in runs and tables.rise(runs[FIXED]) <= bound and _level(runs[FIXED]):
+    if FIXED in runs and tables.rise(runs[FIXED]) <= bound:
         told += (
-            " Noise alone does not do it: with a fixed basis it is as large, and both stay. The rise also "
-            "needs a subspace that turns along the way."
+            " Noise alone does not do it: with a fixed basis, under the same minibatches, the loss stays "
+            "too. The rise also needs a subspace that turns along the way."
         )
     return told
 
@@ -146,8 +146,8 @@ def _level(run: Trajectory) -> bool:
 
 
 def _tops(run: Trajectory) -> tuple[float, float]:
-    """λ₁ at the first and at the last row that knows it."""
-    values = run.table["eigenvalue_01"].dropna()
+    """λ₁ at the first and at the last row that has measured it."""
+    values = tables.sharpness(run)
     return float(values.iloc[0]), float(values.iloc[-1])
 
 

@@ -97,6 +97,12 @@ def wobble(run: Trajectory) -> float:
     return float(np.sqrt((run.table["train_loss"].diff().dropna() ** 2).mean()))
 
 
+def sharpness(run: Trajectory) -> pd.Series:
+    """λ₁ at the rows that have had a refresh; others repeat that of the last one."""
+    rows = run.table[run.table["refresh_step"] == run.table["step"]]
+    return rows["eigenvalue_01"].dropna()
+
+
 def a_step(run: Trajectory) -> float:
     """The measured change of the loss, a step."""
     return rise(run) / float(run.table["step"].iloc[-1] - run.table["step"].iloc[0])
@@ -135,7 +141,7 @@ def expansion(runs: Mapping[str, Trajectory]) -> Markdown:
     for name, run in runs.items():
         found, rows = terms(run), run.table
         steps = rows["step"].iloc[-1] - rows["step"].iloc[0]
-        sharpness = rows["eigenvalue_01"].dropna()
+        tops = [f"{value:.3g}" for value in sharpness(run).iloc[[0, -1]]]
         lines.append(
             {
                 "change": name,
@@ -146,7 +152,9 @@ def expansion(runs: Mapping[str, Trajectory]) -> Markdown:
                 "of which the mean gradient's, at most": _millionths(found["signal"]),
                 "both orders": _millionths(found["change"]),
                 "measured": f"{1e6 * a_step(run):.2f}",
-                "λ₁ at the switch → end": f"{sharpness.iloc[0]:.3g} → {sharpness.iloc[-1]:.3g}",
+                "λ₁ at the switch → end": " → ".join(tops)
+                if len(sharpness(run)) > 1
+                else f"{tops[0]} → {says.UNKNOWN}",
                 "alignment, late": says.share(tail(run, "alignment")),
                 "ended": run.status,
             }
