@@ -107,7 +107,7 @@ class ThresholdParameters(Seeded):
     losses: tuple[LossName, ...] = ("mse", "mse", "mse")
     dimensions: tuple[Dimension, ...] = Field((10, 10, 2), description="number of classes")
     learning_rates: tuple[Rate, ...] = Field((0.01, 0.01, 0.001), description="η")
-    cut_step_counts: tuple[Steps, ...] = (10_000, 10_000, 6000)
+    cut_step_counts: tuple[Steps, ...] = (10_000, 10_000, 20_000)
     step_counts: tuple[Steps, ...] = (20_000, 10_000, 20_000)
     switch_steps: tuple[Every, ...] = Field(
         (3000, 3000, 5000), description="where the alignment has not asked for it"
@@ -115,7 +115,7 @@ class ThresholdParameters(Seeded):
     repeats: tuple[Every, ...] = Field((3, 1, 1), description="seeds of each case")
     cuts: tuple[Dimension, ...] = Field((1, 2, 5, 8, 10, 12, 20, 40), min_length=1)
     cut_budgets: tuple[Budget, ...] = Field(
-        (100, 100, 10), description="times SGD's price, for many k"
+        (100, 100, 3), description="times SGD's price, for many k"
     )
     budgets_from: tuple[Dimension, ...] = Field(
         (21, 21, 3), description="k from which on the budget is in force"
