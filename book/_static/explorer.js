@@ -677,6 +677,8 @@
     }
   }
 
+  window.subspaceTools = { element, fill, grid: GRID, select, shown, unpack }; // for densities.js
+
   document.addEventListener("DOMContentLoaded", () => {
     const root = document.querySelector(".explorer");
     if (root && window.subspaceRuns && window.subspaceRuns.runs.length) window.subspaceExplorer = new Explorer(root, named(window.subspaceRuns));

@@ -33,6 +33,7 @@ DIRECTIVES = {
     "answer": pages.Answer,
     "cite-book": citation.CiteBook,
     "comparison": pages.Comparison,
+    "densities": site.Densities,
     "explorer": site.Explorer,
     "fields": pages.Fields,
     "findings": pages.Findings,

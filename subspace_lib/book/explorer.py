@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from subspace_lib.book.densities import densities
 from subspace_lib.book.ends import (
     Axis,
     Beside,
@@ -190,6 +191,7 @@ def data(shown: Iterable[ShownRun]) -> dict[str, Any]:
         "ends": {name: _named(end) for name, end in last.items()},
         "axes": {name: _axis(axis) for name, axis in at.items()},
         "spectra": spectra(shown),
+        "densities": densities(shown),
         "colours": {name: colour(name) for name in sorted({method(run) for run in runs})},
         "runs": told + [_run(run, words, at, last) | BEGINNING for run in shorter],
         "words": list(words),

@@ -31,7 +31,10 @@ ON_DEMAND = {
     RUNS_START: (("status.js",), ()),
     CODE: (("code.js",), ()),
     notes.LINK: ((notes.DATA, "notes.js"), ("notes.css",)),
-    EXPLORER_START: ((UPLOT[0], EXPLORER_DATA, "explorer.js"), (UPLOT[1], "explorer.css")),
+    EXPLORER_START: (
+        (UPLOT[0], EXPLORER_DATA, "explorer.js", "densities.js"),
+        (UPLOT[1], "explorer.css"),
+    ),
 }
 CARD = "figure_1.png"  # the picture of a link's preview
 BETWEEN = " … "  # the ends of a range
@@ -42,14 +45,22 @@ WORDS = 200  # characters of a description
 class Explorer(Made):
     """``{explorer}``: stored runs, to be chosen by quantity, setting, parameters, method and seed."""
 
+    start = EXPLORER_START
+
     def html(self) -> str:
         """The container; its script draws in it, and without scripts a sentence says where the data are."""
         root, status = "../" * self.env.docname.count("/"), self.to("status") or ""
         text = f'This page needs JavaScript. The <a href="{status}">status page</a> has every run\'s table.'
         return (
-            f'{EXPLORER_START} data-status="{status}" data-data="{root}{DATA}">'
+            f'{self.start} data-status="{status}" data-data="{root}{DATA}">'
             f"<noscript><p>{text}</p></noscript></div>"
         )
+
+
+class Densities(Explorer):
+    """``{densities}``: spectral densities, on the explorer's page, whose data and tools it shares."""
+
+    start = '<div class="densities"'
 
 
 def withhold_files(app: Sphinx, config: Config) -> None:

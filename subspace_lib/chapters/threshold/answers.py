@@ -219,11 +219,11 @@ def _undecided(study: SpaceStudy, name: str) -> bool:
 
 
 def _short(study: SpaceStudy, name: str) -> str:
-    """Which of the three numbers misses its bound."""
+    """Which of the three numbers misses its bound, and Dom-SGD's progress where its loss rises."""
     dom, bulk = (says.mean(study.progress(name, side)) for side in ("dominant", "bulk"))
     inside = _inside(study, name)
     missed = {
-        f"Dom {says.share(dom)}": not dom <= criteria.Q5_DOM.at_most,
+        f"Dom {says.share(dom)}": not abs(dom) <= criteria.Q5_DOM.at_most,
         f"Bulk {says.share(bulk)}": not bulk >= criteria.Q5_BULK.at_least,
         f"alignment {says.share(inside)}": not inside >= criteria.Q5_INSIDE.at_least,
     }
