@@ -302,7 +302,7 @@ def values(page):
 
 
 def test_the_explorer_weighs_little_and_holds_what_the_store_holds(explorer):
-    files = ("explorer-data.js", "explorer.js", "explorer.css")
+    files = ("explorer-data.js", "explorer.js", "densities.js", "explorer.css")
     files = [*files, "vendor/uPlot.iife.min.js", "vendor/uPlot.min.css"]
     files = [SITE / "explorer.html", *(SITE / "_static" / name for name in files)]
     assert sum(path.stat().st_size for path in files) < 600_000
@@ -409,6 +409,36 @@ def test_the_explorers_ends_by_keyboard(explorer):
     assert first != second == page.locator("#explorer-step").get_attribute("aria-valuetext")
     page.keyboard.press("End")
     assert rows(page).last.get_attribute("class") == "explorer-near"
+    assert page.wrong == []
+
+
+def test_the_densities_by_keyboard(explorer):
+    page = explorer
+    told = page.locator(".density-told")
+    chosen = page.locator("tr.density-near th")
+    for control in ("operator", "seed"):
+        page.locator(f"#density-{control}").focus()
+        before = told.inner_text(), page.locator(".density-table a").first.inner_text()
+        page.keyboard.press("ArrowDown")
+        assert (told.inner_text(), page.locator(".density-table a").first.inner_text()) != before
+    page.locator("#density-step").focus()
+    page.keyboard.press("Home")
+    first = told.inner_text()
+    assert chosen.inner_text() == "0" and "step 0" in first
+    page.keyboard.press("ArrowRight")
+    assert (
+        first != told.inner_text() == page.locator("#density-step").get_attribute("aria-valuetext")
+    )
+    assert f"step {chosen.inner_text()}" in told.inner_text()
+    # both parts are drawn, in their colours
+    image = Image.open(BytesIO(page.locator(".density-plot").screenshot())).convert("RGB")
+    colours = page.evaluate("() => ['SGD', 'Dom-SGD'].map((name) => subspaceRuns.colours[name])")
+    for colour in colours:
+        wanted = tuple(bytes.fromhex(colour[1:]))
+        assert any(
+            max(abs(a - b) for a, b in zip(pixel, wanted, strict=True)) < 40
+            for _, pixel in image.getcolors(image.width * image.height)
+        )
     assert page.wrong == []
 
 

@@ -1,6 +1,7 @@
 """The pages beside the chapters: explorer, status, the paper's figures, reruns, downloads, checks."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from hypothesis import given, settings, strategies as st
 from subspace_lib.book import (
     checks,
     citation,
+    densities,
     download,
     ends,
     explorer,
@@ -157,6 +159,31 @@ def test_a_longer_run_stands_among_those_with_other_k_as_far_as_they_go():
     assert beginning["at"][0] == 10 and beginning["status"] == "the beginning of a longer run"
     assert beginning["ends"][[*found["ends"]].index("train_loss")] == 1.0
     assert found["words"][beginning["parameters"]].endswith("20 steps")
+
+
+def test_densities_are_the_gaussians_around_the_stored_nodes():
+    nodes, weights = [0.0, 1.0, 10.0], [0.7, 0.2, 0.1]
+    rows = [("node", "H", i, value) for i, value in enumerate(2 * nodes)]
+    rows += [("weight", "H", i, value) for i, value in enumerate(2 * weights)]
+    rows += [("eigenvalue", "H", i, value) for i, value in ((1, 10.0), (2, 1.0), (3, math.nan))]
+    rows += [("parameters", "", 0, 100.0)]
+    table = pd.DataFrame(rows, columns=["quantity", "operator", "index", "value"]).assign(
+        anchor=500
+    )
+    description = {"kind": "curvature", "seed": 11, "k": 2, "probes": 2, "pyhessian": 0}
+    run = SimpleNamespace(
+        key=KEY, setting="MLP", description=description, run=SimpleNamespace(table=table)
+    )
+    (found,) = densities.densities([run, made("none", [2.0, 1.0])])
+    assert (found["step"], found["seed"], found["top"]) == (500, 11, [10.0, 1.0, None])
+    x = np.linspace(found["low"], found["high"], densities.POINTS)
+    width = 0.1  # a hundredth of the nodes' range
+    bumps = [np.exp(-(((x - node) / width) ** 2) / 2) for node in nodes]
+    height = 1 / (width * math.sqrt(2 * math.pi))
+    curve = height * np.dot(weights, bumps)
+    assert found["single"] == pytest.approx(height / 100, rel=1e-3)
+    expected = np.maximum(curve, height / 1000)
+    np.testing.assert_allclose(packing.unpack(*found["values"]), expected, rtol=5e-3)
 
 
 def test_runs_of_older_numerics_are_drawn_where_a_page_shows_them():

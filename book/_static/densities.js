@@ -4,7 +4,6 @@
 
   const DOMINANT = "Dom-SGD"; // whose colours the two parts have
   const BULK = "SGD";
-  const distinct = (items) => [...new Set(items)];
 
   class Densities {
     constructor(root, data, tools) {
@@ -37,7 +36,7 @@
     update() {
       let left = this.all;
       for (const [control, name] of [[this.operator, "operator"], [this.setting, "setting"], [this.seed, "seed"]]) {
-        const there = distinct(left.map((one) => String(one[name])));
+        const there = this.tools.distinct(left.map((one) => String(one[name])));
         this.tools.fill(control, there.map((value) => [value, value]), there.includes(control.value) ? control.value : there[0]);
         left = left.filter((one) => String(one[name]) === control.value);
       }
@@ -86,7 +85,7 @@
     }
 
     draw(one, data) {
-      const { grid, shown } = this.tools;
+      const { grid, powers, shown } = this.tools;
       const ink = getComputedStyle(this.root).color;
       const line = (label, colour) => ({ label, stroke: colour, fill: `${colour}40`, width: 1.5, points: { show: false } });
       const axis = (label) => ({ stroke: ink, label, labelFont: grid.font, labelSize: 20, ...grid });
@@ -99,7 +98,7 @@
           legend: { show: false },
           cursor: { show: false },
           scales: { x: { time: false }, y: { distr: 3, range: (u, low, high) => [low, high * 2] } },
-          axes: [axis("eigenvalue"), { ...axis("density"), size: 64, values: (u, ticks) => ticks.map((t) => (t === null ? "" : shown(t))) }],
+          axes: [axis("eigenvalue"), { ...axis("density"), size: 64, splits: (u, i, low, high) => powers(low, high), filter: (u, all) => all, values: (u, ticks) => ticks.map((t) => t.toExponential(0)) }],
           series: [{}, line("bulk", this.colours[BULK]), line("dominant", this.colours[DOMINANT])],
           hooks: { draw: [(u) => this.single(u, one, ink)] },
         },
@@ -113,15 +112,12 @@
       const { ctx, bbox } = u;
       const y = u.valToPos(single, "y", true);
       ctx.save();
-      ctx.strokeStyle = ctx.fillStyle = ink;
+      ctx.strokeStyle = ink;
       ctx.setLineDash([2 * devicePixelRatio, 4 * devicePixelRatio]);
-      ctx.font = `${12 * devicePixelRatio}px sans-serif`;
-      ctx.textAlign = "right";
       ctx.beginPath();
       ctx.moveTo(bbox.left, y);
       ctx.lineTo(bbox.left + bbox.width, y);
       ctx.stroke();
-      ctx.fillText("one eigenvalue", bbox.left + bbox.width - 4 * devicePixelRatio, y - 5 * devicePixelRatio);
       ctx.restore();
     }
   }

@@ -168,11 +168,13 @@
   }
 
   /** Round numbers between two on a logarithmic axis. */
-  function decades(low, high) {
+  function decades(low, high, leading = [1, 2, 5]) {
     const found = [];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) found.push(...[1, 2, 5].map((n) => n * 10 ** power));
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) found.push(...leading.map((n) => n * 10 ** power));
     return found.filter((n) => n >= low && n <= high);
   }
+
+  const powers = (low, high) => decades(low, high, [1]);
 
   // ---- The page --------------------------------------------------------------------------------------
 
@@ -677,7 +679,7 @@
     }
   }
 
-  window.subspaceTools = { element, fill, grid: GRID, select, shown, unpack }; // for densities.js
+  window.subspaceTools = { distinct, element, fill, grid: GRID, powers, select, shown, unpack }; // for densities.js
 
   document.addEventListener("DOMContentLoaded", () => {
     const root = document.querySelector(".explorer");
