@@ -13,6 +13,7 @@ from subspace_lib.chapters.generalization import tables
 from subspace_lib.chapters.generalization.judge import ahead, at_equal_loss, judge
 from subspace_lib.chapters.generalization.study import GeneralizationStudy, at_loss, reached
 from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.names import title
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import INCONCLUSIVE, interval
@@ -52,7 +53,14 @@ def over_steps(study: GeneralizationStudy) -> Markdown:
         says.over(len(study.parameters.seeds)),
         f"That of {study.name('bulk')} is {points(says.mean(ahead(study, 'bulk')), plain)}, "
         f"that of {study.name('dominant')} {points(stands, plain)}.",
+        _sizes(study),
     )
+
+
+def _sizes(study: GeneralizationStudy) -> str:
+    """How many samples stand behind an accuracy."""
+    sizes = [f"{title(name)} {count:,}" for name, count in tables.test_samples(study).items()]
+    return f"Test samples: {says.listed(sizes)}." if sizes else ""
 
 
 def over_loss(study: GeneralizationStudy) -> Markdown:

@@ -6,6 +6,7 @@ import math
 
 from IPython.display import Markdown
 
+from subspace_lib import data
 from subspace_lib.chapters.generalization.study import (
     GeneralizationStudy,
     at_loss,
@@ -13,8 +14,10 @@ from subspace_lib.chapters.generalization.study import (
     same_problem,
 )
 from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.names import title
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import Row, table
+from subspace_lib.data import images, text
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory, tail, tail_loss
 
@@ -30,7 +33,20 @@ def protocol(study: GeneralizationStudy) -> Markdown:
         {"parameter": f"switch, {name}", "in force": _switches(group)}
         for name, group in study.groups.items()
     ]
+    rows += [
+        {"parameter": f"test samples, {title(name)}", "in force": f"{count:,}"}
+        for name, count in test_samples(study).items()
+    ]
     return page.in_force(study.parameters, study.runs(), rows)
+
+
+def test_samples(study: GeneralizationStudy) -> dict[str, int]:
+    """How many samples the test sets have, by data set; one of your own is not told."""
+    sources = images.SOURCES | text.SOURCES
+    p = study.parameters
+    names = dict.fromkeys((p.dataset, *p.network_datasets))
+    whole = {name: data.SUBSETS[name].of if name in data.SUBSETS else name for name in names}
+    return {name: sources[of].test_samples for name, of in whole.items() if of in sources}
 
 
 def _switches(group: SwitchStudy) -> str:
