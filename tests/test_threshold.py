@@ -246,7 +246,7 @@ def test_the_cuts_are_those_of_the_question_and_repeat_no_run_of_chapter_02():
         }
         for name, case in cases.items()
     }
-    assert limits["Transformer on SST2-1k"] == {4: 10, 8: 10}
+    assert limits["Transformer on SST2-1k"] == {4: 3, 8: 3}
     assert limits["MLP on MNIST-5k"] == limits["MLP on Fashion-MNIST-5k"] == {40: 100}
     many, few = p.spaces()
     assert {kept(100), hessian_of(2500), RANDOM} <= set(many.spaces()) and len(many.seeds) == 3

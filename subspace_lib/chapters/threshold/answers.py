@@ -201,6 +201,8 @@ def _exact(study: SpaceStudy) -> str:
     told += f" These pass: {'; '.join(good) if good else 'none'}."
     if failed := [f"{name} ({_short(study, name)})" for name in bad if name not in close]:
         told += f" These fail: {'; '.join(failed)}."
+        if any(says.mean(study.progress(n, "dominant")) < -criteria.Q5_DOM.at_most for n in bad):
+            told += " A progress below 0 is a loss that rises."
     if close:
         near = [f"{name} ({_short(study, name) or 'just within'})" for name in close]
         told += f" Undecided, with an interval on both sides of a bound: {'; '.join(near)}."
