@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -183,6 +184,24 @@ def test_twice_the_bulk_is_told_beside_twice_the_learning_rate(both, told):
     gains = {(1.0, 1.0): 1.0, (1.0, 2.0): 2.2}
     assert told in answers._at_twice_the_rate(gains | {(2.0, 2.0): both})
     assert answers._at_twice_the_rate(gains) == ""
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        ([(2, 1), (2, 4), (2, 8)], ["all with α = 2"]),
+        ([(2, 1), (2, 4), (2, 8), (1, 8), (0, 8)], ["all with α = 2", "the others with β = 8"]),
+        ([(0, 8), (1, 8), (2, 8)], ["all with β = 8"]),
+        (
+            [(2, 1), (2, 4), (2, 8), (1, 8)],
+            ["all with α = 2", "also (1, 8)"],
+        ),
+        ([(1, 8), (2, 8)], ["(1, 8) and (2, 8)"]),
+    ],
+)
+def test_where_runs_diverged_is_told_by_rows_and_columns_of_the_map(lost, told):
+    gains = dict.fromkeys(product((0, 1, 2), (1, 4, 8)), 1.0)
+    assert answers._where(lost, gains) == told
 
 
 @pytest.mark.parametrize("kept", [0, 1])

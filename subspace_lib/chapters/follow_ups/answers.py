@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 from IPython.display import Markdown
@@ -14,6 +15,8 @@ from subspace_lib.chapters.kit import says
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import interval
 from subspace_lib.trajectory import tail
+
+Weights = tuple[float, float]  # α and β
 
 
 @says.known
@@ -31,12 +34,32 @@ def weights(study: FollowUpStudy) -> Markdown:
         f"After {p.weighted_steps:,} steps the largest gain is {says.number(gains[best])} times that of "
         f"SGD, with α = {best[0]:g} and β = {best[1]:g}.",
         f"With α = {FASTER[0]:g} and β = {FASTER[1]:g} it is {says.mean_of(twice)} times that of SGD.",
-        f"{len(lost)} of the {len(gains)} runs diverged, with "
-        f"{says.listed(f'({a:g}, {b:g})' for a, b in lost)}."
+        f"{len(lost)} of the {len(gains)} runs diverged: {says.listed(_where(lost, gains))}."
         if lost
         else "None diverged: where stability ends is not seen.",
         _at_twice_the_rate(gains),
     )
+
+
+def _where(lost: Sequence[Weights], gains: Mapping[Weights, float]) -> list[str]:
+    """Which combinations: whole rows of the map, whole columns of what is left, then one by one."""
+    rows = _whole(0, lost, gains)
+    left = [w for w in gains if w[0] not in rows]
+    columns = _whole(1, lost, left)
+    single = [f"({a:g}, {b:g})" for a, b in lost if a not in rows and b not in columns]
+    told = [f"all with α = {says.listed(f'{a:g}' for a in rows)}"] if rows else []
+    if columns:
+        told.append(
+            f"{'the others' if rows else 'all'} with β = {says.listed(f'{b:g}' for b in columns)}"
+        )
+    return [*told, f"{'also ' if told else ''}{says.listed(single)}"] if single else told
+
+
+def _whole(axis: int, lost: Collection[Weights], among: Iterable[Weights]) -> list[float]:
+    """The weights of one part with which all combinations diverged."""
+    among = list(among)
+    values = dict.fromkeys(w[axis] for w in among)
+    return [v for v in values if all(w in lost for w in among if w[axis] == v)]
 
 
 def _at_twice_the_rate(gains: dict[tuple[float, float], float]) -> str:
