@@ -254,6 +254,15 @@ def test_the_cuts_are_those_of_the_question_and_repeat_no_run_of_chapter_02():
     assert [len(stage) for stage in tasks(p)] == [5, 5, 4]
 
 
+def test_a_bare_none_as_papermill_gives_it_is_no_limit():
+    one = {
+        name: values[:1] if isinstance(values, tuple) else values for name, values in SMALL.items()
+    }
+    p = ThresholdParameters.parse(**one | {"cut_budgets": None})
+    (case,) = p.cases().values()
+    assert p.cut_budgets == (None,) and case.cut_budget is None
+
+
 def test_every_cut_begins_at_the_same_point_and_is_judged_up_to_the_same_step(study):
     found, _ = study
     case = found.cases["MLP (small) on digits-300"]

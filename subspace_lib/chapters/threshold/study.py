@@ -142,7 +142,7 @@ class ThresholdParameters(Seeded):
     @field_validator(*BY_CASE, "cuts", "fractions", "kept", "subsets", mode="before")
     @classmethod
     def _from_text(cls, values: Any) -> Any:
-        return numbers(values)
+        return (None,) if values is None else numbers(values)  # a bare None: no limit in any case
 
     @property
     def steps(self) -> int:
