@@ -10,12 +10,16 @@ from conftest import few_digits
 
 from subspace_lib.chapters import registered
 from subspace_lib.chapters.kit import page
-from subspace_lib.chapters.kit.progress import Progress, duration
+from subspace_lib.chapters.kit.progress import Progress, dear, duration
 from subspace_lib.chapters.kit.study import Plan
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_study
+from subspace_lib.experiment import Experiment
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results import store
+from subspace_lib.results.estimate import price
 from subspace_lib.results.store import MissingRun, Store
+from subspace_lib.results.sweep import Standing
+from subspace_lib.runs.training import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = registered()
@@ -206,6 +210,64 @@ def test_progress_says_step_rate_and_time_left_in_one_line(monkeypatch, capsys):
         "SGD, seed 0: complete, 62 s",
     ]
     assert [duration(s) for s in (5, 600, 7200)] == ["5 s", "10 min", "2.0 h"]
+
+
+def dear_run(**fields):
+    """A run whose subspace is refreshed at every step, just before its last row."""
+    small = {"dataset": "digits", "model": "mlp_small", "batch_size": 20, "steps": 12, "k": 3}
+    run = Run(Experiment(**small, projection="dominant", switch_step=4, refresh_every=1, **fields))
+    while run.step < 12:
+        run.advance()
+    return run
+
+
+def test_the_price_of_a_run_is_that_of_its_looks_and_refreshes_over_its_steps():
+    run = dear_run(record_every=100, spectrum_every=None)
+    first, spent, steps = None, 0.0, 0
+    again = Run(run.experiment)
+    while again.step < 12:
+        before, step = again.objective.gradient_equivalents, again.step
+        again.advance()
+        if step == 4:  # the cold start
+            first = again.objective.gradient_equivalents
+        elif step > 4:
+            spent += again.objective.gradient_equivalents - before
+    steps = 12 - 5
+    own = 20 / run.experiment.samples
+    assert spent / steps / own == pytest.approx(price(run) * 8 / 7 - 1 / 7, rel=0.02)
+    assert first is not None and price(run) > 20
+    assert price(dear_run(record_every=100, spectrum_every=None, budget=2.0)) == 1.0
+
+
+def test_progress_says_what_costs_much_and_what_limits_it(monkeypatch, capsys):
+    run = dear_run(record_every=100, spectrum_every=None)
+    now = iter([0.0, 0.0, 61.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    progress = Progress("Dom-SGD, seed 0")
+    progress(run)
+    progress(run)
+    (line,) = capsys.readouterr().err.splitlines()
+    told = f"costs {price(run):.0f} times as much as the steps: a budget limits that"
+    assert line.endswith(told)
+
+    standing = Standing([run.experiment])
+    standing.note(run.experiment.key, run.step, price(run))
+    assert dear(standing.price).endswith(told)
+    standing.end(run.experiment.key)
+    assert dear(standing.price) == ""
+
+
+@pytest.mark.parametrize(
+    "chapter",
+    [c for c in CHAPTERS.values() if "budget" in type(c.parameters).model_fields],
+    ids=lambda chapter: chapter.name,
+)
+def test_a_budget_reaches_every_run_that_follows_the_subspace(chapter):
+    plan = Plan(Store(Path("nowhere")))
+    given = {"profile": "quick", "budget": 7.5}
+    chapter.study(type(chapter.parameters).parse(**given), plan.store, compute=plan)
+    runs = [e for e in plan.missing if e.kind in ("training", "weighted", "averaged")]
+    assert {e.budget for e in runs} == {7.5}
 
 
 @pytest.mark.whole

@@ -13,7 +13,9 @@ from subspace_lib.experiment import Experiment, RunDescription
 from subspace_lib.results.files import Corrupted
 from subspace_lib.results.store import COMMITTED, Store
 from subspace_lib.runs import described
+from subspace_lib.runs.protocol import RunInProgress
 from subspace_lib.runs.trainer import Trainer
+from subspace_lib.runs.training import Run
 from subspace_lib.trajectory import Trajectory
 
 
@@ -61,7 +63,8 @@ class Estimator:
         rows = 1 + measured // (e.record_every or measured or 1)
         spent = e.steps * e.batch_size / e.samples + rows
         spent += statistics.median(map(cold_start, alike))
-        spent += statistics.median(map(overhead, alike)) * measured
+        allowed = math.inf if e.budget is None else (e.budget - 1) * _own(e)
+        spent += min(statistics.median(map(overhead, alike)), allowed) * measured
         return e.steps * step + spent * gradient
 
     def _by_kind(self, e: RunDescription) -> float:
@@ -106,7 +109,8 @@ def overhead(run: Trajectory) -> float:
 
 
 def _own(e: Experiment) -> float:
-    return e.batch_size / e.samples
+    """Gradient equivalents of a step alone."""
+    return (2 if e.optimizer == "sam" else 1) * e.batch_size / e.samples
 
 
 def similar(one: Experiment, other: Experiment) -> bool:
@@ -117,6 +121,21 @@ def similar(one: Experiment, other: Experiment) -> bool:
 def _traits(e: Experiment) -> tuple[bool, bool, bool]:
     full = e.batch_size == e.samples
     return e.projection != "none", e.watch_alignment is not None, full
+
+
+def price(run: RunInProgress) -> float:
+    """What a run at work costs in times its steps alone, cold start and rows apart.
+
+    1 + (gradient equivalents of looks and refreshes)/(those of the steps); 1 where a budget is in force.
+    """
+    if not isinstance(run, Run) or run.experiment.budget is not None:
+        return 1.0
+    budgets = [s.budget for s in run.subspaces if s.budget.first >= 0]
+    steps = run.step - min((b.first for b in budgets), default=run.step)
+    if steps <= 0:
+        return 1.0
+    followed = sum(b.looks + b.refreshes for b in budgets)
+    return 1 + followed / (steps * _own(run.experiment))
 
 
 def steps_of(e: RunDescription) -> int:

@@ -19,7 +19,7 @@ import platformdirs
 from subspace_lib.errors import Told
 from subspace_lib.experiment import RunDescription
 from subspace_lib.parameters import InvalidParameter
-from subspace_lib.results.estimate import steps_of
+from subspace_lib.results.estimate import price, steps_of
 from subspace_lib.results.files import told
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.store import Store
@@ -43,12 +43,15 @@ class Standing:
     Attributes:
         runs: how many were missing; done: how many of them are stored by now.
         steps: of all that were missing; step: how many of them have been made.
+        price: of the dearest of those without a budget that are at work, in times its steps alone; at
+            least 1.
     """
 
     def __init__(self, missing: Iterable[RunDescription]):
         self._steps = {experiment.key: steps_of(experiment) for experiment in missing}
         self._at: dict[str, int] = {}
         self._ended: set[str] = set()
+        self._prices: dict[str, float] = {}
         self.runs, self.steps = len(self._steps), sum(self._steps.values())
         self.resumed = 0  # steps that interrupted runs had made before
 
@@ -62,12 +65,17 @@ class Standing:
         """Steps made, of all runs together."""
         return sum(self._at.values())
 
-    def note(self, key: str, step: int) -> None:
-        """A run is at this step."""
+    @property
+    def price(self) -> float:
+        """Of the dearest run without a budget."""
+        return max([1.0, *(p for key, p in self._prices.items() if key not in self._ended)])
+
+    def note(self, key: str, step: int, price: float = 1.0) -> None:
+        """A run is at this step, at such a price."""
         if key not in self._at:
             self.resumed += step
         if key not in self._ended:
-            self._at[key] = step
+            self._at[key], self._prices[key] = step, price
 
     def end(self, key: str) -> None:
         """A run has ended, also where it diverged long before its last step."""
@@ -123,7 +131,7 @@ def run_all(
 
 
 def _tell(standing: Standing, display: Display, run: RunInProgress) -> None:
-    standing.note(run.experiment.key, run.step)
+    standing.note(run.experiment.key, run.step, price(run))
     display(standing)
 
 
@@ -134,8 +142,8 @@ def _by_processes(
     standing: Standing,
     display: Display,
 ) -> None:
-    def told(key: str, step: int) -> None:
-        standing.note(key, step)
+    def told(key: str, step: int, price: float) -> None:
+        standing.note(key, step, price)
         display(standing)
 
     crew.told = told
@@ -178,7 +186,7 @@ def _reporting() -> Callable[[RunInProgress], None]:
         now = time.monotonic()
         if now - last >= WORD:
             last = now
-            report(run.experiment.key, run.step)
+            report(run.experiment.key, run.step, price(run))
 
     return word
 

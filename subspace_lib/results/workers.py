@@ -28,10 +28,10 @@ class Ear:
     """Hears what workers report, each by a connection of its own: a killed one holds no lock of the others.
 
     Args:
-        told: is called with each (name, number), in a thread.
+        told: is called with each name and its numbers, in a thread.
     """
 
-    def __init__(self, told: Callable[[str, int], object]):
+    def __init__(self, told: Callable[..., object]):
         self._told = told
         self._listener = Listener(authkey=current_process().authkey)
         threading.Thread(target=self._accept, daemon=True).start()
@@ -56,8 +56,7 @@ class Ear:
     def _hear(self, connection: Connection) -> None:
         with contextlib.suppress(EOFError, OSError):
             while True:
-                name, number = json.loads(connection.recv_bytes(1000))
-                self._told(name, number)
+                self._told(*json.loads(connection.recv_bytes(1000)))
 
 
 _mouth: Connection | None = None
@@ -98,7 +97,7 @@ class Crew:
 
     def __init__(self, jobs: int | None = None):
         self.jobs = jobs or cores()
-        self.told: Callable[[str, int], object] = lambda name, number: None
+        self.told: Callable[..., object] = lambda name, *numbers: None
         self._pool: ProcessPoolExecutor | None = None
         self._open = contextlib.ExitStack()
 
@@ -113,7 +112,7 @@ class Crew:
     def workers(self) -> ProcessPoolExecutor:
         """The processes."""
         if self._pool is None:
-            ear = Ear(lambda name, number: self.told(name, number))
+            ear = Ear(lambda name, *numbers: self.told(name, *numbers))
             self._open.callback(ear.close)
             self._pool = self._open.enter_context(pool(self.jobs, ear))
         return self._pool
@@ -129,11 +128,11 @@ def is_worker() -> bool:
     return multiprocessing.parent_process() is not None
 
 
-def report(name: str, number: int) -> None:
+def report(name: str, *numbers: float) -> None:
     """Tell the parent, from a worker of a pool with an ear; elsewhere nothing."""
     if _mouth is not None:
         with contextlib.suppress(OSError):  # nobody hears any more
-            _mouth.send_bytes(json.dumps([name, number]).encode())
+            _mouth.send_bytes(json.dumps([name, *numbers]).encode())
 
 
 def _begin(threads: int, address: str | None) -> None:

@@ -16,12 +16,12 @@ from subspace_lib.chapters.kit.study import (
     Seeded,
     by_seed,
     described_first,
-    numbers,
     present,
     spaced,
 )
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
+from subspace_lib.chapters.kit.typed import Budget, numbers
 from subspace_lib.experiment import (
     Angle,
     DatasetName,
@@ -50,6 +50,7 @@ SHARED = (
     "seeds",
     "refresh_every",
     "target_angle",
+    "budget",
     "record_every",
     "device",
 )
@@ -92,6 +93,7 @@ class ArchitecturesParameters(Seeded):
     doubled_seed: Seed = 12
     refresh_every: RefreshEvery = "adaptive"
     target_angle: Angle = 0.05
+    budget: Budget = None
     record_every: Every = Field(default_factory=spaced(ROWS, SHORTEST, "step_counts"))
     spectrum_every: Every | None = 4950
     device: Device = "cpu"

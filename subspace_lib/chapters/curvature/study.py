@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 
 from subspace_lib import data
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import SMALL, Plan, Seeded, described_first, numbers, source
+from subspace_lib.chapters.kit.study import SMALL, Plan, Seeded, described_first, source
+from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.experiment import (
     Count,
     DatasetName,

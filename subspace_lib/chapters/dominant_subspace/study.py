@@ -9,8 +9,9 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import SMALL, by_seed, described_first, numbers, source
+from subspace_lib.chapters.kit.study import SMALL, by_seed, described_first, source
 from subspace_lib.chapters.kit.switch.study import SwitchParameters
+from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.results.store import Store
 from subspace_lib.runs.survey import Survey
 from subspace_lib.runs.training import SPECTRUM

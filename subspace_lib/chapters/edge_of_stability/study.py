@@ -16,12 +16,12 @@ from subspace_lib.chapters.kit.study import (
     by_seed,
     compute as compute_run,
     described_first,
-    numbers,
     optional,
     source,
     stored,
 )
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
+from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.experiment import Experiment, LossName, Rate, Seed, Steps
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store

@@ -14,12 +14,12 @@ from subspace_lib.chapters.kit.study import (
     Source,
     by_seed,
     described_first,
-    numbers,
     optional,
     source,
     stored,
 )
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_step
+from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.experiment import Count, Every, Experiment, RunDescription, Seed, Steps
 from subspace_lib.results.store import Store
 from subspace_lib.runs.weighted import Averaged, Weighted
@@ -72,7 +72,8 @@ class FollowUpParameters(SwitchParameters):
     def weighted(self, seed: int, switch: int, weights: tuple[float, float]) -> Weighted:
         """SGD up to the switch, then α P u + β (I − P) u; about 50 rows from there on."""
         end = switch + self.weighted_steps
-        fields = {"dominant": weights[0], "bulk": weights[1], "switch_step": switch, "steps": end}
+        fields = {"dominant": weights[0], "bulk": weights[1], "budget": self.budget}
+        fields |= {"switch_step": switch, "steps": end}
         rows = {"spectrum_every": None, "record_every": max(1, self.weighted_steps // 50)}
         return Weighted.parse(**self.fields(seed, **fields | rows))
 
@@ -82,12 +83,12 @@ class FollowUpParameters(SwitchParameters):
         fields: dict[str, Any] = {"switch_step": switch, "steps": end, "spectrum_every": None}
         fields |= {"record_every": self.noise_every, "fresh_spans": ((switch, end),)}
         if method == "SGD":
-            return Experiment.parse(**self.fields(seed, **fields))
+            return self.experiment(seed, **fields)
         fields |= {"before": [{"until": switch, "batch_size": self.batch_size}]}
         fields |= {"batch_size": self.samples}
         if method == "GD":
-            return Experiment.parse(**self.fields(seed, **fields))
-        own = {"noise_of": self.batch_size, "renew": self.renew, "period": 1}
+            return self.experiment(seed, **fields)
+        own = {"noise_of": self.batch_size, "renew": self.renew, "period": 1, "budget": self.budget}
         return Averaged.parse(**self.fields(seed, **fields | own))
 
 

@@ -18,12 +18,12 @@ from subspace_lib.chapters.kit.study import (
     by_seed,
     check_switch,
     described_first,
-    numbers,
     optional,
     source,
     there,
 )
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_step
+from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.evidence import criteria
 from subspace_lib.experiment import Count, Experiment
 from subspace_lib.results.store import Store

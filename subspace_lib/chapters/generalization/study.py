@@ -14,17 +14,10 @@ from pydantic import Field, field_validator
 from subspace_lib.chapters.kit.chapter import Stages
 from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
 from subspace_lib.chapters.kit.names import trained
-from subspace_lib.chapters.kit.study import (
-    SHARED,
-    SMALL,
-    Plan,
-    by_seed,
-    described_first,
-    numbers,
-    present,
-)
+from subspace_lib.chapters.kit.study import SHARED, SMALL, Plan, by_seed, described_first, present
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
+from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.experiment import (
     DatasetName,
     Dimension,
@@ -94,7 +87,7 @@ class GeneralizationParameters(SwitchParameters):
 
     def groups(self) -> dict[str, SwitchParameters]:
         """The parameters of each switch beside the judged one, by the name of its X."""
-        shared = {name: getattr(self, name) for name in SHARED}
+        shared = {name: getattr(self, name) for name in (*SHARED, "budget")}
         watched = {n: getattr(self, n) for n in ("switch_alignment", "watch_from", "switch_from")}
         found: dict[str, SwitchParameters] = {}
         if self.edge_seeds:

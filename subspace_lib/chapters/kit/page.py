@@ -170,11 +170,14 @@ def in_force(
 
 
 def _idle(parameters: Description) -> list[str]:
-    """Parameters that make no difference: of other update rules, and a period of one step."""
+    """Parameters that make no difference: of other update rules, a period of one step, no budget."""
     rule = getattr(parameters, "optimizer", None)
     users = {"rho": ("sam",), "beta": WITH_BETA}
     idle = [name for name, rules in users.items() if rule is not None and rule not in rules]
-    return idle + (["period"] if getattr(parameters, "period", None) == 1 else [])
+    none = {"period": 1, "budget": None}
+    return idle + [
+        name for name, value in none.items() if getattr(parameters, name, value) == value
+    ]
 
 
 def folded(title: str, text: str) -> str:

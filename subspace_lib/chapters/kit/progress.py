@@ -8,10 +8,12 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from subspace_lib.results.estimate import price
 from subspace_lib.results.sweep import Standing
 from subspace_lib.runs.protocol import RunInProgress
 
 EVERY = {"notebook": 10.0, "log": 60.0}  # seconds between two lines
+DEAR = 20.0  # times the steps alone: what is said to whom it may surprise
 
 
 class Progress:
@@ -36,7 +38,9 @@ class Progress:
             self._from, self._begun = run.step, now
         if now - self._told >= EVERY[self._place]:
             self._told = now
-            self._tell(f"{self.label}: {self._state(run.step, run.experiment.steps, now)}")
+            self._tell(
+                f"{self.label}: {self._state(run.step, run.experiment.steps, now)}{dear(price(run))}"
+            )
 
     def close(self, status: str) -> None:
         """End the bar, or say in one line how the run ended."""
@@ -56,6 +60,7 @@ class Progress:
         if self._bar is None:
             steps = run.experiment.steps
             self._bar = tqdm(total=steps, initial=run.step, desc=self.label, unit="step")
+        self._bar.set_postfix_str(dear(price(run)).lstrip("; "), refresh=False)
         self._bar.update(run.step - self._bar.n)
 
     def _tell(self, line: str) -> None:
@@ -80,8 +85,15 @@ class SweepProgress(Progress):
             left = f", {duration((standing.steps - standing.step) / rate)} left" if rate > 0 else ""
             self._tell(
                 f"{self.label}: {standing.done} of {standing.runs} runs, step {standing.step:,} of "
-                f"{standing.steps:,}, {rate:.3g} steps a second{left}"
+                f"{standing.steps:,}, {rate:.3g} steps a second{left}{dear(standing.price)}"
             )
+
+
+def dear(times: float) -> str:
+    """That following the subspace costs much more than the steps, and what limits it; else nothing."""
+    if times < DEAR:
+        return ""
+    return f"; following the subspace costs {times:.0f} times as much as the steps: a budget limits that"
 
 
 def in_notebook() -> bool:

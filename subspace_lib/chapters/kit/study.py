@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import pandas as pd
-from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from subspace_lib import data
 from subspace_lib.chapters.kit.progress import Progress, SweepProgress
+from subspace_lib.chapters.kit.typed import Budget, distinct, numbers
 from subspace_lib.errors import Told
 from subspace_lib.experiment import (
     Angle,
@@ -135,7 +135,11 @@ def spaced(every: int, parts: int, steps: str = "steps") -> Callable[[dict[str, 
 
 
 class StudyParameters(Seeded):
-    """Parameters that all studies have. ``batch_size="full"`` is full-batch training."""
+    """Parameters that all studies have. ``batch_size="full"`` is full-batch training.
+
+    Where a spectrum has no gap behind λ_k, following the subspace exactly takes products at almost every
+    step: ``budget`` is what a run may cost at most, in times the price of its steps alone.
+    """
 
     dataset: DatasetName = "mnist5k"
     preprocessing: Preprocessing = Field(
@@ -151,6 +155,7 @@ class StudyParameters(Seeded):
     refresh_every: RefreshEvery = "adaptive"
     target_angle: Angle = 0.05
     period: Period = 1
+    budget: Budget = None
     record_every: Every | None = Field(default_factory=spaced(ROWS, SHORTEST))
     spectrum_every: Every | None = Field(default_factory=spaced(SPECTRA, 2))
     device: Device = "cpu"
@@ -173,7 +178,7 @@ class StudyParameters(Seeded):
         Raises:
             InvalidParameter: a value is out of bounds.
         """
-        return Experiment.parse(**self.fields(seed, **fields))
+        return Experiment.parse(**self.fields(seed, **{"budget": self.budget} | fields))
 
     def fields(self, seed: int, **fields: Any) -> dict[str, Any]:
         """The parameters of a run by name."""
@@ -181,23 +186,6 @@ class StudyParameters(Seeded):
         if merged["batch_size"] == "full":
             merged["batch_size"] = self.samples
         return merged
-
-
-def numbers(value: Any) -> Any:
-    """A tuple parameter as papermill may give it: text, a single number, or a list.
-
-    Text is "0,1", or a list as the parameters cell writes it: "[0, 1]", '["nesterov", "adamw"]'.
-    """
-    if isinstance(value, str):
-        return [part for part in re.split(r"[\s,\[\]()\"']+", value) if part]
-    return [value] if isinstance(value, (int, float)) else value
-
-
-def distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """The seeds; raises ValueError where two are the same."""
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds = {list(seeds)} must differ from each other")
-    return seeds
 
 
 def by_seed(parameters: P, **changes: Any) -> list[P]:
@@ -221,10 +209,6 @@ def compute(experiment: RunDescription) -> Trajectory:
 
 
 Source = Callable[[RunDescription], Trajectory]
-Budget = Annotated[  # times SGD's price; papermill gives a missing one as text
-    Annotated[float, Field(gt=1)] | None,
-    BeforeValidator(lambda typed: None if str(typed).lower() in ("none", "null") else typed),
-]
 Key = TypeVar("Key")
 Part = TypeVar("Part")
 Study = TypeVar("Study")

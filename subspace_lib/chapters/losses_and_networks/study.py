@@ -14,18 +14,17 @@ from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import (
     ROWS,
     SHORTEST,
-    Budget,
     Plan,
     Seeded,
     by_seed,
     described_first,
-    numbers,
     present,
     source,
     spaced,
 )
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
+from subspace_lib.chapters.kit.typed import Budget, numbers
 from subspace_lib.experiment import (
     Angle,
     DatasetName,
@@ -64,16 +63,6 @@ SHARED = (
     "record_every",
     "device",
 )
-
-
-class CaseParameters(PanelParameters):
-    """A switch study whose subspace may cost at most ``budget`` times the price of SGD."""
-
-    budget: Budget = None
-
-    def experiment(self, seed: int, **fields: Any) -> Experiment:
-        """One run of the case."""
-        return super().experiment(seed, **{"budget": self.budget} | fields)
 
 
 class LossesParameters(Seeded):
@@ -159,7 +148,7 @@ class LossesParameters(Seeded):
         """Those of the longest case."""
         return max(self.step_counts)
 
-    def cases(self) -> dict[str, CaseParameters]:
+    def cases(self) -> dict[str, PanelParameters]:
         """The parameters of each case's switch study, by network, data and loss."""
         shared = {name: getattr(self, name) for name in SHARED} | {"spectrum_every": None}
         each = entries(self, BY_CASE, "case")
@@ -169,7 +158,7 @@ class LossesParameters(Seeded):
             fields |= {"learning_rate": rate, "steps": steps, "switch_step": switch}
             fields["budget"] = budget
             seeds = self.seeds[:repeats]
-            case = CaseParameters.parse(**shared, **fields, seeds=seeds)
+            case = PanelParameters.parse(**shared, **fields, seeds=seeds)
             found[trained(model, dataset, loss)] = case
         return found
 
@@ -193,7 +182,7 @@ class LossesParameters(Seeded):
 class Origin:
     """A case, of one seed, from whose switch on something is changed: for how long, a row how often."""
 
-    case: CaseParameters
+    case: PanelParameters
     steps: int
     rows: int
 

@@ -10,10 +10,15 @@ import pandas as pd
 from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
-from subspace_lib.chapters.kit.switch.panel import angles_in_use, eigenvalue_gap, over_sgd
+from subspace_lib.chapters.kit.switch.panel import (
+    PanelParameters,
+    angles_in_use,
+    eigenvalue_gap,
+    over_sgd,
+)
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.kit.table import Row, span, table
-from subspace_lib.chapters.losses_and_networks.study import CHANGES, CaseParameters, LossesStudy
+from subspace_lib.chapters.losses_and_networks.study import CHANGES, LossesStudy
 from subspace_lib.trajectory import Trajectory, progress, tail, tail_loss
 
 LITTLE = 0.1  # a relative change that is said with two decimals
@@ -50,7 +55,7 @@ def overview(study: LossesStudy) -> Markdown:
 
 def _case(case: SwitchStudy) -> Row:
     p, plain = case.parameters, case.of("none")
-    assert isinstance(p, CaseParameters)
+    assert isinstance(p, PanelParameters)
     found = {
         side: [progress(*pair) for pair in zip(plain, case.of(side), strict=True)]
         for side in ("dominant", "bulk")

@@ -18,7 +18,6 @@ from subspace_lib.chapters.kit.study import (
     check_switch,
     compute,
     described_first,
-    numbers,
     optional,
     present,
     source,
@@ -30,6 +29,7 @@ from subspace_lib.chapters.kit.switch.study import (
     switch_step,
     switch_study,
 )
+from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.evidence.criteria import TABLE_STEPS
 from subspace_lib.experiment import Experiment, OptimizerName, Projected, Rate, Steps
 from subspace_lib.optimizers import RULES, SCALE_FREE, WITH_BETA

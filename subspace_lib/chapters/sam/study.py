@@ -16,12 +16,12 @@ from subspace_lib.chapters.kit.study import (
     by_seed,
     check_switch,
     described_first,
-    numbers,
     optional,
     source,
     stored,
 )
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
+from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.chapters.sam.pilot import Pilot, PilotParameters, pilot_study
 from subspace_lib.experiment import Angle, Every, OptimizerName, Period, Radius, Rate, Steps
 from subspace_lib.results.store import Store
@@ -90,7 +90,9 @@ class SamParameters(SwitchParameters):
         edge |= {"batch_size": "full", "optimizer": self.optimizer}
         edge |= {"rho": self.rho, "seeds": self.seeds, "spectrum_every": None}
         edge["sharpness_every"] = self.edge_record_every  # nothing is judged by it
-        return EdgeSwitchParameters.parse(**{n: getattr(self, n) for n in SHARED} | edge)
+        return EdgeSwitchParameters.parse(
+            **{n: getattr(self, n) for n in (*SHARED, "budget")} | edge
+        )
 
     def pilot(self) -> PilotParameters:
         """The pilot with these parameters, at SGD's switch."""

@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import Field
 
-from subspace_lib.chapters.kit.study import Budget, Plan, Source, present, source
+from subspace_lib.chapters.kit.study import Plan, Source, present, source
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, angles_in_use, unresolved
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
+from subspace_lib.chapters.kit.typed import Budget
 from subspace_lib.evidence.criteria import TAIL
 from subspace_lib.experiment import Dimension, Experiment, Steps
 from subspace_lib.results.store import MissingRun, Store

@@ -14,17 +14,16 @@ from subspace_lib.chapters.kit.study import (
     ROWS,
     SHORTEST,
     SPECTRA,
-    Budget,
     Plan,
     Seeded,
     by_seed,
     described_first,
-    numbers,
     present,
     spaced,
 )
 from subspace_lib.chapters.kit.switch.panel import entries
 from subspace_lib.chapters.kit.switch.study import switch_study
+from subspace_lib.chapters.kit.typed import Budget, numbers
 from subspace_lib.chapters.threshold.cuts import Case, CutParameters, cut_study, some_cuts
 from subspace_lib.chapters.threshold.spaces import (
     NAMES,

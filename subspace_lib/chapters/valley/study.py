@@ -11,14 +11,8 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
-from subspace_lib.chapters.kit.study import (
-    Plan,
-    Profiled,
-    described_first,
-    distinct,
-    numbers,
-    source,
-)
+from subspace_lib.chapters.kit.study import Plan, Profiled, described_first, source
+from subspace_lib.chapters.kit.typed import distinct, numbers
 from subspace_lib.evidence import criteria
 from subspace_lib.experiment import Seed
 from subspace_lib.parameters import InvalidParameter
