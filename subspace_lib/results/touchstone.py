@@ -92,6 +92,7 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
         | {"optimizer": "momentum", "anchors": (10,), "window": 10, "directions": 4}
     },
     "weighted": {"SGD": _TINY | {"switch_step": 12, "dominant": 0.5, "bulk": 2.0}},
+    "trials": {"SGD": _TINY | {"anchors": (5, 40), "batches": 3, "spectrum_every": None}},
     "averaged": {"GD": _TINY_FULL | {"noise_of": 50, "renew": 10}},
     "valley": {
         "valley": {"steps": 400, "switch_step": 200, "paths": 10, "record_every": 50}

@@ -15,6 +15,7 @@ from subspace_lib.runs.simulation import RegressionSimulation, SimulationRun, Va
 from subspace_lib.runs.substitute import Substitute, SubstituteRun
 from subspace_lib.runs.survey import Survey, SurveyRun
 from subspace_lib.runs.training import Run
+from subspace_lib.runs.trials import Trials, TrialsRun
 from subspace_lib.runs.weighted import Averaged, AveragedRun, Weighted, WeightedRun
 
 __all__ = ["KINDS", "described", "start"]
@@ -32,6 +33,7 @@ KINDS: dict[str, tuple[type[RunDescription], type[RunInProgress]]] = {
         (Amplification, AmplificationRun),
         (Weighted, WeightedRun),
         (Averaged, AveragedRun),
+        (Trials, TrialsRun),
         (ValleySimulation, SimulationRun),
         (RegressionSimulation, SimulationRun),
     )

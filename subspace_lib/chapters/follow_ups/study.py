@@ -22,6 +22,7 @@ from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_step
 from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.experiment import Count, Every, Experiment, RunDescription, Seed, Steps
 from subspace_lib.results.store import Store
+from subspace_lib.runs.trials import Trials
 from subspace_lib.runs.weighted import Averaged, Weighted
 from subspace_lib.trajectory import Trajectory
 
@@ -29,6 +30,7 @@ Weight = Annotated[float, Field(ge=0, le=1e3)]
 SGD, FASTER = (1.0, 1.0), (1.0, 2.0)  # (α, β): as it is, and with twice the bulk
 TWICE = (2.0, 2.0)  # SGD at 2η
 METHODS = ("SGD", "GD", "GD, averaged")
+EARLY, PARTS = (0, 10, 30, 100, 300), 20  # of the steps at which Dom-SGD's step is tried
 
 
 class FollowUpParameters(SwitchParameters):
@@ -36,7 +38,8 @@ class FollowUpParameters(SwitchParameters):
 
     From the switch of each plain run: updates with their parts weighted, for ``weighted_steps``, all
     combinations on the first seed and two of them on the first ``repeats`` seeds; SGD, GD and averaged GD,
-    for ``noise_steps``, on those seeds.
+    for ``noise_steps``, on those seeds; and on them plain runs that try Dom-SGD's step now and then, with
+    ``trial_batches`` minibatches.
     """
 
     QUICK: ClassVar[dict[str, Any]] = {
@@ -53,6 +56,7 @@ class FollowUpParameters(SwitchParameters):
         "noise_steps": 100,
         "noise_every": 20,
         "renew": 50,
+        "trial_batches": 4,
     }
 
     seeds: tuple[Seed, ...] = Field((16, 17, 18, 19, 20), min_length=1)
@@ -63,6 +67,7 @@ class FollowUpParameters(SwitchParameters):
     noise_steps: Steps = 5000
     noise_every: Every = Field(100, description="steps between rows of the runs on noise")
     renew: Count = Field(100, description="steps after which the noise is measured anew")
+    trial_batches: Count = Field(20, description="minibatches by which Dom-SGD's step is tried")
 
     @field_validator("weights_dominant", "weights_bulk", mode="before")
     @classmethod
@@ -91,6 +96,14 @@ class FollowUpParameters(SwitchParameters):
         own = {"noise_of": self.batch_size, "renew": self.renew, "period": 1, "budget": self.budget}
         return Averaged.parse(**self.fields(seed, **fields | own))
 
+    def trials(self, seed: int) -> Trials:
+        """SGD, with Dom-SGD's step tried in its early phase and then at one in so many parts of it."""
+        every = max(1, self.steps // PARTS)
+        early = [step for step in EARLY if step < every]
+        own = {"anchors": (*early, *range(every, self.steps + 1, every)), "period": 1}
+        own |= {"batches": self.trial_batches, "record_every": None, "spectrum_every": None}
+        return Trials.parse(**self.fields(seed, **own))
+
 
 @dataclass(frozen=True)
 class FollowUpStudy:
@@ -98,7 +111,7 @@ class FollowUpStudy:
 
     Attributes:
         plain: SGD by seed, and ``switches`` its switches; weighted: by (α, β) and seed; noise: by method
-            and seed.
+            and seed; trials: by seed.
     """
 
     parameters: FollowUpParameters
@@ -106,15 +119,16 @@ class FollowUpStudy:
     switches: dict[int, int]
     weighted: dict[tuple[tuple[float, float], int], Trajectory]
     noise: dict[tuple[str, int], Trajectory]
+    trials: dict[int, Trajectory]
 
     @property
     def repeated(self) -> tuple[int, ...]:
-        """The seeds that weighted and noise have."""
+        """The seeds that weighted, noise and trials have."""
         return self.parameters.seeds[: self.parameters.repeats]
 
     def runs(self) -> list[Trajectory]:
         """Every run that is stored."""
-        return stored(self.plain, self.weighted, self.noise)
+        return stored(self.plain, self.weighted, self.noise, self.trials)
 
 
 @described_first
@@ -139,6 +153,7 @@ def follow_up_study(
         switches,
         optional(lambda: _all(get, _weighted(p, switches))),
         optional(lambda: _all(get, _noise(p, switches))),
+        optional(lambda: _all(get, {seed: p.trials(seed) for seed in p.seeds[: p.repeats]})),
     )
 
 

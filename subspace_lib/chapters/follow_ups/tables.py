@@ -16,6 +16,7 @@ from subspace_lib.trajectory import Trajectory
 def protocol(study: FollowUpStudy) -> Markdown:
     """The parameters in force, the switches, and what is missing."""
     parts = {"weighted updates": study.weighted, "noise and sharpness": study.noise}
+    parts |= {"steps tried": study.trials}
     rows: list[Row] = [
         {"parameter": name, "in force": "**missing**: not all of its runs are stored"}
         for name, part in parts.items()
