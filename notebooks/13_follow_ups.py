@@ -29,11 +29,12 @@ switch_alignment = 0.95  # None: switch at switch_step
 switch_step = 3000  # where the alignment has not asked for it
 seeds = [16, 17, 18, 19, 20]  # of initialization and batch order
 weights_dominant = [0.0, 0.5, 1.0, 2.0, 4.0]  # α
-weights_bulk = [0.5, 1.0, 2.0, 4.0, 8.0]  # β
+weights_bulk = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]  # β
 weighted_steps = 3000  # after the switch
-repeats = 3  # how many of the seeds have runs with weights, and on noise
+repeats = 3  # how many of the seeds have runs with weights, on noise, and with steps tried
 noise_steps = 5000  # after the switch
 renew = 100  # steps after which averaged GD measures the noise anew
+trial_batches = 20  # minibatches by which Dom-SGD's step is tried
 target_angle = 0.05  # sine of the largest principal angle aimed for
 device = "cpu"  # or cuda
 scheduler = None  # or the address of a Dask scheduler, whose workers compute the runs
@@ -66,6 +67,19 @@ answers.early(study)
 
 # %%
 tables.protocol(study)
+
+# %% [markdown]
+# ## Steps along the dominant subspace, tried (Q9)
+#
+# The critical $\eta_c$ above is that of one batch, by an expansion. Here the step is tried, and then SGD goes on from
+# where it was: $-\eta P g_B$ with `trial_batches` batches from the same point, and several $\eta$. The critical $\eta$ is that at
+# which the mean change vanishes by the expansion, $2\,\mathbb E\langle Pg, g_B\rangle / \mathbb E[g_B^\top P H P g_B]$.
+
+# %% mystnb={"figure": {"caption": "Change of the training loss by a step of Dom-SGD, mean over minibatches, by its learning rate; median over the points, band: their range. The unit of the change is the critical \u03b7 times the mean slope. Dotted: the second-order expansion, zero at the critical \u03b7.", "name": "fig-trials"}}
+figures.trials(study)
+
+# %%
+answers.trials(study)
 
 # %% [markdown]
 # ## Weights of their own (Q6)

@@ -14,9 +14,11 @@ from subspace_lib.chapters.follow_ups import answers, figures, tables
 from subspace_lib.chapters.follow_ups.judge import fall
 from subspace_lib.chapters.follow_ups.study import METHODS, SGD, FollowUpParameters, tasks
 from subspace_lib.experiment import Experiment
+from subspace_lib.linalg.eigensolver import top_eigenpairs
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store
 from subspace_lib.runs.training import Run
+from subspace_lib.runs.trials import CHANGES, FRACTIONS, Trials, TrialsRun
 from subspace_lib.runs.weighted import Averaged, AveragedRun, Weighted, WeightedRun
 
 pytestmark = pytest.mark.whole  # a chapter from parameters to page
@@ -147,6 +149,56 @@ def test_averaging_is_of_full_batch_gradient_descent_only():
         Averaged.parse(**FEW | {"batch_size": 300}, noise_of=301)
 
 
+TRIED = FEW | {"anchors": (0, 6, 12), "batches": 3, "refresh_every": "adaptive"}
+
+
+def test_a_step_of_dom_sgd_is_tried_from_the_point_of_the_plain_run_and_not_taken():
+    """Against the steps themselves, one batch after the other, in another run at the same point."""
+    run, plain = TrialsRun(Trials(**TRIED, target_angle=1e-3)), Run(Experiment(**FEW))
+    run.train()
+    table = run.table()
+    assert run.status == "complete" and list(table["step"]) == [0, 6, 12]
+    for row in table.itertuples():
+        while plain.step < row.step:
+            plain.advance()
+        o, theta, batches = plain.objective, plain.theta, plain.trainer.batches
+        pairs = top_eigenpairs(o.hessian(theta), 3, torch.randn(o.dim, 8), angle=1e-4)
+        basis = pairs.vectors[:, :3]
+        loss, full = o.gradient(theta)
+        slopes, bends, steps = [], [], []
+        for i in range(3):
+            gradient = o.gradient(theta, batches.rows(row.step + i))[1]
+            inside = basis @ (basis.T @ gradient)
+            steps.append(inside)
+            slopes.append(float(inside @ full))
+            bends.append(float(inside @ (o.hessian(theta) @ inside[:, None])[:, 0]))
+        assert row.slope == pytest.approx(np.mean(slopes), rel=0.02)
+        assert row.bend == pytest.approx(np.mean(bends), rel=0.02)
+        assert row.critical == pytest.approx(2 * row.slope / row.bend)
+        for name, rate in {"change": 0.1, "change_200": 2 * row.critical}.items():
+            rate = run.experiment.learning_rate if name == "change" else rate
+            after = [float(o.evaluate(theta - rate * step)[0]) for step in steps]
+            wanted = np.mean(after) - float(loss)
+            assert getattr(row, name) == pytest.approx(wanted, rel=0.05, abs=1e-6)
+    torch.testing.assert_close(run.trainer.theta, plain.theta, atol=1e-6, rtol=0)
+
+
+def test_the_expansion_holds_for_small_steps_and_where_the_slope_is_negative_none_is_tried():
+    run = TrialsRun(Trials(**TRIED))
+    full, values = torch.tensor([1.0, -2.0]), torch.tensor([5.0, 3.0])
+    found = run._expanded(full, torch.tensor([[1.0, 0.0], [3.0, -1.0]]), values)
+    assert found == {"slope": 3.0, "bend": 26.5, "critical": pytest.approx(6 / 26.5)}
+    assert np.isnan(run._expanded(full, -full[None], values)["critical"])
+    assert np.isnan(run._expanded(full, full[None], -values)["critical"])
+
+
+def test_trials_are_made_within_the_run():
+    with pytest.raises(InvalidParameter, match=r"anchors = .* must be at most steps = 12"):
+        Trials.parse(**TRIED | {"anchors": (3, 13)})
+    with pytest.raises(InvalidParameter, match=r"budget = 4.0 has no meaning .* kind trials"):
+        Trials.parse(**TRIED, budget=4)
+
+
 def test_its_findings_are_judged_by_what_the_runs_say(found):
     study, _ = found
     verdicts = {v.claim: v for v in chapter(NAME).judge(study)}
@@ -164,11 +216,13 @@ def test_its_page_shows_and_says_what_is_there(found):
     study, store = found
     assert len(study.weighted) == 4 + 2 + 2
     assert len(study.noise) == 3 * len(METHODS)
-    for draw in (figures.weights, figures.noise, figures.early):
+    assert list(study.trials) == list(study.repeated)
+    for draw in (figures.weights, figures.noise, figures.early, figures.trials):
         assert len(draw(study).svg()) > 5000
     assert "times that of SGD" in answers.weights(study).data
     assert "λ₁ ends at" in answers.noise(study).data
     assert "The alignment begins at" in answers.early(study).data
+    assert "A critical learning rate is known at" in answers.trials(study).data
     lacking = study.parameters.model_copy(update={"weighted_steps": 13, "noise_steps": 13})
     again = chapter(NAME).study(lacking, store, compute=False)
     assert [v.claim for v in chapter(NAME).judge(again)] == ["Q9"]
@@ -202,6 +256,14 @@ def test_twice_the_bulk_is_told_beside_twice_the_learning_rate(both, told):
 def test_where_runs_diverged_is_told_by_rows_and_columns_of_the_map(lost, told):
     gains = dict.fromkeys(product((0, 1, 2), (1, 4, 8)), 1.0)
     assert answers._where(lost, gains) == told
+
+
+def test_a_bulk_part_that_needs_the_dominant_one_is_told():
+    grid = list(product((0.0, 0.5, 4.0), (8.0, 64.0)))
+    told = answers._without_dominant([(0.0, 64.0), (4.0, 64.0)], grid)
+    assert "With β = 64 a run without the dominant part, α = 0, diverges; with α = 0.5 it" in told
+    assert answers._without_dominant([(0.0, 64.0), (0.5, 64.0), (4.0, 64.0)], grid) == ""
+    assert answers._without_dominant([(4.0, 8.0), (4.0, 64.0)], grid) == ""
 
 
 @pytest.mark.parametrize("kept", [0, 1])
@@ -258,6 +320,56 @@ def test_a_dominant_step_lowers_the_loss_where_its_eta_is_below_the_critical_one
     whole = pd.concat([tables.dominant_steps(run) for run in study.plain.values()])
     late = whole[whole.index >= 20]
     assert f"lowers the loss in {int(late['lowers'].sum())} of {len(late)} rows" in told
+
+
+@pytest.mark.parametrize(
+    ("half", "twice", "told"),
+    [
+        (-1.0, 1.0, "So below a critical step size a step of Dom-SGD lowers the loss"),
+        (1.0, 1.0, "With twice it, the step raises the loss at all 6"),
+        (1.0, 1.0, "lowers the loss at 0 of 6, in the mean over minibatches"),
+        (-1.0, -1.0, "So the second-order expansion does not tell everywhere"),
+    ],
+)
+def test_the_trials_are_told_as_they_came_out(found, half, twice, told):
+    study, _ = found
+    made = {
+        seed: replace(
+            run,
+            table=run.table.iloc[:3].assign(
+                step=[0, 20, 40],
+                critical=[0.01, 1.0, np.nan],
+                change=[1.0, -1.0, 1.0],
+                change_050=half,
+                change_200=twice,
+            ),
+        )
+        for seed, run in study.trials.items()
+    }
+    said = answers.trials(replace(study, trials=made)).data
+    assert told in said
+    assert "known at 6 of 9 points." in said
+    assert "at all 3 before the switch and at 0 of 3 after the switch" in said
+    assert "as the expansion says at all 6." in said
+
+
+def test_the_changes_are_drawn_over_their_fractions_of_the_critical_rate(found):
+    study, _ = found
+    made = {
+        seed: replace(
+            run,
+            table=run.table.assign(
+                critical=2.0,
+                slope=0.5,
+                **{c: f * f - f for c, f in zip(CHANGES, FRACTIONS, strict=True)},
+            ),
+        )
+        for seed, run in study.trials.items()
+    }
+    (axes,) = figures.trials(replace(study, trials=made)).figure.axes
+    for line in axes.lines[:3]:  # before, after, second order: all on the parabola
+        x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+        np.testing.assert_allclose(y, x * x - x, atol=1e-12)
 
 
 def test_the_map_of_weights_is_computed_on_the_first_seed_alone():

@@ -115,6 +115,7 @@ OWN = {
     "curvature": FEW | {"anchors": (1, 3), "lanczos_steps": 4, "probes": 2},
     "weighted": FEW | {"switch_step": 1},
     "averaged": FEW | {"switch_step": 1, "batch_size": 300},
+    "trials": FEW | {"anchors": (1, 3), "batches": 2},
     "pair": FEW | {"projection": "bulk", "switch_step": 2},
     "substitute": FEW | {"projection": "dominant", "switch_step": 2, "space": "hessian"},
     "rates": FEW,

@@ -13,6 +13,7 @@ from subspace_lib.runs.simulation import SimulationRun, ValleySimulation
 from subspace_lib.runs.substitute import SPACES, Substitute, SubstituteRun
 from subspace_lib.runs.survey import Survey, SurveyRun
 from subspace_lib.runs.training import Run
+from subspace_lib.runs.trials import Trials, TrialsRun
 from subspace_lib.runs.weighted import Averaged, AveragedRun, Weighted, WeightedRun
 
 pytestmark = pytest.mark.usefixtures("narrow_mlp")
@@ -96,6 +97,7 @@ RUNS = {
         AveragedRun,
         Averaged(**SMALL | {"classes": 10, "batch_size": 1500, "steps": 6}, switch_step=2, renew=2),
     ),
+    "trials": (TrialsRun, Trials(**SMALL, anchors=(0, 2, 5), batches=2)),
     "windows": (
         AmplificationRun,
         Amplification(**SMALL, optimizer="adam", anchors=(1, 4), window=2, directions=3),
@@ -110,7 +112,17 @@ def through_a_file(path, state):
 
 # Each kind of run from every state; further settings from the last two, where the status is decided.
 EVERY = (
-    *("bulk", "diverging", "survey", "curvature", "pair", "simulation", "rates", "windows"),
+    *(
+        "bulk",
+        "diverging",
+        "survey",
+        "curvature",
+        "pair",
+        "simulation",
+        "rates",
+        "trials",
+        "windows",
+    ),
     *("gauss_newton in the place of S_k", "adam_hessian in the place of S_k"),
 )
 

@@ -10,7 +10,7 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.follow_ups.judge import fall, gain, sharpness
 from subspace_lib.chapters.follow_ups.study import FASTER, METHODS, SGD, FollowUpStudy
-from subspace_lib.chapters.follow_ups.tables import critical, dominant_steps
+from subspace_lib.chapters.follow_ups.tables import critical, dominant_steps, tried
 from subspace_lib.chapters.kit import says
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import interval
@@ -37,6 +37,7 @@ def weights(study: FollowUpStudy) -> Markdown:
         f"{len(lost)} of the {len(gains)} runs diverged: {says.listed(_where(lost, gains))}."
         if lost
         else "None diverged: where stability ends is not seen.",
+        _without_dominant(lost, gains),
         _at_twice_the_rate(gains),
     )
 
@@ -60,6 +61,20 @@ def _whole(axis: int, lost: Collection[Weights], among: Iterable[Weights]) -> li
     among = list(among)
     values = dict.fromkeys(w[axis] for w in among)
     return [v for v in values if all(w in lost for w in among if w[axis] == v)]
+
+
+def _without_dominant(lost: Collection[Weights], gains: Iterable[Weights]) -> str:
+    """The bulk's weight at which the run without the dominant part diverges, and which α does not."""
+    grid = list(gains)
+    for bulk in sorted(b for a, b in lost if a == 0):
+        kept = sorted(a for a, b in grid if b == bulk and (a, b) not in lost)
+        if kept:
+            alphas = says.listed(f"{a:g}" for a in kept)
+            return (
+                f"With β = {bulk:g} a run without the dominant part, α = 0, diverges; with α = {alphas} it "
+                "does not. So large a bulk part needs some of the dominant one to stay stable."
+            )
+    return ""
 
 
 def _at_twice_the_rate(gains: dict[tuple[float, float], float]) -> str:
@@ -137,11 +152,44 @@ def early(study: FollowUpStudy) -> Markdown:
         "After the switch, by the second-order expansion, the dominant part of one batch's update lowers "
         f"the loss in {lowers} of {len(later)} rows of all seeds, and raises it in the others. In "
         f"{against} of the others no learning rate is small enough: the batch's gradient points the other "
-        "way along the dominant subspace. No step was taken to test this; the verdict is on the alignment "
-        "alone."
+        "way along the dominant subspace. The verdict is on the alignment alone."
         if len(later)
         else "",
     )
+
+
+@says.known
+def trials(study: FollowUpStudy) -> Markdown:
+    """Whether the loss falls below the critical learning rate and rises above it, where steps are tried."""
+    points = tried(study)
+    known, eta = points[points["critical"].notna()], study.parameters.learning_rate
+    if known.empty:
+        return says.answer("At none of the points there is a critical learning rate.")
+    falls, rises = known["change_050"] < 0, known["change_200"] > 0
+    sides = {"before": known[~known["after"]], "after": known[known["after"]]}
+    own = [
+        f"at {_of(some['critical'] < eta)} {name} the switch"
+        for name, some in sides.items()
+        if len(some)
+    ]
+    agree = (known["change"] > 0) == (known["critical"] < eta)
+    return says.answer(
+        f"A critical learning rate is known at {_of(points['critical'].notna())} points.",
+        f"With half of it, Dom-SGD's step lowers the loss at {_of(falls)}, in the mean over minibatches. "
+        f"With twice it, the step raises the loss at {_of(rises)}.",
+        f"SGD's own η is above the critical one {says.listed(own)}; whether the step with that η raises or "
+        f"lowers the loss is as the expansion says at {_of(agree)}.",
+        says.whether(
+            bool(falls.all() and rises.all()),
+            "So below a critical step size a step of Dom-SGD lowers the loss, and well above it raises it.",
+            "So the second-order expansion does not tell everywhere which step lowers the loss.",
+        ),
+    )
+
+
+def _of(hits: pd.Series) -> str:
+    """At how many of how many points."""
+    return f"all {len(hits)}" if hits.all() else f"{int(hits.sum())} of {len(hits)}"
 
 
 def _switches(study: FollowUpStudy) -> list[int]:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from subspace_lib.chapters.follow_ups.judge import gain
 from subspace_lib.chapters.follow_ups.study import METHODS, SGD, FollowUpStudy
-from subspace_lib.chapters.follow_ups.tables import critical
+from subspace_lib.chapters.follow_ups.tables import critical, tried
 from subspace_lib.chapters.kit.style import (
     COLOURS,
     CYCLE,
@@ -23,7 +23,10 @@ from subspace_lib.chapters.kit.style import (
     styled,
     styles,
 )
+from subspace_lib.runs.trials import CHANGES, FRACTIONS
 from subspace_lib.trajectory import Trajectory
+
+PHASES = (("before", False), ("after", True))  # in words, and whether the switch is past
 
 
 @styled
@@ -100,3 +103,24 @@ def early(study: FollowUpStudy) -> Picture:
     bottom.set(yscale="log", xlabel="step", ylabel="critical η / η")
     log_ticks(bottom)
     return Picture(figure, f"Alignment and critical learning rate over steps, {len(runs)} seeds")
+
+
+@styled
+def trials(study: FollowUpStudy) -> Picture:
+    """Mean change of the loss by a step of Dom-SGD, over η_c E⟨Pg, g_B⟩, by η over the critical η_c."""
+    figure, (axes,) = panels(1, height=3.6)
+    points = tried(study)
+    size = points["critical"] * points["slope"]
+    for (label, after), colour in zip(PHASES, CYCLE, strict=False):
+        some = points["after"] == after
+        change = points.loc[some, list(CHANGES)].div(size[some], axis=0).dropna()
+        if change.empty:
+            continue
+        axes.fill_between(FRACTIONS, change.min(), change.max(), color=colour, alpha=0.2, lw=0)
+        axes.plot(FRACTIONS, change.median(), "o-", color=colour, ms=4, label=f"{label} the switch")
+    x = np.linspace(0, max(FRACTIONS), 100)
+    axes.plot(x, x * x - x, color=INK, lw=0.8, ls=":", label="second order")
+    axes.axhline(0, color=INK, lw=0.8)
+    axes.set(xlabel="η / critical η", ylabel="change of the loss")
+    below(figure, axes)
+    return Picture(figure, "Change of the loss by a step of Dom-SGD, by its learning rate")

@@ -61,7 +61,9 @@ class FollowUpParameters(SwitchParameters):
 
     seeds: tuple[Seed, ...] = Field((16, 17, 18, 19, 20), min_length=1)
     weights_dominant: tuple[Weight, ...] = Field((0.0, 0.5, 1.0, 2.0, 4.0), description="α")
-    weights_bulk: tuple[Weight, ...] = Field((0.5, 1.0, 2.0, 4.0, 8.0), description="β")
+    weights_bulk: tuple[Weight, ...] = Field(
+        (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), description="β"
+    )
     weighted_steps: Steps = 3000
     repeats: int = Field(3, ge=1, le=1_000_000)
     noise_steps: Steps = 5000

@@ -8,7 +8,7 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.follow_ups.study import FollowUpStudy
 from subspace_lib.chapters.kit import page
-from subspace_lib.chapters.kit.study import Absent
+from subspace_lib.chapters.kit.study import Absent, there
 from subspace_lib.chapters.kit.table import Row
 from subspace_lib.trajectory import Trajectory
 
@@ -26,7 +26,15 @@ def protocol(study: FollowUpStudy) -> Markdown:
         {"parameter": f"switch, seed {seed}", "in force": f"step {step:,}"}
         for seed, step in study.switches.items()
     ]
-    return page.in_force(study.parameters, study.runs(), rows)
+    weighted = there(study.weighted)
+    rows += [
+        {"parameter": f"α = {a:g}, β = {b:g}, seed {seed}", "in force": f"**{run.status}**"}
+        for ((a, b), seed), run in weighted.items()
+        if not run.complete
+    ]
+    named = {id(run) for run in weighted.values()}
+    others = [run for run in study.runs() if id(run) not in named]
+    return page.in_force(study.parameters, others, rows)
 
 
 def critical(run: Trajectory) -> pd.Series:
@@ -47,6 +55,15 @@ def dominant_steps(run: Trajectory) -> pd.DataFrame:
     rows, slope = _slopes(run)
     found = {"lowers": rows["descent_dominant"] > 0, "against": slope <= 0}
     return pd.DataFrame(found).set_index(rows["step"])
+
+
+def tried(study: FollowUpStudy) -> pd.DataFrame:
+    """Every point of all seeds at which Dom-SGD's step was tried: the run's table, with seed and phase."""
+    parts = [
+        run.table.assign(seed=seed, after=run.table["step"] >= study.switches[seed])
+        for seed, run in study.trials.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _slopes(run: Trajectory) -> tuple[pd.DataFrame, pd.Series]:
