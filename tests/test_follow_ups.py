@@ -349,7 +349,7 @@ def test_the_trials_are_told_as_they_came_out(found, half, twice, told):
     said = answers.trials(replace(study, trials=made)).data
     assert told in said
     assert "known at 6 of 9 points." in said
-    assert "at all 3 before the switch and at 0 of 3 after the switch" in said
+    assert "at all 3 points before the switch and at 0 of 3 points after the switch" in said
     assert "as the expansion says at all 6." in said
 
 

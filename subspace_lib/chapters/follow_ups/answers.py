@@ -168,7 +168,7 @@ def trials(study: FollowUpStudy) -> Markdown:
     falls, rises = known["change_050"] < 0, known["change_200"] > 0
     sides = {"before": known[~known["after"]], "after": known[known["after"]]}
     own = [
-        f"at {_of(some['critical'] < eta)} {name} the switch"
+        f"at {_of(some['critical'] < eta)} points {name} the switch"
         for name, some in sides.items()
         if len(some)
     ]
