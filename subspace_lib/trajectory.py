@@ -29,6 +29,22 @@ def looked_at() -> Iterator[dict[str, None]]:
         _looked_at.reset(token)
 
 
+def certified(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of a training run, with what is known of the basis at rows that nothing looked before.
+
+    A row has the largest turn and bound since the row before. Where a budget, or a fixed ``refresh_every``,
+    allows neither look nor refresh in between, both stand at 0 as if nothing had turned. What is known of
+    such a stretch is what the next look or refresh measures; without one the bound is 1.
+    """
+    if not {"angle_bound", "refresh_step", "turn", "angle"} <= {*table.columns}:
+        return table
+    blind = (table["angle_bound"] == 0) & (table["refresh_step"] != table["step"])
+    if not blind.any():
+        return table
+    turn, bound = (table[name].mask(blind).bfill() for name in ("turn", "angle_bound"))
+    return table.assign(turn=turn, angle_bound=bound.fillna(1.0), angle=table["angle"].mask(blind))
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """What a run has measured.

@@ -215,7 +215,7 @@ def test_progress_says_step_rate_and_time_left_in_one_line(monkeypatch, capsys):
 def dear_run(**fields):
     """A run whose subspace is refreshed at every step, just before its last row."""
     small = {"dataset": "digits", "model": "mlp_small", "batch_size": 20, "steps": 12, "k": 3}
-    run = Run(Experiment(**small, projection="dominant", switch_step=4, refresh_every=1, **fields))
+    run = Run(Experiment(**small, switch_step=4, **{"projection": "dominant"} | fields))
     while run.step < 12:
         run.advance()
     return run
@@ -234,9 +234,26 @@ def test_the_price_of_a_run_is_that_of_its_looks_and_refreshes_over_its_steps():
             spent += again.objective.gradient_equivalents - before
     steps = 12 - 5
     own = 20 / run.experiment.samples
-    assert spent / steps / own == pytest.approx(price(run) * 8 / 7 - 1 / 7, rel=0.02)
+    # of 8 steps since the cold start; 7 of them beyond it, each with its own gradient
+    assert spent / steps / own - 1 == pytest.approx(price(run) * 8 / 7, rel=0.02)
     assert first is not None and price(run) > 20
-    assert price(dear_run(record_every=100, spectrum_every=None, budget=2.0)) == 1.0
+    assert price(dear_run(record_every=100, spectrum_every=None, budget=2.0)) == 0.0
+
+
+def test_what_looks_at_its_rows_alone_has_no_price_that_a_budget_limits():
+    run = dear_run(projection="none", record_every=2, spectrum_every=None)
+    assert run.refreshes + run.objective.gradient_equivalents > 1
+    assert price(run) == 0.0
+
+
+def test_a_budget_is_of_the_adaptive_schedule():
+    with pytest.raises(
+        InvalidParameter, match="budget = 8 limits refresh_every = 'adaptive'; with 1"
+    ):
+        SwitchParameters.parse(budget=8, refresh_every=1)
+    p = SwitchParameters.parse(budget=8)
+    assert p.run(0, "dominant", 300).budget == 8
+    assert p.experiment(0, refresh_every=50).budget is None
 
 
 def test_progress_says_what_costs_much_and_what_limits_it(monkeypatch, capsys):
@@ -267,7 +284,8 @@ def test_a_budget_reaches_every_run_that_follows_the_subspace(chapter):
     given = {"profile": "quick", "budget": 7.5}
     chapter.study(type(chapter.parameters).parse(**given), plan.store, compute=plan)
     runs = [e for e in plan.missing if e.kind in ("training", "weighted", "averaged")]
-    assert {e.budget for e in runs} == {7.5}
+    assert {e.budget for e in runs if e.refresh_every == "adaptive"} == {7.5}
+    assert {e.budget for e in runs if e.refresh_every != "adaptive"} <= {None}
 
 
 @pytest.mark.whole

@@ -124,18 +124,22 @@ def _traits(e: Experiment) -> tuple[bool, bool, bool]:
 
 
 def price(run: RunInProgress) -> float:
-    """What a run at work costs in times its steps alone, cold start and rows apart.
+    """Gradient equivalents that following the subspace has taken, over those of the steps alone.
 
-    1 + (gradient equivalents of looks and refreshes)/(those of the steps); 1 where a budget is in force.
+    The cold start is not counted. 0 where a budget is in force, and where none would help: in runs that
+    look at the subspace at their rows only.
     """
     if not isinstance(run, Run) or run.experiment.budget is not None:
-        return 1.0
+        return 0.0
+    if not (run.follows or run.watch):
+        return 0.0
     budgets = [s.budget for s in run.subspaces if s.budget.first >= 0]
     steps = run.step - min((b.first for b in budgets), default=run.step)
     if steps <= 0:
-        return 1.0
+        return 0.0
     followed = sum(b.looks + b.refreshes for b in budgets)
-    return 1 + followed / (steps * _own(run.experiment))
+    e, samples = run.experiment, len(run.objective)
+    return followed / (steps * (2 if e.optimizer == "sam" else 1) * e.batch_size / samples)
 
 
 def steps_of(e: RunDescription) -> int:

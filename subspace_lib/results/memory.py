@@ -25,6 +25,7 @@ from subspace_lib.runs.simulation import (
 )
 from subspace_lib.runs.substitute import Substitute
 from subspace_lib.runs.training import COLUMNS, SPECTRUM
+from subspace_lib.runs.trials import Trials
 
 GIB = 2**30
 LIBRARIES = 0.7 * GIB  # Python, PyTorch and the rest, before anything is computed
@@ -103,6 +104,8 @@ def parts(e: RunDescription) -> dict[str, float]:
     if isinstance(e, Curvature):
         # ours keeps all probes at a time; PyHessian one, with its products
         found["lanczos_steps or probes"] = dim * 4.0 * e.lanczos_steps * max(e.probes, 2)
+    if isinstance(e, Trials):
+        found["trial_batches"] = dim * 4 * 3.0 * e.batches
     if isinstance(e, Substitute) and e.space == "batch_gradients":
         found["batches"] = dim * 4 * 2.0 * e.batches
     return found

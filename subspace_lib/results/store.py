@@ -32,7 +32,7 @@ from subspace_lib.results.lock import locked
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.provenance import provenance, read_sealed, seal
 from subspace_lib.runs.protocol import RUNNING, RunInProgress
-from subspace_lib.trajectory import Trajectory
+from subspace_lib.trajectory import Trajectory, certified
 
 CHECKPOINT_SECONDS = 20.0
 FILES = ("description.json", "measurements.parquet")
@@ -259,7 +259,7 @@ def _read(
     if _json(folder / "description.json") != wanted:
         raise Corrupted(f"{folder.name}/description.json describes another run.")
     table = pd.read_parquet(folder / "measurements.parquet")
-    return Trajectory(experiment, table, status, trigger, record)
+    return Trajectory(experiment, certified(table), status, trigger, record)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -43,8 +43,7 @@ class Standing:
     Attributes:
         runs: how many were missing; done: how many of them are stored by now.
         steps: of all that were missing; step: how many of them have been made.
-        price: of the dearest of those without a budget that are at work, in times its steps alone; at
-            least 1.
+        price: what following the subspace costs the dearest of those at work (``estimate.price``).
     """
 
     def __init__(self, missing: Iterable[RunDescription]):
@@ -67,10 +66,10 @@ class Standing:
 
     @property
     def price(self) -> float:
-        """Of the dearest run without a budget."""
-        return max([1.0, *(p for key, p in self._prices.items() if key not in self._ended)])
+        """Of the dearest run at work."""
+        return max([0.0, *(p for key, p in self._prices.items() if key not in self._ended)])
 
-    def note(self, key: str, step: int, price: float = 1.0) -> None:
+    def note(self, key: str, step: int, price: float = 0.0) -> None:
         """A run is at this step, at such a price."""
         if key not in self._at:
             self.resumed += step

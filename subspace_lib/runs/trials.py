@@ -38,7 +38,8 @@ class Trials(Experiment):
     The minibatches of the next ``batches`` steps each give a step −s P g_B from the same point. The table
     has the mean change of the training loss, for the run's η and for fractions of the critical learning
     rate: that at which this mean is 0 by the second-order expansion, 2 E⟨Pg, g_B⟩/E[g_BᵀPHP g_B].
-    S_k is solved for up to ``target_angle``; where the solve ends short of that the row has no numbers.
+    S_k is solved for up to ``target_angle``, or to residuals of a thousandth of λ₁; where the solve ends
+    short of both the row has no numbers.
 
     Source: what arXiv 2601.11789 states of a critical step size, in the second-order form of our own.
     """
@@ -55,7 +56,7 @@ class Trials(Experiment):
 
     @model_validator(mode="after")
     def _within_the_run(self) -> Self:
-        self._check_plain("noise", *TRAINING_ONLY)
+        self._check_plain("noise", "optimizer", "before", *TRAINING_ONLY)
         if self.anchors[-1] > self.steps:
             raise ValueError(
                 f"anchors = {quoted(list(self.anchors))} must be at most steps = {self.steps}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown
@@ -29,10 +30,11 @@ def weights(study: FollowUpStudy) -> Markdown:
     gains = {w: gain(run) / base for (w, s), run in study.weighted.items() if s == seed}
     lost = [w for w, value in gains.items() if not math.isfinite(value)]
     best = max((w for w in gains if w not in lost), key=lambda w: gains[w])
+    edge = ", the largest β of the map" if best[1] == max(b for _, b in gains) else ""
     twice = [gain(study.weighted[FASTER, s]) / gain(study.weighted[SGD, s]) for s in study.repeated]
     return says.answer(
         f"After {p.weighted_steps:,} steps the largest gain is {says.number(gains[best])} times that of "
-        f"SGD, with α = {best[0]:g} and β = {best[1]:g}.",
+        f"SGD, with α = {best[0]:g} and β = {best[1]:g}{edge}.",
         f"With α = {FASTER[0]:g} and β = {FASTER[1]:g} it is {says.mean_of(twice)} times that of SGD.",
         f"{len(lost)} of the {len(gains)} runs diverged: {says.listed(_where(lost, gains))}."
         if lost
@@ -72,7 +74,7 @@ def _without_dominant(lost: Collection[Weights], gains: Iterable[Weights]) -> st
             alphas = says.listed(f"{a:g}" for a in kept)
             return (
                 f"With β = {bulk:g} a run without the dominant part, α = 0, diverges; with α = {alphas} it "
-                "does not. So large a bulk part needs some of the dominant one to stay stable."
+                "does not (first seed). So large a bulk part seems to need some of the dominant one."
             )
     return ""
 
@@ -145,8 +147,8 @@ def early(study: FollowUpStudy) -> Markdown:
         f"The alignment begins at {says.mean_of(first, says.share)}, falls to "
         f"{says.mean_of(low, says.share)} and ends at {says.mean_of(late, says.share)}.",
         f"The critical learning rate is {says.mean_of(sides['before'])} η before the switch and "
-        f"{says.mean_of(sides['after'])} η after it (medians over the rows that have one; mean over seeds, "
-        "with the range)."
+        f"{says.mean_of(sides['after'])} η after it (medians over the rows that have one, after the switch "
+        f"{len(later) - against} of {len(later)}; mean over seeds, with the range)."
         if math.isfinite(says.mean(sides["after"]))
         else "",
         "After the switch, by the second-order expansion, the dominant part of one batch's update lowers "
@@ -161,8 +163,12 @@ def early(study: FollowUpStudy) -> Markdown:
 @says.known
 def trials(study: FollowUpStudy) -> Markdown:
     """Whether the loss falls below the critical learning rate and rises above it, where steps are tried."""
-    points = tried(study)
-    known, eta = points[points["critical"].notna()], study.parameters.learning_rate
+    points, eta = tried(study), study.parameters.learning_rate
+    if points.empty:
+        return says.answer("All runs diverged.")
+    solved = points[points["slope"].notna()]
+    against = solved["slope"] <= 0
+    known = solved[solved["critical"].notna()].dropna(subset=["change_050", "change_200"])
     if known.empty:
         return says.answer("At none of the points there is a critical learning rate.")
     falls, rises = known["change_050"] < 0, known["change_200"] > 0
@@ -172,22 +178,31 @@ def trials(study: FollowUpStudy) -> Markdown:
         for name, some in sides.items()
         if len(some)
     ]
-    agree = (known["change"] > 0) == (known["critical"] < eta)
+    felt = known.dropna(subset=["change"])
+    agree = (felt["change"] > 0) == (felt["critical"] < eta)
+    size = known["change_200"] / (2 * known["critical"] * known["slope"])
     return says.answer(
-        f"A critical learning rate is known at {_of(points['critical'].notna())} points.",
-        f"With half of it, Dom-SGD's step lowers the loss at {_of(falls)}, in the mean over minibatches. "
-        f"With twice it, the step raises the loss at {_of(rises)}.",
+        f"At {_of(points.index.isin(known.index))} points there is a critical learning rate, and steps "
+        "whose effect is more than rounding.",
+        f"At {int(against.sum())} the mean slope is not positive: no learning rate lowers the loss there."
+        if against.any()
+        else "",
+        f"In the mean over minibatches Dom-SGD's step with half of it lowers the loss at {_of(falls)}, and "
+        f"with twice it raises the loss at {_of(rises)}.",
         f"SGD's own η is above the critical one {says.listed(own)}; whether the step with that η raises or "
         f"lowers the loss is as the expansion says at {_of(agree)}.",
         says.whether(
             bool(falls.all() and rises.all()),
-            "So below a critical step size a step of Dom-SGD lowers the loss, and well above it raises it.",
+            "So, where there is a critical step size, a step of Dom-SGD well below it lowers the loss in "
+            "the mean, and one well above it raises it.",
             "So the second-order expansion does not tell everywhere which step lowers the loss.",
         ),
+        f"By how much, it tells less exactly: at twice the critical rate the change is "
+        f"{says.share(size.min())} to {says.share(size.max())} times what it predicts.",
     )
 
 
-def _of(hits: pd.Series) -> str:
+def _of(hits: Any) -> str:
     """At how many of how many points."""
     return f"all {len(hits)}" if hits.all() else f"{int(hits.sum())} of {len(hits)}"
 

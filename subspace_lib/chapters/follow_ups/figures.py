@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -81,9 +83,11 @@ def _since_switch(run: Trajectory, study: FollowUpStudy) -> pd.DataFrame:
     """
     p = study.parameters
     names = [f"eigenvalue_{i:02d}" for i in range(1, p.k + 1)]
-    rows = run.table[["step", *names]].dropna()
+    rows = run.table[["step", *names]].astype(float).dropna()
     since = rows["step"] - run.experiment.switch_step
     at = np.arange(0, p.noise_steps + 1, p.noise_every)
+    if not len(rows):  # it diverged before the switch
+        return pd.DataFrame(math.nan, at, names)
     return pd.DataFrame({name: np.interp(at, since, rows[name]) for name in names}, at)
 
 

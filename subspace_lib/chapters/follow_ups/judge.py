@@ -96,7 +96,9 @@ def _sharper(study: FollowUpStudy) -> Verdict:
         [sharpness(study.noise[method, seed]) for seed in study.repeated] for method in METHODS
     )
     lower = [s / g for s, g in zip(sgd, gd, strict=True)]
-    share = [(g - a) / (g - s) for s, g, a in zip(sgd, gd, averaged, strict=True)]
+    share = [
+        (g - a) / (g - s) if g != s else math.nan for s, g, a in zip(sgd, gd, averaged, strict=True)
+    ]
     parts = [
         part("λ₁ of SGD over that of GD", lower, criteria.Q8_LOWER),
         part("share of the difference that averaged GD has", share, criteria.Q8_SHARE),

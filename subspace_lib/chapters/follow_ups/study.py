@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -59,6 +59,7 @@ class FollowUpParameters(SwitchParameters):
         "trial_batches": 4,
     }
 
+    optimizer: Literal["sgd"] = "sgd"
     seeds: tuple[Seed, ...] = Field((16, 17, 18, 19, 20), min_length=1)
     weights_dominant: tuple[Weight, ...] = Field((0.0, 0.5, 1.0, 2.0, 4.0), description="α")
     weights_bulk: tuple[Weight, ...] = Field(

@@ -10,7 +10,11 @@ from subspace_lib.chapters.follow_ups.study import FollowUpStudy
 from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.kit.study import Absent, there
 from subspace_lib.chapters.kit.table import Row
+from subspace_lib.runs.trials import CHANGES
 from subspace_lib.trajectory import Trajectory
+
+EPSILON = float(np.finfo(np.float32).eps)
+RESOLVED = 2  # of these, relative to the loss: a change of it that is more than rounding
 
 
 def protocol(study: FollowUpStudy) -> Markdown:
@@ -58,12 +62,18 @@ def dominant_steps(run: Trajectory) -> pd.DataFrame:
 
 
 def tried(study: FollowUpStudy) -> pd.DataFrame:
-    """Every point of all seeds at which Dom-SGD's step was tried: the run's table, with seed and phase."""
-    parts = [
-        run.table.assign(seed=seed, after=run.table["step"] >= study.switches[seed])
-        for seed, run in study.trials.items()
-    ]
-    return pd.concat(parts, ignore_index=True)
+    """Every point at which Dom-SGD's step was tried, with its phase; of runs that have not diverged.
+
+    A change that the loss, a 32-bit number, can hardly hold is NaN.
+    """
+    parts = []
+    for seed, run in study.trials.items():
+        changes = run.table[["change", *CHANGES]]
+        visible = changes.abs().ge(RESOLVED * EPSILON * run.table["train_loss"].abs(), axis=0)
+        after = run.table["step"] >= study.switches[seed]
+        if run.complete:
+            parts.append(run.table.assign(**changes.where(visible), after=after))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _slopes(run: Trajectory) -> tuple[pd.DataFrame, pd.Series]:

@@ -60,7 +60,8 @@ class Progress:
         if self._bar is None:
             steps = run.experiment.steps
             self._bar = tqdm(total=steps, initial=run.step, desc=self.label, unit="step")
-        self._bar.set_postfix_str(dear(price(run)).lstrip("; "), refresh=False)
+        if (times := price(run)) >= DEAR:
+            self._bar.set_postfix_str(f"subspace {times:.0f}×, see budget", refresh=False)
         self._bar.update(run.step - self._bar.n)
 
     def _tell(self, line: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import pandas as pd
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from subspace_lib import data
 from subspace_lib.chapters.kit.progress import Progress, SweepProgress
@@ -138,7 +138,8 @@ class StudyParameters(Seeded):
     """Parameters that all studies have. ``batch_size="full"`` is full-batch training.
 
     Where a spectrum has no gap behind λ_k, following the subspace exactly takes products at almost every
-    step: ``budget`` is what a run may cost at most, in times the price of its steps alone.
+    step. With ``refresh_every="adaptive"``, ``budget`` limits that to ``budget`` − 1 times the steps. Cold
+    starts, spectra, and rows that ask for a fresh basis come on top.
     """
 
     dataset: DatasetName = "mnist5k"
@@ -167,6 +168,16 @@ class StudyParameters(Seeded):
             raise ValueError(f"batch_size = {size!r} must be a number of samples, or 'full'")
         return size
 
+    @field_validator("budget")
+    @classmethod
+    def _of_the_adaptive_schedule(cls, budget: float | None, info: ValidationInfo) -> float | None:
+        every = info.data.get("refresh_every", "adaptive")
+        if budget is not None and every != "adaptive":
+            raise ValueError(
+                f"budget = {budget:g} limits refresh_every = 'adaptive'; with {every} leave it out"
+            )
+        return budget
+
     @property
     def samples(self) -> int:
         """Size of the training set."""
@@ -178,7 +189,9 @@ class StudyParameters(Seeded):
         Raises:
             InvalidParameter: a value is out of bounds.
         """
-        return Experiment.parse(**self.fields(seed, **{"budget": self.budget} | fields))
+        fixed = fields.get("refresh_every", self.refresh_every) != "adaptive"  # its own price
+        budget = None if fixed else self.budget
+        return Experiment.parse(**self.fields(seed, **{"budget": budget} | fields))
 
     def fields(self, seed: int, **fields: Any) -> dict[str, Any]:
         """The parameters of a run by name."""
