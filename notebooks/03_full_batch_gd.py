@@ -65,8 +65,8 @@ answers.there_and_back(study)
 #
 # **Protocol.** From the point of SGD at its switch, go on with full-batch GD at the same $\eta$ for $10/(\eta\lambda_k)$
 # steps: the slowest dominant coordinate would then have shrunk by $e^{-10}$. Then return to the same minibatches, for
-# `back_steps`. Alignments are means over every step: of the last before the switch, of the last tenth of GD,
-# of the last when minibatches are back [own].
+# `back_steps`. Alignments are means over steps: the last ones before the switch, the last tenth of GD, the last ones with
+# minibatches again [own].
 
 # %%
 switch_tables.protocol(study.switch)

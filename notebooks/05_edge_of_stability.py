@@ -59,7 +59,7 @@ answers.losses(study)
 # %%
 tables.protocol(study)
 
-# %% mystnb={"figure": {"caption": "Top: sharpness over 2/\u03b7. Bottom: alignment of the gradient. Mean and range over seeds; dotted: the edge, \u03bb\u2081\u03b7/2 = 1, and the switch.", "name": "fig-edge-sharpness"}}
+# %% mystnb={"figure": {"caption": "Top: sharpness divided by 2/\u03b7. Bottom: alignment of the gradient. Mean and range over seeds; dotted: the edge, \u03bb\u2081\u03b7/2 = 1, and the switch.", "name": "fig-edge-sharpness"}}
 figures.sharpness(study.switch)
 
 # %%
@@ -72,13 +72,13 @@ answers.sharpness(study.switch)
 # next direction, that of $\lambda_{k+1}$, it becomes unstable only once $\lambda_{k+1}$ passes $2/\eta$. Does the edge
 # come back there? Bulk-GD of the first seed goes on for `onward_steps`.
 
-# %% mystnb={"figure": {"caption": "Eigenvalues of Bulk-GD over 2/\u03b7: the largest, the k-th and the next; mean and range over seeds. Dotted: the edge.", "name": "fig-beyond"}}
+# %% mystnb={"figure": {"caption": "Eigenvalues of Bulk-GD divided by 2/\u03b7: the largest, the k-th and the next; mean and range over seeds. Dotted: the edge.", "name": "fig-beyond"}}
 figures.beyond(study)
 
 # %%
 answers.beyond(study)
 
-# %% mystnb={"figure": {"caption": "A long run of Bulk-GD, one seed. Top: the largest, the k-th and the next eigenvalue over 2/\u03b7 (log scale); dotted: the edge. Bottom: training loss (log scale).", "name": "fig-onward"}}
+# %% mystnb={"figure": {"caption": "A long run of Bulk-GD, one seed. Top: the largest, the k-th and the next eigenvalue divided by 2/\u03b7 (log scale); dotted: the edge. Bottom: training loss (log scale).", "name": "fig-onward"}}
 figures.onward(study)
 
 # %%
@@ -91,7 +91,7 @@ answers.onward(study)
 # eigenvector grows. A large bounce lowers the sharpness, through the third derivative of the loss. Below the edge it shrinks,
 # and the sharpness rises.
 
-# %% mystnb={"figure": {"caption": "GD after the switch, every step, first seed. Top: gradient along the top eigenvector, whose sign is kept from step to step. Middle: the two largest eigenvalues over 2/\u03b7. Bottom: training loss.", "name": "fig-cycles"}}
+# %% mystnb={"figure": {"caption": "GD after the switch, every step, first seed. Top: gradient along the top eigenvector, whose sign is kept from step to step. Middle: the two largest eigenvalues divided by 2/\u03b7. Bottom: training loss.", "name": "fig-cycles"}}
 figures.cycles(study)
 
 # %%
@@ -103,7 +103,7 @@ answers.cycles(study)
 # If GD bounces between the walls, the mean of its last iterates lies near the floor, and Bulk-GD should follow it. But
 # self-stabilization pushes that mean to where the sharpness stays near $2/\eta$ {cite:p}`cohen2024`.
 
-# %% mystnb={"figure": {"caption": "GD, the mean of its last iterates, and Bulk-GD, from the switch on, first seed. Top: training loss. Bottom: distances.", "name": "fig-pair"}}
+# %% mystnb={"figure": {"caption": "GD, the mean of its last iterates, and Bulk-GD, from the switch on, first seed. Top: training loss. Bottom: distances between GD and Bulk-GD, between that mean and Bulk-GD, and of Bulk-GD from the switch.", "name": "fig-pair"}}
 figures.pair(study)
 
 # %%
@@ -116,13 +116,13 @@ answers.pair(study)
 # the mean squared error too. A sample that cross-entropy fits with confidence adds little to the Hessian: the second
 # derivative of the loss vanishes there {cite:p}`cohen2021`.
 
-# %% mystnb={"figure": {"caption": "GD on its way to the edge over the time \u03b7 \u00b7 step (log scale), one seed. Top: sharpness over 2/\u03b7; dotted: the edge. Bottom: alignment of the gradient.", "name": "fig-approaches"}}
+# %% mystnb={"figure": {"caption": "GD on its way to the edge over the time \u03b7 \u00b7 step (log scale), one seed. Top: sharpness divided by 2/\u03b7; dotted: the edge. Bottom: alignment of the gradient.", "name": "fig-approaches"}}
 figures.approaches(study)
 
 # %%
 answers.approaches(study)
 
-# %% mystnb={"figure": {"caption": "Sine of the largest principal angle (log scale), the largest since the row before, all seeds. Coloured: how far the basis was seen to turn. Grey: its angle to the dominant subspace, certified at the dots, an estimate elsewhere. Dotted: the target. Below: what following the subspace cost.", "name": "fig-edge-angle"}}
+# %% mystnb={"figure": {"caption": "Sine of the largest principal angle (log scale), the largest since the row before, all seeds. Coloured: how far the basis was seen to turn. Grey: its angle to the dominant subspace, certified at the dots, an estimate elsewhere. Dotted: the target. The table below says what following the subspace cost.", "name": "fig-edge-angle"}}
 figures.angles(study)
 
 # %%

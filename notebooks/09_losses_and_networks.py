@@ -74,7 +74,7 @@ tables.protocol(study)
 # cancel, and rises where the second is larger. What makes it rise? From the switch on one thing is changed at a time, on
 # the MLP with cross-entropy and on VGG-11.
 
-# %% mystnb={"figure": {"caption": "Dom-SGD from the switch on, with one change each: change of the training loss since the switch in per cent (dotted: none), over \u03b7 times the steps since then; one panel per case, one seed.", "name": "fig-causes"}}
+# %% mystnb={"figure": {"caption": "Dom-SGD from the switch on, with one change each: change of the training loss since the switch in per cent (dotted: none), against \u03b7 times the steps since then; one panel per case, one seed.", "name": "fig-causes"}}
 figures.causes(study)
 
 # %%

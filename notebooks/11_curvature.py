@@ -42,7 +42,7 @@ from subspace_lib.chapters.kit import page
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 answers.opening(study)
 
-# %% mystnb={"figure": {"caption": "Spectral density of the Hessian (top) and of the Gauss\u2013Newton matrix (bottom) at the last anchor of the first seed, log scale. Coloured: what lies above the cut half way between the k-th eigenvalue and the next. Bands: standard error over probes. Dotted curve: PyHessian. Dotted line: the height of a single eigenvalue.", "name": "fig-density"}}
+# %% mystnb={"figure": {"caption": "Spectral density of the Hessian (top) and of the Gauss\u2013Newton matrix (bottom) at the last anchor of the first seed, log scale. Coloured: what lies above the cut half way between the k-th eigenvalue and the next. Bands: standard error over probes. Dotted curve: PyHessian, with fewer probes. Dotted line: the height of a single eigenvalue. Each node is spread as a Gaussian, so that a little mass lies beyond the eigenvalues.", "name": "fig-density"}}
 figures.spectrum(study)
 
 # %%
@@ -104,7 +104,7 @@ answers.spaces(study)
 # An eigenvector of the Hessian has an entry for each parameter. The squares of its entries add up to one, and so do their
 # sums over the layers.
 
-# %% mystnb={"figure": {"caption": "Share of the squared mass of the k dominant eigenvectors in each tensor of parameters, over training; mean over eigenvectors and seeds. The last bar: the share of the parameters.", "name": "fig-layers"}}
+# %% mystnb={"figure": {"caption": "Share of the squared mass of the k dominant eigenvectors in each tensor of parameters, over training; mean over eigenvectors and seeds. The last bar: the share of the parameters. The numbers count the network's modules from its input on.", "name": "fig-layers"}}
 figures.layers(study)
 
 # %%

@@ -48,7 +48,7 @@ from subspace_lib.chapters.kit import page
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study, "finding")
 
-# %% mystnb={"figure": {"caption": "Top: alignment of SGD's full-batch gradient over the steps (linear up to 100, then log); mean over seeds with their range. Bottom: the critical learning rate, above which the dominant part of one batch's update raises the loss, over \u03b7; one dot per row, one colour per seed. Dotted: 1, where it is \u03b7.", "name": "fig-fall-and-rise"}}
+# %% mystnb={"figure": {"caption": "Top: alignment of SGD's full-batch gradient over the steps (linear up to 100, then log); mean over seeds with their range. Bottom: the critical learning rate, above which the dominant part of one batch's update raises the loss, divided by \u03b7; one dot per row, one colour per seed. Dotted: 1, where it is \u03b7.", "name": "fig-fall-and-rise"}}
 figures.early(study)
 
 # %%

@@ -65,9 +65,12 @@ def test_what_to_project_follows_each_rules_progress():
         "What Bulk-heavy ball makes of the progress of the whole rule, by what is projected: update "
         "projected 1.00; both projected 0.95. So all of these did as well." in text
     )
-    assert "update projected (3 of 3 runs diverged); both projected 0.99. So only both" in text
     assert (
-        "both projected 0.99. So only both projected did as well." in text
+        "update projected (3 of 3 runs diverged); both projected 0.99. So it did as well only"
+        in text
+    )
+    assert (
+        "both projected 0.99. So it did as well only with both projected." in text
         and "update projected 0.20. So none of these did as well." in text
     )
     assert "some of these numbers are of one seed.)" in text

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -26,6 +27,7 @@ from subspace_lib.results.files import Corrupted
 from subspace_lib.results.provenance import processors
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.runs.training import Run
+from subspace_lib.trajectory import certified
 
 SMALL = {
     "dataset": "digits",
@@ -348,7 +350,7 @@ def test_the_checkpoint_of_another_run_is_named_and_not_used(tmp_path, changed):
     undisturbed = Run(experiment)
     undisturbed.train()
     columns = again.table.columns.difference(["seconds"])
-    expected = undisturbed.table()[columns]
+    expected = certified(undisturbed.table())[columns]
     pd.testing.assert_frame_equal(again.table[columns], expected, check_dtype=False, rtol=1e-6)
 
 
@@ -387,3 +389,25 @@ def test_loading_without_computing_says_what_is_missing(tmp_path):
     with pytest.raises(MissingRun, match="make results"):
         switch_study(SwitchParameters(profile="quick"), Store(tmp_path), compute=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_that_nothing_looked_before_are_not_taken_for_exact(tmp_path):
+    """A basis that is refreshed at every fifth step, with a row at every second."""
+    small = {"dataset": "digits_300", "model": "mlp_small", "batch_size": 20, "k": 2, "steps": 12}
+    e = Experiment(**small, record_every=2, refresh_every=5, spectrum_every=None, projection="bulk")
+    run = Run(e)
+    run.train()
+    raw, table = run.table(), Store(tmp_path).run(e).table
+    blind = (raw["angle_bound"] == 0) & (raw["refresh_step"] != raw["step"])
+    assert 0 < blind.sum() < len(raw)
+    assert (table["angle_bound"] > 0).all() and table["angle"][blind].isna().all()
+    kept = ["turn", "angle_bound", "angle"]
+    np.testing.assert_allclose(table.loc[~blind, kept], raw.loc[~blind, kept], rtol=1e-5)
+    # what the next refresh measures holds for the stretch before it; after the last one nothing is known
+    at = raw.index[blind & (raw["step"] < 10)][0]
+    seen = raw.index[(raw.index > at) & (raw["angle_bound"] > 0)][0]
+    assert table["angle_bound"][at] == pytest.approx(raw["angle_bound"][seen])
+    last = raw.assign(angle_bound=0.0, refresh_step=0)
+    assert (certified(last)["angle_bound"].iloc[1:] == 1).all()
+    older = raw.drop(columns="refresh_step")
+    assert certified(older) is older

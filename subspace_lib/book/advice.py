@@ -118,13 +118,13 @@ def _weighted(e: Evidence) -> str:
     way = says.whether(part.measured >= 0, "falls", "rises")
     told = (
         f"With the bulk part of each update doubled, the loss {way} by "
-        f"{says.number(abs(part.measured))} times what SGD gains ({WEIGHTS})."
+        f"{says.number(abs(part.measured))} times what SGD gains in as many steps ({WEIGHTS})."
     )
-    larger = [p.measured for p in e.judged[WEIGHTS].parts if p.says == AT_TWICE_THE_RATE]
-    if larger and larger[0] is not None:
-        told += (
-            f" SGD at 2η, which needs no subspace, gains {says.number(larger[0])} times as much."
-        )
+    larger = [p for p in e.judged[WEIGHTS].parts if p.says == AT_TWICE_THE_RATE]
+    if larger and larger[0].measured is not None:
+        few = says.whether(len(larger[0].values) == 1, ", on the first seed,", "")
+        times = says.number(larger[0].measured)
+        told += f" SGD at 2η, which needs no subspace, gains{few} {times} times as much."
     return told
 
 
@@ -144,7 +144,7 @@ def rules(e: Evidence) -> str:
         advice = (
             "all of these did as well"
             if len(good) == len(by_way)
-            else f"only {says.listed(good)} did as well"
+            else f"it did as well only with {says.listed(good)}"
             if good
             else "none of these did as well"
         )
@@ -204,7 +204,8 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
         told.append(f"Dom-SGD begins to learn at k = {min(learns)} (classes: {classes}).")
     else:
         told.append(
-            f"Dom-SGD does not learn at any k that was run, up to {max(cuts)} (classes: {classes})."
+            f"Dom-SGD does not learn at any k that was run, up to {max(cuts)} (classes: {classes})"
+            f"{_near(case)}."
         )
     spectrum = case.spectrum(case.parameters.seeds[0])
     cut = case.rules(fractions)[GAP][0]
@@ -220,6 +221,14 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
         )
     )
     return told
+
+
+def _near(case: Case) -> str:
+    near = [str(k) for k in case.parameters.cuts if k not in case.unresolved()]
+    if len(near) == len(case.parameters.cuts):
+        return ""
+    alone = f"only with k = {says.listed(near)}" if near else "with none of them"
+    return f"; {alone} the space in use is known to be near the exact one"
 
 
 def _loose(case: Case, k: int) -> str:

@@ -36,10 +36,10 @@ def followed(runs: Sequence[Trajectory]) -> str:
     note = (
         "From the switch on, in the runs that claims are judged by. A refresh is over all data; between "
         "them looks at some of the data move the basis too. Gradients a step: over all data, the step's "
-        "own included. Angle: sine of the largest principal angle of the basis in use at the recorded "
-        "rows, as far as known: its median, and the largest. Between rows it may be larger: the chapters "
-        "show the largest since the row before. An angle of 1 says that at some rows nothing is known of "
-        "the basis: what is projected there is not S<sub>k</sub> alone."
+        "own, rows and spectra included. Angle: sine of the largest principal angle of the basis in use at "
+        "the recorded rows, as far as known: its median, and the largest. Between rows it may be larger: "
+        "the chapters show the largest since the row before. An angle of 1 says that at some rows nothing "
+        "is known of the basis: what is projected there is not S<sub>k</sub> alone."
     )
     return stacked(heads, rows, "advice") + f"<p>{note}</p>"
 

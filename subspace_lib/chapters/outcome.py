@@ -86,7 +86,8 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     )
     return (
         "<p><strong>In short</strong>: after the first steps of SGD we go on with one part of each update. "
-        f"Dom-SGD then lowers the training loss by {doms} of what SGD does, Bulk-SGD by {bulks}.</p>"
+        f"Of the progress in training loss that SGD makes from there on, Dom-SGD makes {doms}, and "
+        f"Bulk-SGD {bulks}.</p>"
     )
 
 
@@ -215,13 +216,16 @@ def _found(findings: Sequence[Verdict], claims: Mapping[str, Claim]) -> str:
 
 
 def _failing(v: Verdict, claim: Claim) -> str:
-    """What does not hold, what it fails by, and which parts of it do hold."""
-    deciding, met = headlines(v)[0], [part for part in v.parts if part.verdict == HOLDS]
+    """What does not hold, all that it fails by, and which parts of it do hold."""
+    lost, met = ([part for part in v.parts if part.verdict == kind] for kind in (FAILS, HOLDS))
+    lost = lost or headlines(v)[:1]
+    fails = "; ".join(
+        f"{escape(part.says)}: {number(part)}, needed {needed(part)}" for part in lost
+    )
     whole = " as a whole" if met else ""
     held = "; ".join(f"{escape(part.says)}: {number(part)}" for part in met)
-    return (
-        f"{FAILS}{whole} ({anchor(v)}): “{escape(claim.says)}”. It fails by {escape(deciding.says)}: "
-        f"{number(deciding)}, needed {needed(deciding)}." + (f" It holds by {held}." if met else "")
+    return f"{FAILS}{whole} ({anchor(v)}): “{escape(claim.says)}”. It fails by {fails}." + (
+        f" It holds by {held}." if met else ""
     )
 
 

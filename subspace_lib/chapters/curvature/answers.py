@@ -94,16 +94,14 @@ def _with_error(values: Tensor) -> str:
 
 
 def evolution(study: CurvatureStudy) -> Markdown:
-    """How the largest eigenvalue, and the first of the bulk, move between the anchors."""
-    told = []
-    for i in (1, study.parameters.k + 1):
-        means = study.over_anchors("eigenvalue", "H", i).mean(axis=1)
-        told.append(_moved(f"{says.eigenvalue(i)} of the Hessian", means))
-    told.append(
-        f"{says.eigenvalue(study.parameters.k + 1)} is an estimate from below, which may be far too low; "
-        "chapter 01 has full spectra."
+    """How the largest eigenvalue moves between the anchors."""
+    means = study.over_anchors("eigenvalue", "H", 1).mean(axis=1)
+    return says.answer(
+        _moved("λ₁ of the Hessian", means),
+        f"{says.eigenvalue(study.parameters.k + 1)} in the table is an estimate from below, which may be "
+        "far too low; chapter 01 has full spectra.",
+        table=tables.values(study),
     )
-    return says.answer(*told, table=tables.values(study))
 
 
 def _moved(name: str, means: pd.Series) -> str:
@@ -143,11 +141,21 @@ def layers(study: CurvatureStudy) -> Markdown:
         max(last, key=last.__getitem__),
         max(last, key=lambda name: last[name] / size[name]),
     )
+    rows = shares.iloc[:-2].to_dict("index")
+    earlier = [(float(x), n, name) for n, row in rows.items() for name, x in row.items() if x == x]
+    share, step, name = max(earlier, default=(0.0, 0, most))
+    told = (
+        f"At step {step:,} {says.percent(share)} of the dominant eigenvectors' squared mass lies in "
+        f"`{name}`."
+        if name != most
+        else ""
+    )
     return says.answer(
+        told,
         f"At the end {says.percent(last[most])} of the dominant eigenvectors' squared mass lies in "
         f"`{most}`, which has {says.percent(size[most])} of the parameters. For its size `{dense}` has "
         f"most: {says.percent(last[dense])} of the mass, {says.number(last[dense] / size[dense], 2)} times "
-        "its share of the parameters."
+        "its share of the parameters.",
     )
 
 

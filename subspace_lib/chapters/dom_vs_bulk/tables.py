@@ -41,7 +41,7 @@ def descent(study: SwitchStudy) -> Markdown:
 
 def settings(study: DomBulkStudy) -> Markdown:
     """C1's to C4's quantities with the paper's settings and with those that it may have had instead."""
-    lines = []
+    lines, seed = [], None
     for label, setting in study.settings.items():
         (seed,) = setting.switch.parameters.seeds
         step = setting.switch.switch_steps[seed]
@@ -52,7 +52,7 @@ def settings(study: DomBulkStudy) -> Markdown:
             {"setting": label, "switch": f"{step:,}{late}", "SGD's loss, late": f"{loss:.4f}"}
             | found
         )
-    return table(lines, note=f"Seed {study.parameters.setting_seed} alone: shown, not judged.")
+    return table(lines, note=f"Seed {seed} alone: shown, not judged.")
 
 
 def drift(study: DomBulkStudy) -> Markdown:

@@ -48,7 +48,10 @@ C6, F5, F7 = CLAIMS = (
             "lie in the dominant subspace, once the first tenth of that way is over. Soon after GD has "
             "reached the edge it does, at least for a while. So with either loss."
         ),
-        seen="GD's gradient aligns when it comes to the edge, at least for a while, and not before",
+        seen=(
+            "GD's gradient aligns when it comes to the edge, and not before; what is judged is the highest "
+            "alignment there, which may last for a few steps only"
+        ),
         kind="finding",
     ),
 )

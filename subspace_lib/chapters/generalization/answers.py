@@ -127,7 +127,7 @@ def points(gap: float, other: str) -> str:
     if not math.isfinite(gap):
         return says.UNKNOWN
     if abs(gap) < 0.0005:
-        return f"within 0.05 percentage points of that of {other}"
+        return f"on average within 0.05 percentage points of that of {other}"
     return f"{abs(100 * gap):.1f} points {says.whether(gap > 0, 'above', 'below')} that of {other}"
 
 

@@ -38,7 +38,10 @@ def _risen(name: str, runs: Mapping[str, Trajectory]) -> str:
     """Where noise is what makes the loss rise: by how much, and that it is."""
     found = _noise(runs)
     by = tables.change(tables.risen(runs[AS_IT_IS]) - 1)
-    return f"{name}: Dom-SGD's loss does rise, {by}. {found}" if found else ""
+    told = (
+        f"{name}: of the runs with one thing changed at the switch, Dom-SGD's as it is rises, {by}."
+    )
+    return f"{told} {found}" if found else ""
 
 
 def _case(name: str, case: SwitchStudy) -> str:
@@ -135,8 +138,8 @@ def _noise(runs: Mapping[str, Trajectory]) -> str:
     )
     if FIXED in runs and tables.rise(runs[FIXED]) <= bound:
         told += (
-            " Noise alone does not do it: with a fixed basis, under the same minibatches, the loss stays "
-            "too. The rise also needs a subspace that turns along the way."
+            " With a fixed basis, under the same minibatches, the loss ends where it began too. So the "
+            "rise seems to need a subspace that turns along the way as well; it is one seed."
         )
     return told
 

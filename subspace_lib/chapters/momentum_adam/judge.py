@@ -21,8 +21,14 @@ C8, F2, F3, F4 = CLAIMS = (
         f"{criteria.TABLE_STEPS:,} steps, at least {criteria.FACTOR:g} × that of SGD; progress of the Dom- "
         f"version {criteria.DOM_RULES}",
         name="momentum and Adam",
-        plain="Momentum and Adam amplify the bulk part of the update.",
-        seen="momentum and Adam amplify the bulk part of the update",
+        plain=(
+            f"Over the first {criteria.TABLE_STEPS:,} steps momentum and Adam amplify the bulk part of the "
+            "update."
+        ),
+        seen=(
+            f"over the first {criteria.TABLE_STEPS:,} steps momentum and Adam amplify the bulk part of the "
+            "update"
+        ),
     ),
     Claim(
         "F2",

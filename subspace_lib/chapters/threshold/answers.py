@@ -27,7 +27,8 @@ def opening(study: ThresholdStudy) -> Markdown:
     head = page.heads(judge(study), p, Q2="How many dimensions", Q5="How exact")
     if first in study.cases:
         told.append(
-            f"{head['Q2']} {page.asked(Q2)} {first}: {_learns(study.cases[first])} {_control(study)}"
+            f"{head['Q2']} {page.asked(Q2)} {first}: {_learns(study.cases[first])}"
+            f"{_vague(study.cases[first])} {_control(study)}"
         )
     if study.spaces is not None:
         told.append(f"{head['Q5']} {page.asked(Q5)} {_exact(study.spaces)}")
@@ -87,6 +88,15 @@ def _learns(case: Case) -> str:
         f"{says.eigenvalue(k)}/{says.eigenvalue(k + 1)} is {says.number(ratio(spectrum, k))}, and "
         f"{says.eigenvalue(k)} is {says.number(height(spectrum, k))} of λ₁."
     )
+
+
+def _vague(case: Case) -> str:
+    """With which k alone the space in use is near the exact one, where that is not so with all."""
+    near = [str(k) for k in case.parameters.cuts if k not in case.unresolved()]
+    if len(near) == len(case.parameters.cuts):
+        return ""
+    alone = f"with k = {says.listed(near)} only" if near else "with none of them"
+    return f" The space in use is known to be near the exact one {alone}; the table has the sines."
 
 
 def _too_little(case: Case) -> str:
@@ -198,8 +208,13 @@ def _exact(study: SpaceStudy) -> str:
     )
     if FOLLOWED in study.names() and not as_in_s_k(study, FOLLOWED):
         told += f" Sₖ itself fails ({_short(study, FOLLOWED)}), so this does not rank the others."
-    told += f" These pass: {'; '.join(good) if good else 'none'}."
-    if failed := [f"{name} ({_short(study, name)})" for name in bad if name not in close]:
+    single = {name for name in names if len(study.progress(name, "dominant")) == 1}
+    passed = [f"{name}{' (one seed)' if name in single else ''}" for name in good]
+    told += f" These pass: {'; '.join(passed) if good else 'none'}."
+    few = {name: ", one seed" if name in single else "" for name in bad}
+    if failed := [
+        f"{name} ({_short(study, name)}{few[name]})" for name in bad if name not in close
+    ]:
         told += f" These fail: {'; '.join(failed)}."
         if any(says.mean(study.progress(n, "dominant")) < -criteria.Q5_DOM.at_most for n in bad):
             told += " A progress below 0 is a loss that rises."

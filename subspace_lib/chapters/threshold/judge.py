@@ -36,8 +36,9 @@ EXACT = (kept(criteria.Q5_KEPT), hessian_of(criteria.Q5_SAMPLES))
         f"random space is {criteria.Q5_RANDOM}; the rest shown",
         name="how exact a subspace",
         plain=(
-            "With an old dominant subspace, or one of fewer samples, Dom-SGD and Bulk-SGD make the same "
-            "progress. Spaces of other matrices, of Adam, and a random one are shown beside it."
+            "With an old dominant subspace, or one of fewer samples, Dom-SGD stands still and Bulk-SGD "
+            "learns as with the exact one. Spaces of other matrices, of Adam, and a random one are shown "
+            "beside it."
         ),
         seen="with a stale basis Dom-SGD made {n} of SGD's progress",
         kind=FINDING,

@@ -19,7 +19,7 @@ from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
             "It takes no network: on a quadratic valley with noise (and, our addition, in a linear "
             "regression) SGD's gradient aligns, Dom-SGD stops and Bulk-SGD learns."
         ),
-        seen="a quadratic valley with noise shows all of this without a network",
+        seen="in a window of η and noise, a quadratic valley shows this without a network",
     ),
 )
 ERRORS = {

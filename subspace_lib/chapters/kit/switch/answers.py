@@ -234,10 +234,10 @@ def alignments(study: SwitchStudy) -> Markdown:
     ]
     if math.isfinite(values[1]) and values[1] >= high and dom <= criteria.DOM_PROGRESS.at_most:
         least = min(full[study.name("dominant")])
-        some = f" in the mean (least seed {says.share(least)})" if least < high else ""
+        some = f"On average (least seed {says.share(least)}) the" if least < high else "The"
         told.append(
-            f"The gradient of {study.name('dominant')} lies mostly in the subspace that it may move "
-            f"in{some}, and still its loss does not fall. So a high alignment does not say where the "
+            f"{some} gradient of {study.name('dominant')} lies mostly in the subspace that it may move "
+            "in, and still its loss does not fall. So a high alignment does not say where the "
             "learning happens."
         )
     elif math.isfinite(values[0]):
