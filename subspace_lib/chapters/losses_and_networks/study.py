@@ -289,6 +289,7 @@ def changed(origin: Origin, switch: int, change: Change) -> Experiment:
         "learning_rate": case.learning_rate * change.rate,
         "batch_size": size,
         "record_every": every,
+        "budget": case.budget,  # also of the fixed basis, whose rows may look
         "fresh_spans": ((switch, end),) if change.follows else (),
         "refresh_every": "adaptive" if change.follows else end,
         "projection": "dominant",
