@@ -167,7 +167,7 @@ def test_noise_is_called_the_cause_only_where_less_of_it_stops_the_rise(found):
             )
         one = replace(study, causes={"a case": made})
         assert (
-            "a case: of the runs with one thing changed at the switch, Dom-SGD's as it is rises, +"
+            "a case, where one thing at a time is changed: without a change Dom-SGD's loss rises, +"
             in answers.opening(one).data
         ) == (cause in answers.causes(one).data)
         return answers.causes(one).data

@@ -145,14 +145,14 @@ def layers(study: CurvatureStudy) -> Markdown:
     earlier = [(float(x), n, name) for n, row in rows.items() for name, x in row.items() if x == x]
     share, step, name = max(earlier, default=(0.0, 0, most))
     told = (
-        f"At step {step:,} {says.percent(share)} of the dominant eigenvectors' squared mass lies in "
+        f"At step {step:,}, {says.percent(share)} of the dominant eigenvectors' squared mass lies in "
         f"`{name}`."
         if name != most
         else ""
     )
     return says.answer(
         told,
-        f"At the end {says.percent(last[most])} of the dominant eigenvectors' squared mass lies in "
+        f"At the end, {says.percent(last[most])} of the dominant eigenvectors' squared mass lies in "
         f"`{most}`, which has {says.percent(size[most])} of the parameters. For its size `{dense}` has "
         f"most: {says.percent(last[dense])} of the mass, {says.number(last[dense] / size[dense], 2)} times "
         "its share of the parameters.",

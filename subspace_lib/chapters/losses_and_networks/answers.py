@@ -38,9 +38,7 @@ def _risen(name: str, runs: Mapping[str, Trajectory]) -> str:
     """Where noise is what makes the loss rise: by how much, and that it is."""
     found = _noise(runs)
     by = tables.change(tables.risen(runs[AS_IT_IS]) - 1)
-    told = (
-        f"{name}: of the runs with one thing changed at the switch, Dom-SGD's as it is rises, {by}."
-    )
+    told = f"{name}, where one thing at a time is changed: without a change Dom-SGD's loss rises, {by}."
     return f"{told} {found}" if found else ""
 
 
