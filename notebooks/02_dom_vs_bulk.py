@@ -74,7 +74,7 @@ figures.alignments(study)
 answers.alignments(study)
 
 # %% [markdown]
-# How much does each part of SGD's update lower the loss, by the second-order expansion ({term}`projected descent ratio`)?
+# By how much should each part of SGD's update lower the loss, by the second-order expansion?
 
 # %%
 own.descent(study)

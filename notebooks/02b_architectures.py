@@ -69,7 +69,7 @@ figures.alignments(study)
 # %%
 answers.alignments(study)
 
-# %% mystnb={"figure": {"caption": "The largest Hessian eigenvalues (log scale), first seed; coloured: the first k, grey: the others. Lines: those that each row has; grey dots: those of the full spectra alone, which are fewer. Dotted: 2/\u03b7, beyond which gradient descent is unstable.", "name": "fig-spectra"}}
+# %% mystnb={"figure": {"caption": "The largest Hessian eigenvalues (log scale) under SGD, Dom-SGD and Bulk-SGD, first seed; coloured: the first k, grey: the others. Lines: those that each row has; grey dots: those of the full spectra alone, which are fewer. Dotted: 2/\u03b7, beyond which gradient descent is unstable.", "name": "fig-spectra"}}
 figures.spectra(study)
 
 # %%

@@ -87,7 +87,7 @@ answers.amplified(study)
 # -H_b^{-1} M_{bb}^{-1} M_{bd} H_d x_d$. The *gradient*: $x_b \to 0$, but the update carries the dominant part along, to
 # $x_d - M_{db} M_{bb}^{-1} x_b$, and nothing takes it back. *Both*: the update is $-\eta (I - P) M (I - P) m$, a step
 # downhill; $x_d$ stays and $x_b \to 0$. Without $M$ the three are the same. In none of
-# the three does the quadratic run away. So where Bulk-Adam diverges ({doc}`07_momentum_adam`), it does not say why.
+# the three does the quadratic run away. So the quadratic does not explain why Bulk-Adam diverges ({doc}`07_momentum_adam`).
 #
 # **Assumptions.** Over a window the loss is quadratic, its eigendirections do not mix, the noise has the covariance of the
 # minibatches at the window's middle whatever $x$ is, and $M$ stands still. No parameter is fitted.

@@ -101,7 +101,7 @@ def cost(study: ArchitecturesStudy) -> Markdown:
     note = "Of the measured steps: all of SGD's, those after the switch of the others; work in gradients, "
     note += "the cold start apart. Rows, spectra and the watched alignment are in it; chapter 12 has the "
     note += (
-        "seconds without them. Refreshes, products and minutes are of one run, the mean over seeds."
+        "seconds without them. Refreshes, products and minutes are per run, averaged over seeds."
     )
     return table(lines, note=note)
 

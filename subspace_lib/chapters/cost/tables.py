@@ -60,9 +60,11 @@ def _answer(part: dict[str, Any]) -> str:
         f"{part['cold_start']['gradient_equivalents']:.0f} gradients comes on top, once.",
     ]
     if limited:
-        times = says.listed(f"{row['ratio']:.1f} with {row['budget']:g}" for row in limited)
+        times = says.listed(f"{row['ratio']:.1f}" for row in limited)
+        given = says.listed(f"{row['budget']:g}" for row in limited)
         told.append(
-            f"With a budget, {limited[0]['method']} takes so many times the seconds: {times}."
+            f"With a budget of {given}, {limited[0]['method']} takes {times} times the seconds. A budget "
+            "limits gradients, not seconds."
         )
     return " ".join(told)
 

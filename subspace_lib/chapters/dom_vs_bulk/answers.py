@@ -106,8 +106,8 @@ def descent(study: DomBulkStudy) -> Markdown:
     parts = [f"{_change(v)} by the {name} part" for name, v in found.items()]
     open_ = [f"{says.counted(v)} for the {name} part" for name, v in unsettled.items()]
     return says.answer(
-        f"In millionths a step, the expansion predicts {says.listed(parts)}; over the whole run the "
-        f"measured change is {_change(measured)}. {says.over(len(measured))}",
+        f"In millionths a step, the expansion predicts {says.listed(parts)}; from the switch to "
+        f"the end the measured change is {_change(measured)}. {says.over(len(measured))}",
         "These are means over few rows, of steps that differ much: the sign is not settled (the mean lies "
         f"within twice its standard error of 0) in {says.listed(open_)}. The survey of chapter 01 has more "
         "steps.",

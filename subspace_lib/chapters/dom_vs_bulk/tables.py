@@ -33,7 +33,7 @@ def descent(study: SwitchStudy) -> Markdown:
                     "part": part,
                     "rows": len(values),
                     "predicted decrease per step, 10⁻⁶": f"{1e6 * mean:.1f} ± {2e6 * error:.1f}",
-                    "rows at which it lowers the loss": f"{(values > 0).mean():.0%}",
+                    "rows with a predicted decrease": f"{(values > 0).mean():.0%}",
                 }
             )
     return table(lines, note="± is twice the standard error over rows.")

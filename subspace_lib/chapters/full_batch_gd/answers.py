@@ -99,6 +99,16 @@ def single_sample_noise(study: BatchStudy) -> Markdown:
     )
 
 
+def _largest_fall(known: pd.Series) -> str:
+    """Between which neighbouring batch sizes the alignment falls most."""
+    falls = -np.diff(known.to_numpy())
+    at = int(np.argmax(falls))
+    return (
+        f"the largest fall is {says.share(float(falls[at]))}, from {known.index[at]:,} to "
+        f"{known.index[at + 1]:,}"
+    )
+
+
 def by_batch_size(study: BatchStudy) -> Markdown:
     """How the late alignment moves with batch size, and how far the prediction carries."""
     if not study.has_sizes:
@@ -122,7 +132,7 @@ def by_batch_size(study: BatchStudy) -> Markdown:
             )
             told.append(
                 f"From batch size {known.index[0]:,} to {known.index[-1]:,} the alignment {column} "
-                f"{moved}; {steady}."
+                f"{moved}; {steady}; {_largest_fall(known)}."
             )
     told += _later(study, frame["at the end"] - frame["after the switch"])
     off = (frame["predicted"] - frame["after the switch"]).abs().dropna()

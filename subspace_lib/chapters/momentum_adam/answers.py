@@ -122,7 +122,7 @@ def ratios(study: MomentumStudy) -> Markdown:
         known = {how: value for how, value in over.items() if math.isfinite(value)}
         if known:
             told.append(
-                f"Over all windows Bulk-LR/Dom-LR of {label} is, over that of SGD, "
+                f"With the rates of all windows together, Bulk-LR/Dom-LR of {label} is, over that of SGD, "
                 f"{says.listed(f'{_two(value)} by {how}' for how, value in known.items())}."
             )
         lacking = [how for how in DEFINITIONS if how not in known]
@@ -130,11 +130,13 @@ def ratios(study: MomentumStudy) -> Markdown:
         if len(known) > 1:
             high = [value >= criteria.FACTOR for value in known.values()]
             agree = all(high) or not any(high)
-            lasts = says.whether(high[0], "lasts", "does not last")
+            lasts = says.whether(
+                high[0], "lasts", f"is below the {criteria.FACTOR:g} that C8 asks for"
+            )
             told.append(
                 f"So by {says.listed(known)} the amplification of {label} {lasts}."
                 if agree
-                else "So whether it lasts depends on the definition."
+                else f"So whether it is {criteria.FACTOR:g}, as C8 asks for, depends on the definition."
             )
     return says.answer(*told, f"Seed {p.shown}.", table=tables.later(study))
 

@@ -126,6 +126,7 @@ def rhos(study: SamStudy) -> Markdown:
         f"From ρ = {low:g} to ρ = {high:g} the sharpness at the end {says.moves(sharp, sharp_high)}, the "
         f"alignment {says.moves(aligned, aligned_high, says.share)}, and the training loss "
         f"{says.moves(loss, loss_high)}.",
-        f"So the larger radius {sharper} the sharpness, and it {costs} training loss.",
+        f"So the larger radius {sharper} the sharpness, and after as many steps it {costs} training loss "
+        "(one seed).",
         table=chosen,
     )

@@ -99,8 +99,8 @@ def there_and_back(study: ValleyStudy) -> Markdown:
         if math.isfinite(down) and math.isfinite(up):
             word = says.compared(up, down, "more slowly than", "faster than", "about as fast as")
             told.append(
-                f"It passes {says.share(half)} after {down:,.0f} steps of GD and after {up:,.0f} "
-                f"of SGD again: it returns {word} it went."
+                f"It passes {says.share(half)}, half way between the bounds, after {down:,.0f} steps of GD "
+                f"and after {up:,.0f} of SGD again: it returns {word} it went."
             )
     return says.answer(*told)
 
@@ -130,6 +130,6 @@ def regression_settled(study: ValleyStudy) -> Markdown:
     return says.answer(
         f"The closed form that counts SGD's own share in the noise is within {says.percent(allowed)} of "
         f"the simulation in {says.counted(inside['with'], 'case')}, an eigenvector and a seed each.",
-        f"With the noise at the minimum alone it is so in {says.counted(inside['without'], 'case')}: the "
+        f"With the noise at the minimum alone it is so in {says.counted(inside['without'], 'case')}. The "
         f"simulated variances are {says.number(without)} times the closed form on average; {small}.",
     )

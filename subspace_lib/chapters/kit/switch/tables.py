@@ -53,9 +53,9 @@ def cost(study: SwitchStudy) -> Markdown:
         )
     return table(
         rows,
-        note="A gradient is one over all data. In gradients are counted minibatches, looks, refreshes, "
-        "spectra, and the full gradients of rows and of the watched alignment; not the cold start. In "
-        "seconds, for SGD without rows, spectra and watching: chapter 12.",
+        note="A gradient is one over all data. The gradients count minibatches, looks, refreshes, spectra, "
+        "and full gradients for rows and for watching the alignment, but not the cold start. Chapter 12 "
+        "has seconds, for SGD without rows, spectra and watching.",
     )
 
 
