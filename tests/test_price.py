@@ -176,7 +176,7 @@ def test_the_book_tells_the_prices_by_the_numbers(found, measured):
     assert f"{max(check['angle'] for check in checks):.3f} of the exact one" in text
     beyond = [c["angle"] > c["known"] for r in measured["rows"][:5] for c in r["checks"]]
     assert f"than the tracker had estimated at {says.counted(beyond, 'step')}." in text
-    assert "At 3 random steps of theirs" in text and "With a budget, Dom-SGD takes" in text
+    assert "At 3 random steps of theirs" in text and "With a budget of 2, Dom-SGD takes" in text
     shown = tables.price(found).data.replace("\N{NON-BREAKING HYPHEN}", "-")
     names = [figures.way(row) for row in measured["rows"]]
     assert len(set(names)) == len(names) and all(name in shown for name in names)
