@@ -12,6 +12,7 @@ from subspace_lib.book import advice
 from subspace_lib.book.advice import Evidence
 from subspace_lib.chapters import ledger
 from subspace_lib.chapters.kit.switch.study import SwitchParameters
+from subspace_lib.chapters.threshold.cuts import Case
 from subspace_lib.chapters.threshold.spaces import hessian_of, kept
 from subspace_lib.evidence.verdicts import part, verdict
 from subspace_lib.trajectory import Trajectory
@@ -80,7 +81,7 @@ def test_what_to_project_follows_each_rules_progress():
 
 def case(dominant, inside, spectrum, cut=3, loose=MappingProxyType({})):
     """A case of chapter 08 with these numbers by k."""
-    return SimpleNamespace(
+    found = SimpleNamespace(
         parameters=SimpleNamespace(k=2, cuts=tuple(dominant), seeds=(11,), steps=20, cut_steps=10),
         progress=lambda k, side: [dominant[k]],
         alignment=lambda k: [inside[k]],
@@ -88,6 +89,8 @@ def case(dominant, inside, spectrum, cut=3, loose=MappingProxyType({})):
         rules=lambda fractions: {"the largest gap": [cut]},
         unresolved=lambda: loose,
     )
+    found.only_near = lambda: Case.only_near(found)
+    return found
 
 
 def dimensions(**numbers):
@@ -114,6 +117,12 @@ def test_the_number_of_dimensions_follows_alignment_progress_and_spectrum():
     assert (
         "at no k up to 4 is SGD's late alignment 0.9 or more" in text
         and "does not learn at any k that was run" in text
+    )
+    assert "near the exact one" not in text
+    still = dict.fromkeys(inside, 0.0)
+    text = dimensions(dominant=still, inside=inside, spectrum=spectrum, loose={2: 0.6, 4: 0.9})
+    assert (
+        "(classes: 2); with k = 1 only the space in use is known to be near the exact one." in text
     )
     unknown = dict.fromkeys(inside, math.nan)
     text = dimensions(dominant=unknown, inside=inside, spectrum=spectrum)

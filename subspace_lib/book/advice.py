@@ -203,9 +203,10 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
     elif learns:
         told.append(f"Dom-SGD begins to learn at k = {min(learns)} (classes: {classes}).")
     else:
+        alone = case.only_near()
         told.append(
             f"Dom-SGD does not learn at any k that was run, up to {max(cuts)} (classes: {classes})"
-            f"{_near(case)}."
+            + (f"; {alone} the space in use is known to be near the exact one." if alone else ".")
         )
     spectrum = case.spectrum(case.parameters.seeds[0])
     cut = case.rules(fractions)[GAP][0]
@@ -221,14 +222,6 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
         )
     )
     return told
-
-
-def _near(case: Case) -> str:
-    near = [str(k) for k in case.parameters.cuts if k not in case.unresolved()]
-    if len(near) == len(case.parameters.cuts):
-        return ""
-    alone = f"only with k = {says.listed(near)}" if near else "with none of them"
-    return f"; {alone} the space in use is known to be near the exact one"
 
 
 def _loose(case: Case, k: int) -> str:

@@ -92,11 +92,9 @@ def _learns(case: Case) -> str:
 
 def _vague(case: Case) -> str:
     """With which k alone the space in use is near the exact one, where that is not so with all."""
-    near = [str(k) for k in case.parameters.cuts if k not in case.unresolved()]
-    if len(near) == len(case.parameters.cuts):
-        return ""
-    alone = f"with k = {says.listed(near)} only" if near else "with none of them"
-    return f" The space in use is known to be near the exact one {alone}; the table has the sines."
+    alone = case.only_near()
+    told = f" The space in use is known to be near the exact one {alone}; the table has the sines."
+    return told if alone else ""
 
 
 def _too_little(case: Case) -> str:

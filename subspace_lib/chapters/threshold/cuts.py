@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.study import Plan, Source, present, source
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, angles_in_use, unresolved
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
@@ -99,6 +100,14 @@ class Case:
     def angle(self, k: int) -> list[float]:
         """Median over rows of the angle in use, Dom-SGD's and Bulk-SGD's, of every seed."""
         return angles_in_use(self.at(k))
+
+    def only_near(self) -> str:
+        """With which k alone the space in use is known to be near the exact one; "" where with all."""
+        vague = self.unresolved()
+        near = [str(k) for k in self.parameters.cuts if k not in vague]
+        if not vague:
+            return ""
+        return f"with k = {says.listed(near)} only" if near else "with none of them"
 
     def unresolved(self) -> dict[int, float]:
         """The k at which the angle in use was not near the target, and its mean over branches and seeds."""
