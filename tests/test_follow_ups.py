@@ -366,7 +366,9 @@ def test_changes_below_rounding_and_runs_that_diverged_count_for_nothing(found):
         second: replace(study.trials[second], table=small),
         third: replace(study.trials[third], table=base, status="diverged at step 3"),
     }
-    points = tables.tried(replace(study, trials=made))
+    whole = tables.tried(replace(study, trials=made))
+    assert whole[["change", *CHANGES]].notna().all().all()  # for the figure
+    points = tables.resolved(whole)
     assert len(points) == 2 * len(base)
     assert points["change_050"].notna().sum() == len(base) and points["change"].notna().all()
     none = {seed: made[third] for seed in made}

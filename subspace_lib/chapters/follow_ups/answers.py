@@ -11,7 +11,7 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.follow_ups.judge import fall, gain, sharpness
 from subspace_lib.chapters.follow_ups.study import FASTER, METHODS, SGD, FollowUpStudy
-from subspace_lib.chapters.follow_ups.tables import critical, dominant_steps, tried
+from subspace_lib.chapters.follow_ups.tables import critical, dominant_steps, resolved, tried
 from subspace_lib.chapters.kit import says
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import interval
@@ -166,6 +166,7 @@ def trials(study: FollowUpStudy) -> Markdown:
     points, eta = tried(study), study.parameters.learning_rate
     if points.empty:
         return says.answer("All runs diverged.")
+    points = resolved(points)
     solved = points[points["slope"].notna()]
     against = solved["slope"] <= 0
     known = solved[solved["critical"].notna()].dropna(subset=["change_050", "change_200"])

@@ -62,18 +62,20 @@ def dominant_steps(run: Trajectory) -> pd.DataFrame:
 
 
 def tried(study: FollowUpStudy) -> pd.DataFrame:
-    """Every point at which Dom-SGD's step was tried, with its phase; of runs that have not diverged.
-
-    A change that the loss, a 32-bit number, can hardly hold is NaN.
-    """
-    parts = []
-    for seed, run in study.trials.items():
-        changes = run.table[["change", *CHANGES]]
-        visible = changes.abs().ge(RESOLVED * EPSILON * run.table["train_loss"].abs(), axis=0)
-        after = run.table["step"] >= study.switches[seed]
-        if run.complete:
-            parts.append(run.table.assign(**changes.where(visible), after=after))
+    """Every point at which Dom-SGD's step was tried, with its phase; of runs that have not diverged."""
+    parts = [
+        run.table.assign(after=run.table["step"] >= study.switches[seed])
+        for seed, run in study.trials.items()
+        if run.complete
+    ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def resolved(points: pd.DataFrame) -> pd.DataFrame:
+    """The points, with NaN for a change that the loss, a 32-bit number, can hardly hold."""
+    changes = points[["change", *CHANGES]]
+    least = RESOLVED * EPSILON * points["train_loss"].abs()
+    return points.assign(**changes.where(changes.abs().ge(least, axis=0)))
 
 
 def _slopes(run: Trajectory) -> tuple[pd.DataFrame, pd.Series]:
