@@ -373,6 +373,7 @@ def test_changes_below_rounding_and_runs_that_diverged_count_for_nothing(found):
     assert points["change_050"].notna().sum() == len(base) and points["change"].notna().all()
     none = {seed: made[third] for seed in made}
     assert "All runs diverged" in answers.trials(replace(study, trials=none)).data
+    assert len(figures.trials(replace(study, trials=none)).svg()) > 3000
 
 
 @pytest.mark.parametrize(("name", "value"), [("optimizer", "adam"), ("budget", 4)])

@@ -114,8 +114,9 @@ def trials(study: FollowUpStudy) -> Picture:
     """Mean change of the loss by a step of Dom-SGD, over η_c E⟨Pg, g_B⟩, by η over the critical η_c."""
     figure, (axes,) = panels(1, height=3.6)
     points = tried(study)
-    size = points["critical"] * points["slope"]
-    for (label, after), colour in zip(PHASES, CYCLE, strict=False):
+    phases = () if points.empty else PHASES  # none, where all runs diverged
+    for (label, after), colour in zip(phases, CYCLE, strict=False):
+        size = points["critical"] * points["slope"]
         some = points["after"] == after
         change = points.loc[some, list(CHANGES)].div(size[some], axis=0).dropna()
         if change.empty:
