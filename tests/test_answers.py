@@ -22,6 +22,7 @@ from subspace_lib.chapters.edge_of_stability import answers as edge
 from subspace_lib.chapters.full_batch_gd import answers as batches
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.names import title
+from subspace_lib.chapters.kit.study import Absent
 from subspace_lib.chapters.kit.style import PHONE
 from subspace_lib.chapters.kit.switch import (
     answers as switch,
@@ -35,6 +36,7 @@ from subspace_lib.chapters.sam import answers as sam
 from subspace_lib.chapters.sam.study import SamStudy
 from subspace_lib.chapters.valley import answers as valley
 from subspace_lib.models import ARCHITECTURES
+from subspace_lib.results.store import MissingRun
 from subspace_lib.trajectory import Trajectory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -346,10 +348,12 @@ def test_that_bulk_sgd_gains_more_is_said_where_its_interval_is_above_that_of_sg
 
 def test_sam_is_told_on_the_side_of_its_edge_where_it_is():
     far, at = (study(optimizer="sam", learning_rate=rate) for rate in (0.01, 0.06))
-    told = sam.edges(SamStudy(far, at, {}, None)).data
+    told = sam.edges(SamStudy(far, at, {}, None, {})).data
     assert told.count("So SAM is below its own edge there.") == 1
     assert "With the full batch" in told and told.count("So SAM is") == 2
-    assert "Only one radius" in sam.rhos(SamStudy(far, at, {0.05: far.of("none")[0]}, None)).data
+    assert (
+        "Only one radius" in sam.rhos(SamStudy(far, at, {0.05: far.of("none")[0]}, None, {})).data
+    )
 
 
 @pytest.mark.parametrize(("bulk", "count"), [(0.03, "all 3 seeds"), (0.01, "none of the 3 seeds")])
@@ -359,7 +363,7 @@ def test_the_amplification_is_told_as_it_came_out(bulk, count):
     for (label, seed), experiment in p.table_runs().items():
         rates = {"dominant_rate": [0.01] * 4, "bulk_rate": [0.01 if label == "SGD" else bulk] * 4}
         table[label, seed] = Trajectory(experiment, pd.DataFrame(rates), "complete", None, {})
-    told = momentum.first_steps(MomentumStudy(p, table, {}, {}, {}, {})).data
+    told = momentum.first_steps(MomentumStudy(p, table, {}, {}, {}, {}, {}, {})).data
     assert told.count(f"amplifies the bulk part 1.3 times or more in {count}.") == 2
     assert f"Adam has {100 * bulk:.1f} times the ratio of SGD" in told
 
@@ -450,8 +454,29 @@ def test_a_branch_that_always_diverges_is_not_said_to_fall_behind():
 def test_where_the_loss_of_dom_heavy_ball_moves_its_sharpness_is_told_beside_it(end, said):
     found = study(dom=end)
     p = MomentumParameters(seeds=found.parameters.seeds)
-    told = momentum.losses(MomentumStudy(p, {}, {}, {}, {"momentum": found}, {})).data
+    absent = Absent(MissingRun())
+    told = momentum.losses(MomentumStudy(p, {}, {}, {}, {"momentum": found}, {}, absent, {})).data
     assert ("its sharpness rises from" in told and "Why it rises is not known" in told) == said
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        (0.31, "complete", "So the loss rises because the projection turns with the subspace"),
+        (0.39, "complete", "So the turn of the subspace is not the whole cause."),
+        (0.25, "complete", "So the loss rises because the projection turns with the subspace"),
+        (9.0, "diverged at step 500", "With the subspace frozen at the switch it diverges."),
+    ],
+)
+def test_what_is_left_of_the_rise_of_dom_heavy_ball_with_its_subspace_frozen(end, status, said):
+    found = study(dom=0.4)
+    p = MomentumParameters(seeds=found.parameters.seeds)
+    frozen = {
+        ("momentum", seed): run(found.parameters, seed, "dominant", end, status=status)
+        for seed in found.parameters.seeds
+    }
+    told = momentum.losses(MomentumStudy(p, {}, {}, {}, {"momentum": found}, {}, frozen, {})).data
+    assert said in told and told.count("frozen") == 1
 
 
 def test_every_network_and_data_set_of_ours_has_a_name_to_be_read():

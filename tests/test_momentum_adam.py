@@ -39,6 +39,7 @@ SMALL = {
     "directions": 3,
     "betas": (),
     "others": ("rmsprop",),
+    "intervals": (2, 4),
     "record_every": 6,
     "refresh_every": 4,
     "target_angle": 0.3,
@@ -119,6 +120,43 @@ def test_what_is_projected_by_hand(small, way):
             torch.testing.assert_close(run.theta, theta)
 
 
+def test_a_frozen_subspace_stays_that_of_the_switch(small):
+    """The bulk does not move, until the last row refreshes the basis; both rules, every seed."""
+    study = small
+    assert set(study.frozen) == {(rule, seed) for rule in JUDGED for seed in study.parameters.seeds}
+    run = Run(study.frozen["momentum", 3].experiment)
+    while run.step <= 6:
+        run.advance()
+    basis, begun = run.subspace.basis.clone(), run.theta
+    while run.step < 12:
+        run.advance()
+        assert torch.equal(run.subspace.basis, basis)
+    moved = run.theta - begun
+    torch.testing.assert_close(basis @ (basis.T @ moved), moved)
+    run.advance()
+    assert run.refreshes == 2 and run.status == "complete"
+
+
+def test_a_projected_step_turns_with_the_valley():
+    """What chapter 07b derives: at distance x from the floor of a valley whose λ changes along b,
+
+    −P g has −x² ∇λ in the bulk, −(I − P) g has x² ∇λ/2: half of the one, and the other way.
+    """
+    sharp, slope = 50.0, torch.tensor([0.7, -1.1, 0.4], dtype=torch.float64)
+
+    def loss(theta):
+        return (sharp + slope @ theta[1:]) * theta[0] ** 2 / 2
+
+    x = 1e-3
+    for at in (x, -x):  # the same on either wall: it does not cancel
+        theta = torch.tensor([at, 0, 0, 0], dtype=torch.float64)
+        g = torch.func.grad(loss)(theta)
+        top = torch.linalg.eigh(torch.func.hessian(loss)(theta))[1][:, -1]
+        dominant = top * (top @ g)
+        torch.testing.assert_close(-dominant[1:], -(x**2) * slope, rtol=1e-3, atol=0)
+        torch.testing.assert_close(-(g - dominant)[1:], x**2 * slope / 2, rtol=1e-3, atol=0)
+
+
 def test_where_a_late_ratio_is_not_defined_the_window_is_named(small):
     run = small.windows["Adam"]
     table = run.table.copy()
@@ -166,7 +204,7 @@ def made_up(table, dom=0.99, bulk=0.51, status="complete"):
         switches[name] = SwitchStudy(p.switch(name), runs, steps, dict.fromkeys(p.seeds, True))
     other = {key: runs["bulk", p.shown] for key in p.alternatives()}
     absent = Absent(MissingRun())  # so there is no F2 and no F4
-    return MomentumStudy(p, first, {}, absent, switches, other)
+    return MomentumStudy(p, first, {}, absent, switches, other, absent, absent)
 
 
 TABLE = {"sgd": (0.012, 0.010), "momentum": (0.006, 0.033), "adam": (0.015, 0.035)}

@@ -9,13 +9,14 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.switch import answers as switch_answers
-from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.switch.frozen import what_is_left
 from subspace_lib.chapters.kit.table import Row, table
 from subspace_lib.chapters.momentum_adam import tables
 from subspace_lib.chapters.momentum_adam.judge import CLAIMS, excess, judge
 from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.optimizers import ADAPTIVE
+from subspace_lib.results.store import MissingRun
 from subspace_lib.runs.rates import mean_rates
 from subspace_lib.runs.windows import DEFINITIONS, amplification, directions, error, part_rates
 from subspace_lib.theory.quadratic import LinearRule, damping, stationary_rate, stationary_variance
@@ -178,14 +179,15 @@ def losses(study: MomentumStudy) -> Markdown:
     """What the Dom- and Bulk- versions of the judged rules make of the loss."""
     told = [
         f"*{_title(study.parameters.label(name))}.* {switch_answers.losses(switch).data} "
-        f"{_meanwhile(switch)}"
+        f"{_meanwhile(study, name)}"
         for name, switch in study.switches.items()
     ]
     return Markdown("\n\n".join(told))
 
 
-def _meanwhile(switch: SwitchStudy) -> str:
-    """How sharpness and alignment of the Dom- version move, where its loss rises."""
+def _meanwhile(study: MomentumStudy, name: str) -> str:
+    """How sharpness and alignment of the Dom- version move, where its loss rises, and why it does."""
+    switch = study.switches[name]
     runs = [run for run in switch.of("dominant") if run.complete]
     starts = says.mean([float(run.table["train_loss"].iloc[0]) for run in runs])
     ends = says.mean([tail_loss(run) for run in runs])
@@ -201,8 +203,19 @@ def _meanwhile(switch: SwitchStudy) -> str:
     )
     return (
         f"While the loss of {switch.name('dominant')} rises, its sharpness {sharp}, and its alignment "
-        f"{aligned}. Why it rises is not known: no run here takes the cause away."
+        f"{aligned}. {_cause(study, name)}"
     )
+
+
+def _cause(study: MomentumStudy, name: str) -> str:
+    """What becomes of the rise where the subspace is frozen."""
+    moving = study.switches[name].of("dominant")
+    try:
+        frozen = [study.frozen[name, seed] for seed in study.parameters.seeds]
+    except MissingRun:
+        return "Why it rises is not known: the runs with a frozen subspace are not stored yet."
+    starts = [float(run.table["train_loss"].iloc[0]) for run in moving]
+    return what_is_left(zip(starts, moving, frozen, strict=True))
 
 
 @says.known

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from subspace_lib.chapters.kit.study import there
 from subspace_lib.chapters.kit.style import (
     CYCLE,
     INK,
@@ -55,10 +56,13 @@ def first_steps(study: MomentumStudy) -> Picture:
 
 @styled
 def losses(study: MomentumStudy) -> Picture:
-    """Training loss of each judged rule, of its Dom- and of its Bulk- version."""
-    figure, parts = panels(len(study.switches), height=3.2 * len(study.switches), share=False)
-    for axes, part in zip(parts, study.switches.values(), strict=True):
+    """Training loss of each judged rule, of its Dom- (frozen, too) and of its Bulk- version."""
+    figure, parts = panels(len(study.switches), height=3.4 * len(study.switches), share=False)
+    frozen = there(study.frozen)
+    for axes, (name, part) in zip(parts, study.switches.items(), strict=True):
         switch.loss_panel(axes, part)
+        own = {seed: run for (rule, seed), run in frozen.items() if rule == name}
+        switch.frozen_lines(axes, part, own)
         above(axes)
     parts[-1].set_xlabel("step")
     return Picture(

@@ -23,6 +23,7 @@ from subspace_lib.chapters.kit.study import (
     source,
     stored,
 )
+from subspace_lib.chapters.kit.switch.frozen import frozen_runs, kept
 from subspace_lib.chapters.kit.switch.study import (
     SwitchParameters,
     SwitchStudy,
@@ -72,6 +73,12 @@ class RuleParameters(SwitchParameters):
         )
 
 
+class IntervalParameters(RuleParameters):
+    """A switch study whose Dom- version is refreshed every so many steps."""
+
+    every: int = Field(1, ge=1, le=1_000_000)
+
+
 class MomentumParameters(StudyParameters):
     """Parameters of the study. Every rule starts from its own initialization.
 
@@ -82,7 +89,8 @@ class MomentumParameters(StudyParameters):
 
     SGD, heavy ball with ``beta``, and Adam have every seed. One seed alone, the second if there is one,
     has the rest: further β of heavy ball (``betas``), Adam with β₁ = 0 and further rules (``others``), the
-    windows, and what else than the update Bulk- versions may project.
+    windows, what else than the update Bulk- versions may project, and Dom-heavy ball with a refresh at
+    each of ``intervals`` steps.
     """
 
     QUICK: ClassVar[dict[str, Any]] = {
@@ -102,6 +110,7 @@ class MomentumParameters(StudyParameters):
         "directions": 8,
         "betas": (),
         "others": (),
+        "intervals": (),
         "seeds": (0, 1, 2),
         "target_angle": 0.5,
         "record_every": 50,
@@ -111,6 +120,7 @@ class MomentumParameters(StudyParameters):
     beta: float = Field(0.9, ge=0, lt=1)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = (0.5, 0.99)
     others: tuple[OptimizerName, ...] = ("nesterov", "rmsprop", "adamw", "muon")
+    intervals: tuple[Annotated[int, Field(ge=1)], ...] = (30, 100, 1000)
     table_steps: int = Field(TABLE_STEPS, ge=2, le=1_000_000)
     table_refresh_every: int = Field(1, ge=1, le=1_000_000)
     steps: Steps = 20_000
@@ -124,7 +134,7 @@ class MomentumParameters(StudyParameters):
     seeds: tuple[int, ...] = Field((11, 12, 13, 14, 15), min_length=1)
     spectrum_every: int | None = None
 
-    @field_validator("anchors", "betas", "others", mode="before")
+    @field_validator("anchors", "betas", "others", "intervals", mode="before")
     @classmethod
     def _lists_from_text(cls, values: Any) -> Any:
         return numbers(values)
@@ -207,6 +217,15 @@ class MomentumParameters(StudyParameters):
         """The switch studies in which something else than the update is projected."""
         return {(name, way): self.switch(name, way) for name, way in product(JUDGED, WAYS[1:])}
 
+    def refreshed(self) -> dict[int, IntervalParameters]:
+        """The switch studies of heavy ball, by interval; of one seed."""
+        rule = self.switch("momentum")
+        shared = {name: getattr(rule, name) for name in RuleParameters.model_fields}
+        return {
+            every: IntervalParameters.parse(**shared | {"seeds": (self.shown,), "every": every})
+            for every in self.intervals
+        }
+
 
 @dataclass(frozen=True)
 class MomentumStudy:
@@ -219,6 +238,8 @@ class MomentumStudy:
         windows: later ones, by label, of one seed.
         switches: X, Dom-X and Bulk-X of the judged rules.
         alternatives: Bulk-X of one seed, by rule and by what is projected in place of the update.
+        frozen: Dom-X with the subspace of the switch kept, by rule and seed.
+        refreshed: Dom-heavy ball of one seed by the steps from one refresh to the next.
     """
 
     parameters: MomentumParameters
@@ -227,11 +248,14 @@ class MomentumStudy:
     windows: dict[str, Trajectory]
     switches: dict[str, SwitchStudy]
     alternatives: dict[tuple[str, Projected], Trajectory]
+    frozen: dict[tuple[str, int], Trajectory]
+    refreshed: dict[int, Trajectory]
 
     def runs(self) -> list[Trajectory]:
         """All runs."""
         switched = [switch.trajectories for switch in self.switches.values()]
-        return stored(self.table, self.others, self.windows, *switched, self.alternatives)
+        alone = (self.alternatives, self.frozen, self.refreshed)
+        return stored(self.table, self.others, self.windows, *switched, *alone)
 
     def first_steps(self, label: str) -> list[Trajectory]:
         """A rule's runs of Table 1 that are stored, in the order of the seeds that have it."""
@@ -267,19 +291,29 @@ def bulk_run(
     return get(parameters.run(seed, "bulk", step))
 
 
+def interval_run(
+    parameters: IntervalParameters, store: Store | None = None, *, compute: bool | Plan = True
+) -> Trajectory:
+    """Dom-X of the first seed, refreshed every ``every`` steps from the switch that X has found."""
+    p, get, seed = parameters, source(store, compute), parameters.seeds[0]
+    step, _ = switch_step(p, get(p.run(seed, "none")))
+    return get(kept(p.run(seed, "dominant", step), p.every))
+
+
 @described_first
 def momentum_study(
     parameters: MomentumParameters, store: Store | None = None, *, compute: bool | Plan = True
 ) -> MomentumStudy:
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does.
 
-    With ``compute=False`` C8 waits neither for further rules nor for what one seed alone shows.
+    With ``compute=False`` C8 waits neither for further rules, nor for what one seed alone shows, nor for
+    frozen subspaces.
     """
     p, get = parameters.resolved(), source(store, compute)
     p.check()
     # All descriptions come first: a bad value is told before anything runs.
     table, others = p.table_runs(), p.other_runs()
-    windows, alternatives = p.window_runs(), p.alternatives()
+    windows, alternatives, refreshed = p.window_runs(), p.alternatives(), p.refreshed()
     return MomentumStudy(
         p,
         {key: get(run) for key, run in table.items()},
@@ -291,15 +325,32 @@ def momentum_study(
                 key: bulk_run(rule, store, compute=compute) for key, rule in alternatives.items()
             }
         ),
+        optional(
+            lambda: {
+                (name, seed): run
+                for name in JUDGED
+                for seed, run in frozen_runs(p.switch(name), store, compute=compute).items()
+            }
+        ),
+        optional(
+            lambda: {
+                every: interval_run(rule, store, compute=compute)
+                for every, rule in refreshed.items()
+            }
+        ),
     )
 
 
 def tasks(parameters: MomentumParameters) -> Stages:
-    """What is judged, run by run and switch by switch; then what one seed alone shows."""
+    """What is judged, run by run and switch by switch; then what one seed shows, and what is frozen."""
     p = parameters
     judged: list[Task] = [(compute, run) for run in p.table_runs().values()]
     for name in JUDGED:
         judged += [(switch_study, rule) for rule in by_seed(p.switch(name))]
     single = [*p.other_runs().values(), *p.window_runs().values()]
     shown: list[Task] = [(compute, run) for run in single]
-    return judged, [*shown, *((bulk_run, rule) for rule in p.alternatives().values())]
+    shown += [(bulk_run, rule) for rule in p.alternatives().values()]
+    shown += [(interval_run, rule) for rule in p.refreshed().values()]
+    for name in JUDGED:
+        shown += [(frozen_runs, rule) for rule in by_seed(p.switch(name))]
+    return judged, shown

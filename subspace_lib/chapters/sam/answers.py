@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.edge import level_at_switch
 from subspace_lib.chapters.kit.switch import answers as switch
+from subspace_lib.chapters.kit.switch.frozen import sharpness, what_is_left
 from subspace_lib.chapters.kit.switch.study import OPEN, SwitchStudy
 from subspace_lib.chapters.sam import tables
 from subspace_lib.chapters.sam.study import SamStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.results.store import MissingRun
 from subspace_lib.theory.edges import sam_edge
-from subspace_lib.trajectory import Trajectory, tail
+from subspace_lib.trajectory import Trajectory, tail, tail_loss
 
 APART = 0.1  # difference of two alignments that is said to show
 
@@ -23,7 +25,26 @@ APART = 0.1  # difference of two alignments that is said to show
 def losses(study: SamStudy) -> Markdown:
     """What the branches make of the loss with minibatches; then with the full batch, bounce apart."""
     mini, full = switch.losses(study.minibatch), switch.edge_losses(study.edge)
-    return Markdown(f"*Minibatches.* {mini.data}\n\n*Full batch.* {full.data}")
+    told = [f"*Minibatches.* {mini.data}", f"*Full batch.* {full.data}", _cause(study)]
+    return Markdown("\n\n".join(filter(None, told)))
+
+
+def _cause(study: SamStudy) -> str:
+    """Where the loss of Dom-SAM rises with the full batch: what a frozen subspace leaves of that."""
+    edge, seeds = study.edge, study.edge.parameters.seeds
+    starts = [level_at_switch(edge, seed) for seed in seeds]
+    moving = edge.of("dominant")
+    if not all(tail_loss(run) > start for start, run in zip(starts, moving, strict=True)):
+        return ""
+    name = edge.name("dominant")
+    try:
+        frozen = [study.frozen[seed] for seed in seeds]
+    except MissingRun:
+        return (
+            f"*Why the loss of {name} rises.* The runs with a frozen subspace are not stored yet."
+        )
+    told = f"*Why the loss of {name} rises.* From the switch on its sharpness {sharpness(moving)}."
+    return f"{told} {what_is_left(zip(starts, moving, frozen, strict=True))}"
 
 
 def angles(study: SamStudy) -> Markdown:

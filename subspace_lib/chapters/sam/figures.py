@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
+from subspace_lib.chapters.kit.study import there
 from subspace_lib.chapters.kit.style import (
     COLOURS,
     CYCLE,
@@ -35,6 +36,7 @@ def losses(study: SamStudy) -> Picture:
     for axes, part, title in zip(parts, (study.minibatch, study.edge), BATCHES, strict=True):
         switch.loss_panel(axes, part)
         axes.set_title(title)
+    switch.frozen_lines(parts[-1], study.edge, there(study.frozen))
     parts[-1].set_xlabel("step")
     below(figure, parts[0])
     return Picture(figure, "Training loss of SAM, Dom-SAM and Bulk-SAM over steps")

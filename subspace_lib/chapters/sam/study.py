@@ -20,6 +20,7 @@ from subspace_lib.chapters.kit.study import (
     source,
     stored,
 )
+from subspace_lib.chapters.kit.switch.frozen import frozen_runs
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
 from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.chapters.sam.pilot import Pilot, PilotParameters, pilot_study
@@ -103,12 +104,16 @@ class SamParameters(SwitchParameters):
 
 @dataclass(frozen=True)
 class SamStudy:
-    """Trajectories of the SAM study: minibatch and full batch, other ρ on the first seed, and the pilot."""
+    """Trajectories of the SAM study: minibatch and full batch, other ρ on the first seed, and the pilot.
+
+    ``frozen`` has Dom-SAM at the edge with the subspace of the switch kept, by seed.
+    """
 
     minibatch: SwitchStudy
     edge: SwitchStudy
     rhos: dict[float, Trajectory]
     pilot: Pilot | None
+    frozen: dict[int, Trajectory]
 
     @property
     def parameters(self) -> SwitchParameters:
@@ -118,7 +123,8 @@ class SamStudy:
     def trajectories(self) -> list[Trajectory]:
         """All of them."""
         pilot = {} if self.pilot is None else self.pilot.runs
-        return stored(self.minibatch.trajectories, self.edge.trajectories, self.rhos, pilot)
+        switched = (self.minibatch.trajectories, self.edge.trajectories)
+        return stored(*switched, self.rhos, pilot, self.frozen)
 
 
 @described_first
@@ -127,7 +133,7 @@ def sam_study(
 ) -> SamStudy:
     """Load the study, or compute what is missing of it; raises as ``switch_study`` does.
 
-    With ``compute=False`` C7 does not wait for the further radii.
+    With ``compute=False`` C7 waits neither for the further radii nor for frozen subspaces.
     """
     p, get = parameters.resolved(), source(store, compute)
     check_switch(p.edge_switch_step, p.edge_steps, "edge_")
@@ -141,11 +147,13 @@ def sam_study(
     minibatch = switch_study(p, store, compute=compute)
     rhos = optional(lambda: {rho: get(wanted[rho]) for rho in sorted(wanted)})
     pilot = pilot_study(p.pilot(), store, compute=compute) if p.pilot_rhos else None
-    return SamStudy(minibatch, edge, rhos, pilot)
+    frozen = optional(lambda: frozen_runs(p.at_edge(), store, compute=compute))
+    return SamStudy(minibatch, edge, rhos, pilot, frozen)
 
 
 def tasks(parameters: SamParameters) -> Stages:
-    """Both switches seed by seed, and the pilot; then the other radii."""
+    """Both switches seed by seed, and the pilot; then frozen subspaces, and the other radii."""
     pieces = [*by_seed(parameters.at_edge()), *by_seed(parameters)]
     pilot = (pilot_study, parameters.pilot())
-    return [pilot, *[(switch_study, p) for p in pieces]], [(sam_study, parameters)]
+    frozen = [(frozen_runs, p) for p in by_seed(parameters.at_edge())]
+    return [pilot, *[(switch_study, p) for p in pieces]], [*frozen, (sam_study, parameters)]

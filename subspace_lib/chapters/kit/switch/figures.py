@@ -87,6 +87,20 @@ def loss_panel(axes: Axes, study: SwitchStudy) -> None:
     axes.plot([], [], "o", color=INK, ms=5, label="switch")
 
 
+def frozen_lines(axes: Axes, study: SwitchStudy, runs: Mapping[int, Trajectory]) -> None:
+    """The training loss of Dom-X with the subspace of the switch kept, by seed, on a loss panel."""
+    for seed, run in runs.items():
+        bold = seed == study.parameters.seeds[0]
+        axes.plot(
+            run.table["step"],
+            run.table["train_loss"],
+            color=INK,
+            ls=":",
+            lw=1.6 if bold else 0.7,
+            label=f"{study.name('dominant')}, frozen" if bold else None,
+        )
+
+
 @styled
 def test_losses(study: SwitchStudy) -> Picture:
     """Test loss and test accuracy of the three methods; the first steps are cut off."""

@@ -1,0 +1,68 @@
+"""Dom-X with its subspace kept for some steps, or for good: whether its loss moves as that turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.study import Plan, source
+from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_step
+from subspace_lib.experiment import Experiment
+from subspace_lib.results.store import Store
+from subspace_lib.trajectory import Trajectory, tail_loss
+
+TAKEN = 0.25  # of a rise of the loss: as much may be left of it once its cause is taken away
+
+
+def kept(run: Experiment, every: int) -> Experiment:
+    """This run with one subspace, refreshed every so many steps from its switch on and for the last row."""
+    fields = {name: getattr(run, name) for name in type(run).model_fields}
+    end = ((run.steps, run.steps),)
+    own = {"refresh_every": every, "fresh_spans": end, "period": 1, "budget": None}
+    return Experiment.parse(**fields | own)
+
+
+def frozen(run: Experiment) -> Experiment:
+    """This run with the subspace of its switch to the end."""
+    return kept(run, run.steps)
+
+
+def frozen_runs(
+    parameters: SwitchParameters, store: Store | None = None, *, compute: bool | Plan = True
+) -> dict[int, Trajectory]:
+    """Dom-X by seed, with the subspace of the switch that X has found."""
+    p, get = parameters, source(store, compute)
+    plain = {seed: get(p.run(seed, "none")) for seed in p.seeds}
+    return {
+        seed: get(frozen(p.run(seed, "dominant", switch_step(p, run)[0])))
+        for seed, run in plain.items()
+    }
+
+
+def what_is_left(triples: Iterable[tuple[float, Trajectory, Trajectory]]) -> str:
+    """How much a frozen subspace leaves of the rise of Dom-X's loss, and so whether the turn is its cause.
+
+    Args:
+        triples: loss at the switch, Dom-X, and the same with its subspace frozen; by seed.
+    """
+    whole = [each for each in triples if each[1].complete and each[2].complete]
+    if not whole:
+        return "With the subspace frozen at the switch it diverges."
+    left = [(tail_loss(still) - at) / (tail_loss(run) - at) for at, run, still in whole]
+    told = (
+        f"With the subspace frozen at the switch, {says.mean_of(left, says.share)} of that rise is left, "
+        f"and the sharpness {sharpness(still for *_, still in whole)}. "
+    )
+    if all(share <= TAKEN for share in left):
+        return told + (
+            "So the loss rises because the projection turns with the subspace: {doc}`07b_momentum_theory` "
+            "derives how."
+        )
+    return told + "So the turn of the subspace is not the whole cause."
+
+
+def sharpness(runs: Iterable[Trajectory]) -> str:
+    """How λ₁ moves from the first to the last row that has it, in the mean: "falls from 30 to 10"."""
+    known = [run.table["eigenvalue_01"].dropna() for run in runs]
+    before, after = (says.mean([float(values.iloc[row]) for values in known]) for row in (0, -1))
+    return says.moves(before, after)
