@@ -27,6 +27,11 @@ adam_learning_rate = 1e-3  # η of Adam, AdamW, RMSProp and Muon
 beta = 0.9  # β of heavy ball and Nesterov's momentum, β₁ of Adam
 betas = [0.5, 0.99]  # further β of heavy ball, one seed
 others = ["nesterov", "rmsprop", "adamw", "muon"]  # further rules, one seed
+intervals = [
+    30,
+    100,
+    1000,
+]  # steps between the refreshes of Dom-heavy ball, beside refresh_every, one seed
 batch_size = 50  # samples
 steps = 20_000  # of the runs with a switch
 switch_alignment = 0.95  # None: switch at switch_step
@@ -99,7 +104,7 @@ answers.ingredients(study)
 # %% [markdown]
 # ## Dom- and Bulk- versions
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of heavy ball (top) and of Adam (bottom), and of their Dom- and Bulk- versions; one line per seed, the first bold. Dots: the switches. A cross: a run that ends early, its loss above that of the untrained network. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-momentum-loss"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of heavy ball (top) and of Adam (bottom), and of their Dom- and Bulk- versions; one line per seed, the first bold. Dots: the switches. A cross: a run that ends early, its loss above that of the untrained network. Dotted: the Dom- version with its subspace frozen at the switch. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-momentum-loss"}}
 figures.losses(study)
 
 # %%
@@ -132,7 +137,7 @@ page.verdict(CHAPTER, study)
 #
 # *The rates' definition, the number of steps, β, the update projected and not the rule's state* [rev, code]; *threshold and
 # moving average of the switch* [rep]; *Adam's η, where the switch may come, the end of a branch that has lost all that was
-# learned, a subspace refreshed when it has turned* [own]. Table 1's own numbers were not at hand.
+# learned, a subspace refreshed when it has turned, rarely, or never* [own]. Table 1's own numbers were not at hand.
 # {term}`What the marks mean <Source mark>`.
 #
 # ## Rerun, and where the numbers are from

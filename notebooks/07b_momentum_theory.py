@@ -89,6 +89,17 @@ answers.amplified(study)
 # downhill; $x_d$ stays and $x_b \to 0$. Without $M$ the three are the same. In none of
 # the three does the quadratic run away. So the quadratic does not explain why Bulk-Adam diverges ({doc}`07_momentum_adam`).
 #
+# **A projection that turns.** Let the curvature change along the floor of a valley: $L = \frac12 (\lambda + b \cdot
+# \nabla\lambda)\, x^2$, with $b$ in the bulk. At a distance $x$ the top eigenvector is tilted by $x\nabla\lambda/\lambda$
+# into the bulk, and a Dom- step with it. While one basis is used, from $x_0$ to $x_T$ over $T$ steps, the steps move the bulk
+# by $(x_T - x_0)\, x_0 \nabla\lambda/\lambda$. Where noise moves $x$ about, that is on average
+#
+# $$-\frac{\mathrm{Var}\,x - \mathrm{Cov}(x_0, x_T)}{T\,\lambda}\,\nabla\lambda \quad \text{a step}.$$ (eq-turning)
+#
+# It points down the sharpness on either side of the floor. Where a lower sharpness costs loss, the loss of Dom-X rises.
+# Rare refreshes slow it down, like $1/T$; a frozen subspace ends it ({doc}`07_momentum_adam`, {doc}`06_sam`). It grows with
+# $\mathrm{Var}\,x$, which momentum multiplies by $1/(1-\beta)$ at small $\eta\lambda$ {eq}`eq-heavy-ball-variance`.
+#
 # **Assumptions.** Over a window the loss is quadratic, its eigendirections do not mix, the noise has the covariance of the
 # minibatches at the window's middle whatever $x$ is, and $M$ stands still. No parameter is fitted.
 

@@ -479,6 +479,24 @@ def test_what_is_left_of_the_rise_of_dom_heavy_ball_with_its_subspace_frozen(end
     assert said in told and told.count("frozen") == 1
 
 
+@pytest.mark.parametrize(
+    ("followed", "kept", "said"),
+    [((0.4, 20.0), (0.3, 30.0), True), ((0.4, 20.0), (0.4, 20.0), False)]
+    + [((0.4, 30.0), (0.3, 30.0), False), ((0.2, 20.0), (0.1, 30.0), False)],
+)
+def test_a_rise_at_twice_the_learning_rate_is_put_down_to_the_turn(
+    followed, kept, said, monkeypatch
+):
+    """Only where the loss rises and λ₁ falls with the one, and neither with the other."""
+    found, pairs = study(), {"followed": followed, "refreshed every 500 steps": kept}
+    runs = {}
+    for kind, (loss, sharp) in pairs.items():
+        runs[kind] = run(found.parameters, 1, "dominant", loss)
+        runs[kind].table["eigenvalue_01"] = pd.Series([30.0, sharp]).reindex(range(500)).ffill()
+    monkeypatch.setattr(DomBulkStudy, "doubled", lambda _: runs)
+    assert ("because the projection turns" in dom_bulk.drift(found).data) == said
+
+
 def test_every_network_and_data_set_of_ours_has_a_name_to_be_read():
     for name in (*ARCHITECTURES, *data.DATASETS):
         assert "_" not in title(name), name

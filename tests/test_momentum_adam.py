@@ -85,6 +85,10 @@ def test_a_study_from_parameters_to_figures_and_tables(small):
     assert "| switch of Adam, seed 4" in tables.protocol(study).data
     assert tables.ingredients(study).data.count("\n") == 2
     assert tables.bulk_ways(study).data.count("| both projected") == 2
+    rows = tables.by_interval(study).data.splitlines()[2:5]
+    assert [row.split("|")[1].strip() for row in rows] == ["as elsewhere (median 4)", "2", "4"]
+    assert rows[0].split("|")[2:5] == rows[2].split("|")[2:5]  # as refresh_every has it
+    assert "with a refresh at a fixed number of steps: " in answers.losses(study).data
 
 
 def test_the_judged_rules_have_every_seed_and_all_else_the_second(small):
@@ -137,24 +141,33 @@ def test_a_frozen_subspace_stays_that_of_the_switch(small):
     assert run.refreshes == 2 and run.status == "complete"
 
 
-def test_a_projected_step_turns_with_the_valley():
-    """What chapter 07b derives: at distance x from the floor of a valley whose λ changes along b,
+@pytest.mark.parametrize("beta", [0.0, 0.9])
+@pytest.mark.parametrize("interval", [1, 3, 12])
+def test_a_projected_step_drifts_down_the_sharpness(beta, interval):
+    """Chapter 07b's drift, against Dom-SGD and Dom-heavy ball in a valley with noise, λ = 50 + slope b.
 
-    −P g has −x² ∇λ in the bulk, −(I − P) g has x² ∇λ/2: half of the one, and the other way.
+    The basis is the top eigenvector of the exact Hessian, found anew every few steps.
     """
-    sharp, slope = 50.0, torch.tensor([0.7, -1.1, 0.4], dtype=torch.float64)
-
-    def loss(theta):
-        return (sharp + slope @ theta[1:]) * theta[0] ** 2 / 2
-
-    x = 1e-3
-    for at in (x, -x):  # the same on either wall: it does not cancel
-        theta = torch.tensor([at, 0, 0, 0], dtype=torch.float64)
-        g = torch.func.grad(loss)(theta)
-        top = torch.linalg.eigh(torch.func.hessian(loss)(theta))[1][:, -1]
-        dominant = top * (top @ g)
-        torch.testing.assert_close(-dominant[1:], -(x**2) * slope, rtol=1e-3, atol=0)
-        torch.testing.assert_close(-(g - dominant)[1:], x**2 * slope / 2, rtol=1e-3, atol=0)
+    sharp, slope, rate, paths = 50.0, 0.3, 0.004, 20_000
+    rng = np.random.default_rng(3)
+    x, b, m = np.zeros((3, paths))
+    before, drift, turns = x, 0.0, 40
+    for turn in range(-20, turns):  # a while to settle, in which nothing is projected
+        curvature, tilt = sharp + slope * b, slope * x
+        basis = np.stack([(curvature + np.sqrt(curvature**2 + 4 * tilt**2)) / 2, tilt])
+        basis /= np.linalg.norm(basis, axis=0)
+        before, start = x, b
+        for _ in range(interval):
+            m = beta * m + (sharp + slope * b) * x + rng.standard_normal(paths)
+            if turn < 0:
+                x = x - rate * m
+            else:  # the bulk's own gradient is no part of the drift in question
+                along = -rate * m * basis[0]
+                x, b = x + along * basis[0], b + along * basis[1]
+        if turn >= 0:
+            lost = np.mean(before**2) - np.mean(before * x)
+            drift += np.mean(b - start) / (-lost * slope / sharp) / turns
+    assert drift == pytest.approx(1, abs=0.05)
 
 
 def test_where_a_late_ratio_is_not_defined_the_window_is_named(small):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page, says
+from subspace_lib.chapters.kit.study import there
 from subspace_lib.chapters.kit.switch import answers as switch_answers
-from subspace_lib.chapters.kit.switch.frozen import what_is_left
+from subspace_lib.chapters.kit.switch.frozen import rise, what_is_left
 from subspace_lib.chapters.kit.table import Row, table
 from subspace_lib.chapters.momentum_adam import tables
 from subspace_lib.chapters.momentum_adam.judge import CLAIMS, excess, judge
@@ -182,7 +184,28 @@ def losses(study: MomentumStudy) -> Markdown:
         f"{_meanwhile(study, name)}"
         for name, switch in study.switches.items()
     ]
-    return Markdown("\n\n".join(told))
+    return Markdown("\n\n".join([*told, *_by_interval(study)]))
+
+
+def _by_interval(study: MomentumStudy) -> list[str]:
+    """Whether rarer refreshes leave less of the rise of Dom-heavy ball's loss; every run in the table."""
+    p, refreshed = study.parameters, there(study.refreshed)
+    moving = study.switches["momentum"].trajectories.get(("dominant", p.shown))
+    if moving is None or not refreshed:
+        return []
+    rises = {every: rise(refreshed[every]) for every in sorted(refreshed)}
+    falls = all(before > after for before, after in itertools.pairwise(rises.values()))
+    each = [f"{says.share(value / rise(moving))} every {every:,}" for every, value in rises.items()]
+    rarer = says.whether(
+        falls,
+        "The rarer the refreshes, the less the loss rises.",
+        "Rarer refreshes do not always leave less of the rise.",
+    )
+    told = (
+        f"*Rare refreshes.* {rarer} Of the rise of {study.switches['momentum'].name('dominant')} is left, "
+        f"with a refresh at a fixed number of steps: {says.listed(each)}. Seed {p.shown}."
+    )
+    return [told, tables.by_interval(study).data]
 
 
 def _meanwhile(study: MomentumStudy, name: str) -> str:

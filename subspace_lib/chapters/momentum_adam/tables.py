@@ -8,11 +8,13 @@ import numpy as np
 from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page
+from subspace_lib.chapters.kit.study import there
+from subspace_lib.chapters.kit.switch.frozen import rise
 from subspace_lib.chapters.kit.table import Row, span, table
 from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
 from subspace_lib.runs.rates import PARTS, mean_rates
 from subspace_lib.runs.windows import DEFINITIONS, directions, error, part_rates
-from subspace_lib.trajectory import Trajectory, progress
+from subspace_lib.trajectory import Trajectory, progress, tail_loss
 
 
 def protocol(study: MomentumStudy) -> Markdown:
@@ -135,6 +137,28 @@ def bulk_ways(study: MomentumStudy) -> Markdown:
                 }
             )
     return table(rows)
+
+
+def by_interval(study: MomentumStudy) -> Markdown:
+    """How Dom-heavy ball of one seed ends, by the steps from one refresh or look to the next."""
+    p = study.parameters
+    own = study.switches["momentum"].trajectories["dominant", p.shown]
+    usual = own.table["refresh_interval"].median()
+    runs = {f"as elsewhere (median {usual:,.0f})": own}
+    runs |= {f"{every:,}": study.refreshed[every] for every in sorted(study.refreshed)}
+    if ("momentum", p.shown) in there(study.frozen):
+        runs["frozen"] = study.frozen["momentum", p.shown]
+    return table(
+        {
+            "steps to the next refresh": name,
+            "training loss at the end": f"{tail_loss(run):.4f}",
+            "its rise": f"{rise(run):.4f}",
+            "λ₁ at the switch": f"{values.iloc[0]:.2f}",
+            "λ₁ as last seen": f"{values.iloc[-1]:.2f}",
+        }
+        for name, run in runs.items()
+        for values in (run.table["eigenvalue_01"].dropna(),)
+    )
 
 
 def _loss_at(run: Trajectory, step: int) -> str:

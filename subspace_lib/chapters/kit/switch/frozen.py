@@ -55,10 +55,15 @@ def what_is_left(triples: Iterable[tuple[float, Trajectory, Trajectory]]) -> str
     )
     if all(share <= TAKEN for share in left):
         return told + (
-            "So the loss rises because the projection turns with the subspace: {doc}`07b_momentum_theory` "
+            "So the loss rises because the projection turns with the subspace: chapter 07b "
             "derives how."
         )
     return told + "So the turn of the subspace is not the whole cause."
+
+
+def rise(run: Trajectory) -> float:
+    """By how much the loss of Dom-X rises from the switch to its end."""
+    return tail_loss(run) - float(run.table["train_loss"].iloc[0])
 
 
 def sharpness(runs: Iterable[Trajectory]) -> str:
