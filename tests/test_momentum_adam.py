@@ -10,6 +10,7 @@ from conftest import few_digits
 from torch import nn
 
 from subspace_lib import models
+from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.kit.study import Absent
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.momentum_adam import answers, figures, tables
@@ -102,6 +103,17 @@ def test_the_judged_rules_have_every_seed_and_all_else_the_second(small):
     assert {run.experiment.seed for run in study.alternatives.values()} == {4}
     assert study.first_steps("RMSProp")[0].experiment.refresh_every == 1
     assert study.first_steps("Adam, β₁ = 0")[0].experiment.beta == 0
+
+
+def test_runs_of_one_rule_that_diverged_are_told_apart(small):
+    gone = [
+        dataclasses.replace(r, status="diverged at step 9") for r in small.ways("adam").values()
+    ]
+    told = page.in_force(small.parameters, gone).data
+    for way in ("update", "gradient", "both"):
+        assert f"| Bulk-Adam, seed 4, η = 0.001, projected = {way} " in told
+    alone = page.in_force(small.parameters, gone[:1]).data
+    assert "| Bulk-Adam, seed 4, η = 0.001 " in alone
 
 
 @pytest.mark.parametrize("way", ["update", "gradient", "both"])

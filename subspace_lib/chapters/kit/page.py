@@ -6,7 +6,7 @@ import ast
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ QUICK = (
 UNFINISHED = "SUBSPACE_UNFINISHED"  # = quick: a page whose runs are not all stored shows quick ones
 NOT_YET = "**Its runs at the paper's size are not finished**: until they are, this page shows quick ones. "
 PROCESSES_PAY = 20.0  # seconds of work from which on runs are computed side by side
+ROWS = ("record_spans", "fresh_spans")  # where a run has its rows: too long for a table
 PLAIN = (bool, int, float, str, list, tuple, type(None))
 
 
@@ -157,16 +158,33 @@ def in_force(
         for name, value in parameters.model_dump().items()
         if name not in ("dry_run", "scheduler", "device", *idle)  # provenance has the machines
     ]
+    ended = [run for run in runs if not run.complete]
     rows += [
-        {
-            "parameter": f"{says.rule(run.experiment.method)}, seed {run.experiment.seed}, η = "
-            f"{run.experiment.learning_rate:g}",
-            "in force": f"**{run.status}**",
-        }
-        for run in runs
-        if not run.complete
+        {"parameter": name, "in force": f"**{run.status}**"}
+        for name, run in zip(_told_apart(ended), ended, strict=True)
     ]
     return Markdown(folded("Parameters in force", markdown([*rows, *more])))
+
+
+def _told_apart(runs: Sequence[Trajectory]) -> list[str]:
+    """Rule, seed and η of each run; where several have the same, also what else differs between them."""
+    names = [
+        f"{says.rule(run.experiment.method)}, seed {run.experiment.seed}, η = "
+        f"{run.experiment.learning_rate:g}"
+        for run in runs
+    ]
+    told = []
+    for name, run in zip(names, runs, strict=True):
+        alike = [other for other, its in zip(runs, names, strict=True) if its == name]
+        own = run.experiment.model_dump()
+        differing = [
+            f"{field} = {value}"
+            for field, value in own.items()
+            if field not in ROWS
+            and any(getattr(r.experiment, field, value) != value for r in alike)
+        ]
+        told.append(", ".join([name, *differing]))
+    return told
 
 
 def _idle(parameters: Description) -> list[str]:

@@ -72,10 +72,10 @@ def window(study: ValleyStudy) -> Markdown:
     worst, typical_worst = max(off), max(aligned_off)
     together = max(worst, typical_worst) <= says.LEVEL
     return says.answer(
-        f"By Bulk-SGD's progress and by the alignment of a typical gradient {len(off)} simulations, of all "
-        f"ηκ and c, {says.whether(together, 'lie', 'do not all lie')} on one curve each. The progress "
-        f"differs from the closed form by at most {says.number(worst, 1)}, the alignment by at most "
-        f"{says.number(typical_worst, 1)}.",
+        f"There are {len(off)} simulations, of all ηκ and c. Against a, "
+        f"{says.whether(together, 'all of them lie', 'not all of them lie')} on the closed form's curves: "
+        f"Bulk-SGD's progress differs from it by at most {says.number(worst, 1)}, the alignment of a "
+        f"typical gradient by at most {says.number(typical_worst, 1)}.",
         f"Both criteria are met for a between {says.number(low, 2)} and {says.number(high, 2)}. This "
         f"chapter's setting, a = {says.number(own, 2)}, lies {says.whether(inside, 'inside', 'outside')}.",
         tables.limits(study),

@@ -197,10 +197,7 @@ def _meaning(study: SwitchStudy, dom: float, bulk: float) -> str:
     if still and good:
         return "So the part of the update outside the dominant subspace does the learning."
     if still:
-        return (
-            "So the dominant part alone does not learn; but here the bulk part alone does not do "
-            f"what {study.name('none')} does either."
-        )
+        return f"So here neither part of the update does by itself what {study.name('none')} does."
     if good:
         return "So here either part of the update learns by itself."
     return "So here the dominant part learns by itself, and the bulk part alone falls short."

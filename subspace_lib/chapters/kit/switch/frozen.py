@@ -51,7 +51,8 @@ def what_is_left(triples: Iterable[tuple[float, Trajectory, Trajectory]]) -> str
     left = [(tail_loss(still) - at) / (tail_loss(run) - at) for at, run, still in whole]
     told = (
         f"With the subspace frozen at the switch, {says.mean_of(left, says.share)} of that rise is left, "
-        f"and the sharpness {sharpness(still for *_, still in whole)}. "
+        f"and the sharpness {sharpness(still for *_, still in whole)}. At the end the exact subspace is "
+        f"off the frozen one by a sine of {says.mean_of(_turned(still) for *_, still in whole)}. "
     )
     if all(share <= TAKEN for share in left):
         return told + (
@@ -71,3 +72,8 @@ def sharpness(runs: Iterable[Trajectory]) -> str:
     known = [run.table["eigenvalue_01"].dropna() for run in runs]
     before, after = (says.mean([float(values.iloc[row]) for values in known]) for row in (0, -1))
     return says.moves(before, after)
+
+
+def _turned(run: Trajectory) -> float:
+    """Sine of the angle between a frozen subspace and that of the refresh at the last row."""
+    return float(run.table["turn"].iloc[-1])
