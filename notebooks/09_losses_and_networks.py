@@ -60,7 +60,9 @@ answers.losses(study)
 # ResNet-8 has batch normalization in its evaluation form: its statistics are means of one pass over the training data at
 # initialization, and stay. Both have a quarter of the paper's width and 1,000 images: so neither has the paper's size.
 # Where the gap at $k$ is small, a tracker that is to follow the subspace exactly multiplies by the Hessian at almost every
-# step; a {term}`budget` limits what a case may cost.
+# step; a {term}`budget` limits what a case may cost. That makes refreshes rarer than the paper's, which are at every step.
+# Rare refreshes slow a rise of Dom-SGD's loss down ({doc}`07b_momentum_theory`): under a budget it may be smaller than the
+# paper's.
 
 # %%
 tables.protocol(study)
