@@ -91,8 +91,8 @@ answers.amplified(study)
 #
 # **A projection that turns.** Let the curvature change along the floor of a valley: $L = \frac12 (\lambda + b \cdot
 # \nabla\lambda)\, x^2$, with $b$ in the bulk. At a distance $x$ the top eigenvector is tilted by $x\nabla\lambda/\lambda$
-# into the bulk, and a Dom- step with it. While one basis is used, from $x_0$ to $x_T$ over $T$ steps, the steps move the bulk
-# by $(x_T - x_0)\, x_0 \nabla\lambda/\lambda$. Where noise moves $x$ about, that is on average
+# into the bulk, and a Dom- step with it. While one basis is used, from $x_0$ to $x_T$ over $T$ steps, these move the bulk by
+# $(x_T - x_0)\, x_0 \nabla\lambda/\lambda$. Where noise or a bounce moves $x$, that is on average
 #
 # $$-\frac{\mathrm{Var}\,x - \mathrm{Cov}(x_0, x_T)}{T\,\lambda}\,\nabla\lambda \quad \text{a step}.$$ (eq-turning)
 #

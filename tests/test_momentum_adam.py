@@ -235,6 +235,36 @@ def made_up(table, dom=0.99, bulk=0.51, status="complete"):
 TABLE = {"sgd": (0.012, 0.010), "momentum": (0.006, 0.033), "adam": (0.015, 0.035)}
 
 
+def frozen(study, end):
+    """The study, with runs of a frozen subspace whose loss goes from 1 to this end."""
+    moving = {
+        ("momentum", seed): study.switches["momentum"].trajectories["dominant", seed]
+        for seed in study.parameters.seeds
+    }
+    losses = pd.DataFrame({"step": [3000, 20_000], "train_loss": [1.0, end]})
+    return dataclasses.replace(
+        study, frozen={key: dataclasses.replace(run, table=losses) for key, run in moving.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("dom", "end", "expected"),
+    [
+        (1.4, 1.0, "holds"),
+        (1.4, 0.9, "holds"),
+        (1.4, 1.2, "does not hold"),
+        (0.9, 1.0, "inconclusive"),
+    ],
+)
+def test_f8_by_what_a_frozen_subspace_leaves_of_a_rise(dom, end, expected):
+    found = judge(frozen(made_up(TABLE, dom=dom), end))[-1]
+    assert (found.claim, found.verdict) == ("F8", expected)
+    assert len(found.parts[0].values) == 4  # without the seed that was seen before
+    p = MomentumParameters(seeds=criteria.F8_SEEN)
+    alone = judge(frozen(dataclasses.replace(made_up(TABLE, dom=dom), parameters=p), end))[-1]
+    assert alone.verdict == "inconclusive" and "seen before" in alone.parts[0].note
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -1,9 +1,11 @@
-"""C8: the bulk part amplified over the first 1,000 steps, Dom- versions that stop; findings F2, F3, F4."""
+"""C8: the bulk part amplified over the first 1,000 steps, Dom- versions that stop; F2, F3, F4 and F8."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 
+from subspace_lib.chapters.kit.switch.frozen import rise
 from subspace_lib.chapters.kit.switch.judge import part_of_pairs, progress_part
 from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
 from subspace_lib.evidence import criteria
@@ -13,7 +15,7 @@ from subspace_lib.runs.rates import mean_rates
 from subspace_lib.runs.windows import DEFINITIONS, amplification, directions, error
 from subspace_lib.trajectory import Trajectory
 
-C8, F2, F3, F4 = CLAIMS = (
+C8, F2, F3, F4, F8 = CLAIMS = (
     Claim(
         "C8",
         "Momentum and Adam amplify the bulk part of the update",
@@ -55,6 +57,16 @@ C8, F2, F3, F4 = CLAIMS = (
         plain="How well a quadratic with noise predicts the effective rates.",
         kind="finding",
     ),
+    Claim(
+        "F8",
+        "The loss of Dom-heavy ball rises because its subspace turns",
+        "with the subspace of the switch frozen, what is left of the rise "
+        f"{criteria.F8_LEFT}; without seed {', '.join(map(str, criteria.F8_SEEN))}, which was seen before",
+        name="why a loss rises under Dom-X",
+        plain="The loss of Dom-heavy ball rises because the projection turns with the subspace.",
+        seen="with its subspace frozen at the switch, the loss of Dom-heavy ball does not rise",
+        kind="finding",
+    ),
 )
 # What links the ratios that a reader sees to the differences that are judged.
 EXCESS = (
@@ -67,7 +79,7 @@ EXCESS = (
 def judge(study: MomentumStudy) -> list[Verdict]:
     """C8 on Table 1 and on the Dom- versions; then those of our findings whose runs are stored."""
     verdicts = [_table(study)]
-    for finding in (_later, _bulk, _theory):
+    for finding in (_later, _bulk, _theory, _frozen):
         with contextlib.suppress(MissingRun):
             verdicts.append(finding(study))
     return verdicts
@@ -131,3 +143,18 @@ def _theory(study: MomentumStudy) -> Verdict:
         for label, run in zip(labels, runs, strict=True)
     ]
     return verdict(F4, parts, p, runs)
+
+
+def _frozen(study: MomentumStudy) -> Verdict:
+    p, switch = study.parameters, study.switches["momentum"]
+    name, found, runs, level = switch.name("dominant"), list[float](), list[Trajectory](), 0
+    for seed in (seed for seed in p.seeds if seed not in criteria.F8_SEEN):
+        moving, still = switch.trajectories["dominant", seed], study.frozen["momentum", seed]
+        risen = moving.complete and still.complete and rise(moving) > 0
+        found.append(rise(still) / rise(moving) if risen else math.nan)
+        runs += [moving, still]
+        level += not risen
+    why = f"{level} of {len(found)} pairs of {name} have no rise to compare" if level else ""
+    why = why if found else "no seed but those seen before the criterion was fixed"
+    says = f"rise of {name} left with its subspace frozen"
+    return verdict(F8, [part(says, found, criteria.F8_LEFT, why)], p, runs)
