@@ -100,8 +100,8 @@ answers.amplified(study)
 # Rare refreshes slow it down, like $1/T$; a frozen subspace ends it ({doc}`07_momentum_adam`, {doc}`06_sam`). It grows with
 # $\mathrm{Var}\,x$, which momentum multiplies by $1/(1-\beta)$ at small $\eta\lambda$ {eq}`eq-heavy-ball-variance`.
 #
-# **Assumptions.** Over a window the loss is quadratic, its eigendirections do not mix, the noise has the covariance of the
-# minibatches at the window's middle whatever $x$ is, and $M$ stands still. No parameter is fitted.
+# **Assumptions for the rates.** Over a window the loss is quadratic, its eigendirections do not mix, the noise has the
+# covariance of the minibatches at the window's middle whatever $x$ is, and $M$ stands still. No parameter is fitted.
 
 # %%
 page.in_force(study.parameters, study.windows.values())

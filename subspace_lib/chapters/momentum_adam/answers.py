@@ -11,7 +11,7 @@ from IPython.display import Markdown
 from subspace_lib.chapters.kit import page, says
 from subspace_lib.chapters.kit.study import there
 from subspace_lib.chapters.kit.switch import answers as switch_answers
-from subspace_lib.chapters.kit.switch.frozen import rise, what_is_left
+from subspace_lib.chapters.kit.switch.frozen import rise, sharpness_ends, what_is_left
 from subspace_lib.chapters.kit.table import Row, table
 from subspace_lib.chapters.momentum_adam import tables
 from subspace_lib.chapters.momentum_adam.judge import CLAIMS, excess, judge
@@ -201,9 +201,13 @@ def _by_interval(study: MomentumStudy) -> list[str]:
         "The rarer the refreshes, the less the loss rises.",
         "Rarer refreshes do not always leave less of the rise.",
     )
+    ends = {every: sharpness_ends(refreshed[every]) for every in rises}
+    falls_by = {every: every * (before - after) for every, (before, after) in ends.items()}
     told = (
         f"*Rare refreshes.* {rarer} Of the rise of {study.switches['momentum'].name('dominant')} is left, "
-        f"with a refresh at a fixed number of steps: {says.listed(each)}. Seed {p.shown}."
+        f"with a refresh at a fixed number of steps: {says.listed(each)}. By chapter 07b λ₁ falls like one "
+        "over that number, as long as the valley is the same: the fall times the steps is "
+        f"{says.listed(map(says.number, falls_by.values()))}. Seed {p.shown}."
     )
     return [told, tables.by_interval(study).data]
 

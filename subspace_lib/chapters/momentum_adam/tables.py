@@ -9,7 +9,7 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import page
 from subspace_lib.chapters.kit.study import there
-from subspace_lib.chapters.kit.switch.frozen import rise
+from subspace_lib.chapters.kit.switch.frozen import rise, sharpness_ends
 from subspace_lib.chapters.kit.table import Row, span, table
 from subspace_lib.chapters.momentum_adam.study import JUDGED, MomentumStudy
 from subspace_lib.runs.rates import PARTS, mean_rates
@@ -144,21 +144,23 @@ def by_interval(study: MomentumStudy) -> Markdown:
     p = study.parameters
     own = study.switches["momentum"].trajectories["dominant", p.shown]
     usual = own.table["refresh_interval"].median()
-    runs = {f"as elsewhere (median {usual:,.0f})": own}
-    runs |= {f"{every:,}": study.refreshed[every] for every in sorted(study.refreshed)}
+    runs: list[tuple[str, int | None, Trajectory]]
+    runs = [(f"as elsewhere (median {usual:,.0f})", None, own)]
+    runs += [(f"{every:,}", every, run) for every, run in sorted(study.refreshed.items())]
     if ("momentum", p.shown) in there(study.frozen):
-        runs["frozen"] = study.frozen["momentum", p.shown]
-    return table(
-        {
+        runs.append(("frozen", None, study.frozen["momentum", p.shown]))
+    rows = list[Row]()
+    for name, every, run in runs:
+        before, after = sharpness_ends(run)
+        row = {
             "steps to the next refresh": name,
             "training loss at the end": f"{tail_loss(run):.4f}",
-            "its rise": f"{rise(run):.4f}",
-            "λ₁ at the switch": f"{values.iloc[0]:.2f}",
-            "λ₁ as last seen": f"{values.iloc[-1]:.2f}",
         }
-        for name, run in runs.items()
-        for values in (run.table["eigenvalue_01"].dropna(),)
-    )
+        row |= {"its rise": f"{rise(run):.4f}", "λ₁ at the switch": f"{before:.2f}"}
+        row["λ₁ as last seen"] = f"{after:.2f}"
+        row["its fall × the steps"] = "" if every is None else f"{every * (before - after):.0f}"
+        rows.append(row)
+    return table(rows)
 
 
 def _loss_at(run: Trajectory, step: int) -> str:

@@ -70,9 +70,14 @@ def rise(run: Trajectory) -> float:
 
 def sharpness(runs: Iterable[Trajectory]) -> str:
     """How λ₁ moves from the first to the last row that has it, in the mean: "falls from 30 to 10"."""
-    known = [run.table["eigenvalue_01"].dropna() for run in runs]
-    before, after = (says.mean([float(values.iloc[row]) for values in known]) for row in (0, -1))
-    return says.moves(before, after)
+    before, after = zip(*map(sharpness_ends, runs), strict=True)
+    return says.moves(says.mean(before), says.mean(after))
+
+
+def sharpness_ends(run: Trajectory) -> tuple[float, float]:
+    """λ₁ at the first and at the last row that has it."""
+    known = run.table["eigenvalue_01"].dropna()
+    return float(known.iloc[0]), float(known.iloc[-1])
 
 
 def _turned(run: Trajectory) -> float:
