@@ -27,11 +27,7 @@ adam_learning_rate = 1e-3  # η of Adam, AdamW, RMSProp and Muon
 beta = 0.9  # β of heavy ball and Nesterov's momentum, β₁ of Adam
 betas = [0.5, 0.99]  # further β of heavy ball, one seed
 others = ["nesterov", "rmsprop", "adamw", "muon"]  # further rules, one seed
-intervals = [
-    30,
-    100,
-    1000,
-]  # steps between the refreshes of Dom-heavy ball, beside refresh_every, one seed
+intervals = [30, 97, 307]  # steps between the refreshes of Dom-heavy ball, one seed
 batch_size = 50  # samples
 steps = 20_000  # of the runs with a switch
 switch_alignment = 0.95  # None: switch at switch_step

@@ -83,22 +83,23 @@ answers.amplified(study)
 # directions.
 #
 # **Projected Adam.** $M$ mixes the two parts; write $d$ and $b$ for their coordinates. Bulk-Adam can project three things.
-# The *update*: $x_d$ stays, and the bulk is drawn to a point off its minimum, where $M_{bd} g_d + M_{bb} g_b = 0$, at $x_b =
-# -H_b^{-1} M_{bb}^{-1} M_{bd} H_d x_d$. The *gradient*: $x_b \to 0$, but the update carries the dominant part along, to
+# The *update*: $x_d$ stays, and the bulk is drawn to a point off its minimum, where $M_{bd} g_d + M_{bb} g_b = 0$, at $x_b
+# = -H_b^{-1} M_{bb}^{-1} M_{bd} H_d x_d$. The *gradient*: $x_b \to 0$, but the update carries the dominant part along, to
 # $x_d - M_{db} M_{bb}^{-1} x_b$, and nothing takes it back. *Both*: the update is $-\eta (I - P) M (I - P) m$, a step
-# downhill; $x_d$ stays and $x_b \to 0$. Without $M$ the three are the same. In none of
-# the three does the quadratic run away. So the quadratic does not explain why Bulk-Adam diverges ({doc}`07_momentum_adam`).
+# downhill; $x_d$ stays and $x_b \to 0$. Without $M$ the three are the same. In none of the three does the quadratic run
+# away. So the quadratic does not explain why Bulk-Adam diverges ({doc}`07_momentum_adam`).
 #
 # **A projection that turns.** Let the curvature change along the floor of a valley: $L = \frac12 (\lambda + b \cdot
-# \nabla\lambda)\, x^2$, with $b$ in the bulk. At a distance $x$ the top eigenvector is tilted by $x\nabla\lambda/\lambda$
-# into the bulk, and a Dom- step with it. While one basis is used, from $x_0$ to $x_T$ over $T$ steps, these move the bulk by
-# $(x_T - x_0)\, x_0 \nabla\lambda/\lambda$. Where noise or a bounce moves $x$, that is on average
+# \nabla\lambda)\, x^2$, with $b$ in the bulk, flat beside $\lambda$. At a small $x$ the top eigenvector is tilted by
+# $x\nabla\lambda/\lambda$ into the bulk, and a Dom- step with it. In the $T$ steps from $x_0$ to $x_T$ that use one basis
+# the point moves in the bulk by $(x_T - x_0)\, x_0 \nabla\lambda/\lambda$. With noise, or a bounce, that is on average
 #
-# $$-\frac{\mathrm{Var}\,x - \mathrm{Cov}(x_0, x_T)}{T\,\lambda}\,\nabla\lambda \quad \text{a step}.$$ (eq-turning)
+# $$-\frac{\mathrm{Var}\,x - \mathrm{Cov}(x_0, x_T)}{T\,\lambda}\,\nabla\lambda \quad \text{a step:}$$ (eq-turning)
 #
-# It points down the sharpness on either side of the floor. Where a lower sharpness costs loss, the loss of Dom-X rises.
-# Rare refreshes slow it down, like $1/T$; a frozen subspace ends it ({doc}`07_momentum_adam`, {doc}`06_sam`). It grows with
-# $\mathrm{Var}\,x$, which momentum multiplies by $1/(1-\beta)$ at small $\eta\lambda$ {eq}`eq-heavy-ball-variance`.
+# down the sharpness. For SGD and $T = 1$ it is $-\eta\, \mathrm{Var}\,x\, \nabla\lambda$, twice what SGD itself does by
+# {term}`self-stabilization`. Beyond the memory of $x$ it goes like $\mathrm{Var}\,x/T$, and momentum makes that variance
+# $1/(1-\beta)$ times as large at small $\eta\lambda$ {eq}`eq-heavy-ball-variance`; within its swing a longer $T$ can do
+# more. A frozen subspace ends it. Where a lower sharpness costs loss, the loss of Dom-X rises.
 #
 # **Assumptions for the rates.** Over a window the loss is quadratic, its eigendirections do not mix, the noise has the
 # covariance of the minibatches at the window's middle whatever $x$ is, and $M$ stands still. No parameter is fitted.
@@ -132,13 +133,12 @@ answers.amplified_adaptive(study)
 #
 # The prediction may break where $\beta$ is near 1, because a swing then outlasts a good part of the window. It may break
 # near a rule's edge (first column near 1), where the cubic terms of the loss could matter; the table shows whether it does.
-# In early windows second moments still grow. Muon has no theory here; its run belongs to {doc}`07_momentum_adam`.
+# In early windows second moments still grow. Muon has no theory here.
 #
 # ## What is the paper's, and what is ours
 #
-# *The whole theory, its assumptions, and how it is compared with the runs* [own]. F4 is descriptive: it has no criterion, so
-# there is no verdict. The runs are those of {doc}`07_momentum_adam`, and differ from the paper's as they do.
-# {term}`What the marks mean <Source mark>`.
+# *The whole theory, its assumptions, and how it is compared with the runs* [own]. F4 has no criterion, so no verdict. The
+# runs are those of {doc}`07_momentum_adam`. {term}`What the marks mean <Source mark>`.
 #
 # ## Rerun, and where the numbers are from
 #

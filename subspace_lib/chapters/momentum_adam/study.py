@@ -120,7 +120,7 @@ class MomentumParameters(StudyParameters):
     beta: float = Field(0.9, ge=0, lt=1)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = (0.5, 0.99)
     others: tuple[OptimizerName, ...] = ("nesterov", "rmsprop", "adamw", "muon")
-    intervals: tuple[Annotated[int, Field(ge=1)], ...] = (30, 100, 1000)
+    intervals: tuple[Annotated[int, Field(ge=1)], ...] = (30, 97, 307)
     table_steps: int = Field(TABLE_STEPS, ge=2, le=1_000_000)
     table_refresh_every: int = Field(1, ge=1, le=1_000_000)
     steps: Steps = 20_000

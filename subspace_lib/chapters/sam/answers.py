@@ -10,14 +10,14 @@ from IPython.display import Markdown
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.edge import level_at_switch
 from subspace_lib.chapters.kit.switch import answers as switch
-from subspace_lib.chapters.kit.switch.frozen import sharpness, what_is_left
+from subspace_lib.chapters.kit.switch.frozen import risen, sharpness, what_is_left
 from subspace_lib.chapters.kit.switch.study import OPEN, SwitchStudy
 from subspace_lib.chapters.sam import tables
 from subspace_lib.chapters.sam.study import SamStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.results.store import MissingRun
 from subspace_lib.theory.edges import sam_edge
-from subspace_lib.trajectory import Trajectory, tail, tail_loss
+from subspace_lib.trajectory import Trajectory, tail
 
 APART = 0.1  # difference of two alignments that is said to show
 
@@ -34,7 +34,7 @@ def _cause(study: SamStudy) -> str:
     edge, seeds = study.edge, study.edge.parameters.seeds
     starts = [level_at_switch(edge, seed) for seed in seeds]
     moving = edge.of("dominant")
-    if not all(tail_loss(run) > start for start, run in zip(starts, moving, strict=True)):
+    if not all(risen(run, start) for start, run in zip(starts, moving, strict=True)):
         return ""
     name = edge.name("dominant")
     try:

@@ -38,7 +38,7 @@ def losses(study: SamStudy) -> Picture:
         axes.set_title(title)
     switch.frozen_lines(parts[-1], study.edge, there(study.frozen))
     parts[-1].set_xlabel("step")
-    below(figure, parts[0])
+    below(figure, parts[-1])
     return Picture(figure, "Training loss of SAM, Dom-SAM and Bulk-SAM over steps")
 
 

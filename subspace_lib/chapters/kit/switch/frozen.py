@@ -12,6 +12,7 @@ from subspace_lib.experiment import Experiment
 from subspace_lib.results.store import Store
 from subspace_lib.trajectory import Trajectory, tail_loss
 
+RISEN = 0.01  # of the loss at the switch: a rise that shows
 TAKEN = criteria.F8_LEFT.at_most  # of a rise of the loss: what may be left without its cause
 
 
@@ -41,26 +42,31 @@ def frozen_runs(
 
 
 def what_is_left(triples: Iterable[tuple[float, Trajectory, Trajectory]]) -> str:
-    """How much a frozen subspace leaves of the rise of Dom-X's loss, and so whether the turn is its cause.
+    """How much a frozen subspace leaves of the rise of Dom-X's loss, and so whether that needs the turn.
 
     Args:
         triples: loss at the switch, Dom-X, and the same with its subspace frozen; by seed.
     """
-    whole = [each for each in triples if each[1].complete and each[2].complete]
-    if not whole:
-        return "With the subspace frozen at the switch it diverges."
-    left = [(tail_loss(still) - at) / (tail_loss(run) - at) for at, run, still in whole]
+    each = list(triples)
+    if not all(run.complete and still.complete for _, run, still in each):
+        return "Not all of these runs, and of those with a frozen subspace, come to their end."
+    if not all(risen(run, at) for at, run, _ in each):
+        return "It does not rise in every seed, so nothing is said of why."
+    left = [(tail_loss(still) - at) / (tail_loss(run) - at) for at, run, still in each]
     told = (
-        f"With the subspace frozen at the switch, {says.mean_of(left, says.share)} of that rise is left, "
-        f"and the sharpness {sharpness(still for *_, still in whole)}. At the end the exact subspace is "
-        f"off the frozen one by a sine of {says.mean_of(_turned(still) for *_, still in whole)}. "
+        f"With the subspace frozen at the switch, {says.mean_of(left, says.share)} of that rise is left. "
+        f"From the switch to the last row the sharpness {sharpness(still for *_, still in each)} then, and "
+        "the sine of the largest angle between the exact and the frozen subspace comes to "
+        f"{says.mean_of(_turned(still) for *_, still in each)}. "
     )
     if all(share <= TAKEN for share in left):
-        return told + (
-            "So the loss rises because the projection turns with the subspace: chapter 07b "
-            "derives how."
-        )
-    return told + "So the turn of the subspace is not the whole cause."
+        return f"{told}So the rise needs a projection that turns: chapter 07b has what such a one does."
+    return f"{told}So the turn of the subspace is not the whole cause."
+
+
+def risen(run: Trajectory, at: float) -> bool:
+    """Whether the loss of Dom-X ends above that at the switch by more than it is known to."""
+    return run.complete and tail_loss(run) > (1 + RISEN) * at
 
 
 def rise(run: Trajectory) -> float:
