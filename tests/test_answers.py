@@ -352,11 +352,12 @@ def test_that_bulk_sgd_gains_more_is_said_where_its_interval_is_above_that_of_sg
 
 def test_sam_is_told_on_the_side_of_its_edge_where_it_is():
     far, at = (study(optimizer="sam", learning_rate=rate) for rate in (0.01, 0.06))
-    told = sam.edges(SamStudy(far, at, {}, None, {})).data
+    told = sam.edges(SamStudy(far, at, {}, None, {}, {})).data
     assert told.count("So SAM is below its own edge there.") == 1
     assert "With the full batch" in told and told.count("So SAM is") == 2
     assert (
-        "Only one radius" in sam.rhos(SamStudy(far, at, {0.05: far.of("none")[0]}, None, {})).data
+        "Only one radius"
+        in sam.rhos(SamStudy(far, at, {0.05: far.of("none")[0]}, None, {}, {})).data
     )
 
 
@@ -516,3 +517,25 @@ def test_a_loss_that_does_not_rise_in_every_seed_is_not_put_down_to_the_turn():
 def test_every_network_and_data_set_of_ours_has_a_name_to_be_read():
     for name in (*ARCHITECTURES, *data.DATASETS):
         assert "_" not in title(name), name
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        (3, "exceeds that of the untrained network after 60 steps. So an old subspace"),
+        (1, "exceeds that of the untrained network in 1 of 3 seeds."),
+        (0, "ends at 0.350."),
+    ],
+)
+def test_two_frozen_subspaces_in_turn(gone, said):
+    edge = made_up_edge()
+    apart = {}
+    for i, seed in enumerate((1, 2, 3)):
+        ended, e = i < gone, edge.parameters.run(11, "dominant", 600)
+        steps, losses = [600, 660 if ended else e.steps], [0.2, 9.0 if ended else 0.35]
+        table = pd.DataFrame({"step": steps, "train_loss": losses})
+        status = "diverged at step 660" if ended else "complete"
+        apart[seed] = Trajectory(e, table, status, None, {})
+    told = sam._apart(SamStudy(edge, edge, {}, None, {}, apart))
+    assert said in told
+    assert sam._apart(SamStudy(edge, edge, {}, None, {}, {})) == ""

@@ -51,7 +51,7 @@ def full_batch(dom=0.79, bulk=0.5):
     ],
 )
 def test_c7_fails_by_each_of_its_parts(mini, full, failing):
-    (c7,) = judge(SamStudy(minibatch(**mini), full_batch(**full), {}, None, {}))
+    (c7,) = judge(SamStudy(minibatch(**mini), full_batch(**full), {}, None, {}, {}))
     expected = ["reproduced"] * 4
     if failing is not None:
         expected[failing] = "not reproduced"
@@ -84,7 +84,9 @@ def test_the_pilots_runs_are_of_seed_0_and_none_of_them_is_judged():
     assert runs[0.0].method == "SGD" and runs[0.1].method == "SAM"
     assert {run.switch_by for run in runs.values()} == {p.switch_step}
     assert all(run.steps > p.switch_step for run in runs.values())
-    study = SamStudy(minibatch(), full_batch(), {}, pilot(sgd=2.0, a=1.0, b=1.0, c=1.0, d=1.0), {})
+    study = SamStudy(
+        minibatch(), full_batch(), {}, pilot(sgd=2.0, a=1.0, b=1.0, c=1.0, d=1.0), {}, {}
+    )
     (c7,) = judge(study)
     assert c7.seeds == SEEDS and len(study.trajectories()) == len(c7.results) + 5
 
@@ -130,6 +132,8 @@ def test_a_study_from_parameters_to_figures(tmp_path):
             3
         ]  # one subspace, although those of even and odd steps are followed apart
         assert found.edge.of("dominant")[0].experiment.period == 2
+        apart = found.apart[3].experiment
+        assert (apart.period, apart.refresh_every, apart.stop_above) == (2, 30, 1.0)
         assert still.experiment.period == 1 and still.table["refreshes"].iloc[-2:].tolist() == [
             1,
             2,

@@ -9,6 +9,7 @@ from IPython.display import Markdown
 
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.edge import level_at_switch
+from subspace_lib.chapters.kit.study import there
 from subspace_lib.chapters.kit.switch import answers as switch
 from subspace_lib.chapters.kit.switch.frozen import risen, sharpness, what_is_left
 from subspace_lib.chapters.kit.switch.study import OPEN, SwitchStudy
@@ -17,7 +18,7 @@ from subspace_lib.chapters.sam.study import SamStudy
 from subspace_lib.evidence import criteria
 from subspace_lib.results.store import MissingRun
 from subspace_lib.theory.edges import sam_edge
-from subspace_lib.trajectory import Trajectory, tail
+from subspace_lib.trajectory import Trajectory, tail, tail_loss
 
 APART = 0.1  # difference of two alignments that is said to show
 
@@ -44,7 +45,27 @@ def _cause(study: SamStudy) -> str:
             f"*Why the loss of {name} rises.* The runs with a frozen subspace are not stored yet."
         )
     told = f"*Why the loss of {name} rises.* From the switch on its sharpness {sharpness(moving)}."
-    return f"{told} {what_is_left(zip(starts, moving, frozen, strict=True))}"
+    return (
+        f"{told} {what_is_left(zip(starts, moving, frozen, strict=True))} {_apart(study)}".rstrip()
+    )
+
+
+def _apart(study: SamStudy) -> str:
+    """What becomes of Dom-SAM with two frozen subspaces in turn."""
+    if not (runs := list(there(study.apart).values())):
+        return ""
+    gone = [not run.complete for run in runs]
+    told = "With the subspaces of the even and of the odd step at the switch frozen, in turn, the loss "
+    if all(gone):
+        after = [run.table["step"].iloc[-1] - run.experiment.switch_step for run in runs]
+        when = says.mean_of(after, "{:,.0f}".format)
+        return told + (
+            f"exceeds that of the untrained network after {when} steps. So an old subspace does not keep "
+            "the loss from rising; one that stays the same does."
+        )
+    if not any(gone):
+        return told + f"ends at {says.mean_of(tail_loss(run) for run in runs)}."
+    return told + f"exceeds that of the untrained network in {says.counted(gone)}."
 
 
 def angles(study: SamStudy) -> Markdown:

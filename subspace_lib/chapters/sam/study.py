@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from subspace_lib.chapters.kit.chapter import Stages
+from subspace_lib.chapters.kit.chapter import Stages, Task
 from subspace_lib.chapters.kit.edge import EdgeSwitchParameters
 from subspace_lib.chapters.kit.study import (
     SHARED,
@@ -20,7 +20,7 @@ from subspace_lib.chapters.kit.study import (
     source,
     stored,
 )
-from subspace_lib.chapters.kit.switch.frozen import frozen_runs
+from subspace_lib.chapters.kit.switch.frozen import frozen_apart_runs, frozen_runs
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy, switch_study
 from subspace_lib.chapters.kit.typed import numbers
 from subspace_lib.chapters.sam.pilot import Pilot, PilotParameters, pilot_study
@@ -106,7 +106,8 @@ class SamParameters(SwitchParameters):
 class SamStudy:
     """Trajectories of the SAM study: minibatch and full batch, other ρ on the first seed, and the pilot.
 
-    ``frozen`` has Dom-SAM at the edge with the subspace of the switch kept, by seed.
+    ``frozen`` has Dom-SAM at the edge with the subspace of the switch kept, by seed; ``apart`` the same
+    with those of even and of odd steps, none where they are not followed apart.
     """
 
     minibatch: SwitchStudy
@@ -114,6 +115,7 @@ class SamStudy:
     rhos: dict[float, Trajectory]
     pilot: Pilot | None
     frozen: dict[int, Trajectory]
+    apart: dict[int, Trajectory]
 
     @property
     def parameters(self) -> SwitchParameters:
@@ -124,7 +126,7 @@ class SamStudy:
         """All of them."""
         pilot = {} if self.pilot is None else self.pilot.runs
         switched = (self.minibatch.trajectories, self.edge.trajectories)
-        return stored(*switched, self.rhos, pilot, self.frozen)
+        return stored(*switched, self.rhos, pilot, self.frozen, self.apart)
 
 
 @described_first
@@ -147,13 +149,19 @@ def sam_study(
     minibatch = switch_study(p, store, compute=compute)
     rhos = optional(lambda: {rho: get(wanted[rho]) for rho in sorted(wanted)})
     pilot = pilot_study(p.pilot(), store, compute=compute) if p.pilot_rhos else None
-    frozen = optional(lambda: frozen_runs(p.at_edge(), store, compute=compute))
-    return SamStudy(minibatch, edge, rhos, pilot, frozen)
+    at_edge = p.at_edge()
+    frozen = optional(lambda: frozen_runs(at_edge, store, compute=compute))
+    apart: dict[int, Trajectory] = {}
+    if at_edge.period > 1:
+        apart = optional(lambda: frozen_apart_runs(at_edge, store, compute=compute))
+    return SamStudy(minibatch, edge, rhos, pilot, frozen, apart)
 
 
 def tasks(parameters: SamParameters) -> Stages:
     """Both switches seed by seed, and the pilot; then frozen subspaces, and the other radii."""
     pieces = [*by_seed(parameters.at_edge()), *by_seed(parameters)]
     pilot = (pilot_study, parameters.pilot())
-    frozen = [(frozen_runs, p) for p in by_seed(parameters.at_edge())]
+    frozen: list[Task] = [(frozen_runs, p) for p in by_seed(parameters.at_edge())]
+    if parameters.at_edge().period > 1:
+        frozen += [(frozen_apart_runs, p) for p in by_seed(parameters.at_edge())]
     return [pilot, *[(switch_study, p) for p in pieces]], [*frozen, (sam_study, parameters)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.study import Plan, source
@@ -16,12 +17,12 @@ RISEN = 0.01  # of the loss at the switch: a rise that shows
 TAKEN = criteria.F8_LEFT.at_most  # of a rise of the loss: what may be left without its cause
 
 
-def kept(run: Experiment, every: int) -> Experiment:
+def kept(run: Experiment, every: int, **more: Any) -> Experiment:
     """This run with one subspace, refreshed every so many steps from its switch on and for the last row."""
     fields = {name: getattr(run, name) for name in type(run).model_fields}
     end = ((run.steps, run.steps),)
     own = {"refresh_every": every, "fresh_spans": end, "period": 1, "budget": None}
-    return Experiment.parse(**fields | own)
+    return Experiment.parse(**fields | own | more)
 
 
 def frozen(run: Experiment) -> Experiment:
@@ -29,16 +30,32 @@ def frozen(run: Experiment) -> Experiment:
     return kept(run, run.steps)
 
 
+def frozen_apart(run: Experiment) -> Experiment:
+    """This run with the subspaces that it follows in turn; it ends where all that was learned is lost."""
+    return kept(run, run.steps, period=run.period, stop_above=1.0)
+
+
 def frozen_runs(
-    parameters: SwitchParameters, store: Store | None = None, *, compute: bool | Plan = True
+    parameters: SwitchParameters,
+    store: Store | None = None,
+    *,
+    compute: bool | Plan = True,
+    how: Callable[[Experiment], Experiment] = frozen,
 ) -> dict[int, Trajectory]:
     """Dom-X by seed, with the subspace of the switch that X has found."""
     p, get = parameters, source(store, compute)
     plain = {seed: get(p.run(seed, "none")) for seed in p.seeds}
     return {
-        seed: get(frozen(p.run(seed, "dominant", switch_step(p, run)[0])))
+        seed: get(how(p.run(seed, "dominant", switch_step(p, run)[0])))
         for seed, run in plain.items()
     }
+
+
+def frozen_apart_runs(
+    parameters: SwitchParameters, store: Store | None = None, *, compute: bool | Plan = True
+) -> dict[int, Trajectory]:
+    """Dom-X by seed, with the subspaces of even and of odd steps frozen apart."""
+    return frozen_runs(parameters, store, compute=compute, how=frozen_apart)
 
 
 def what_is_left(triples: Iterable[tuple[float, Trajectory, Trajectory]]) -> str:
