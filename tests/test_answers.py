@@ -477,7 +477,7 @@ def test_what_is_left_of_the_rise_of_dom_heavy_ball_with_its_subspace_frozen(end
     found = study(dom=0.4)
     p = MomentumParameters(seeds=found.parameters.seeds)
     frozen = {
-        ("momentum", seed): run(found.parameters, seed, "dominant", end, status=status)
+        seed: run(found.parameters, seed, "dominant", end, status=status)
         for seed in found.parameters.seeds
     }
     told = momentum.losses(MomentumStudy(p, {}, {}, {}, {"momentum": found}, {}, frozen, {})).data
@@ -507,7 +507,7 @@ def test_a_loss_that_does_not_rise_in_every_seed_is_not_put_down_to_the_turn():
     found, absent = study(dom=0.4), {}
     seeds = found.parameters.seeds
     found.trajectories["dominant", seeds[0]] = run(found.parameters, seeds[0], "dominant", 0.29)
-    frozen = {("momentum", s): run(found.parameters, s, "dominant", 0.2) for s in seeds}
+    frozen = {s: run(found.parameters, s, "dominant", 0.2) for s in seeds}
     made = MomentumStudy(
         MomentumParameters(seeds=seeds), {}, {}, {}, {"momentum": found}, absent, frozen, {}
     )

@@ -233,10 +233,12 @@ def _meanwhile(study: MomentumStudy, name: str) -> str:
 
 
 def _cause(study: MomentumStudy, name: str) -> str:
-    """What becomes of the rise where the subspace is frozen."""
+    """What becomes of the rise of Dom-heavy ball where the subspace is frozen."""
     moving = study.switches[name].of("dominant")
+    if name != "momentum":
+        return "Why it rises is not examined."
     try:
-        frozen = [study.frozen[name, seed] for seed in study.parameters.seeds]
+        frozen = [study.frozen[seed] for seed in study.parameters.seeds]
     except MissingRun:
         return "Why it rises is not known: the runs with a frozen subspace are not stored yet."
     starts = [float(run.table["train_loss"].iloc[0]) for run in moving]

@@ -61,8 +61,7 @@ def losses(study: MomentumStudy) -> Picture:
     frozen = there(study.frozen)
     for axes, (name, part) in zip(parts, study.switches.items(), strict=True):
         switch.loss_panel(axes, part)
-        own = {seed: run for (rule, seed), run in frozen.items() if rule == name}
-        switch.frozen_lines(axes, part, own)
+        switch.frozen_lines(axes, part, frozen if name == "momentum" else {})
         above(axes)
     parts[-1].set_xlabel("step")
     return Picture(

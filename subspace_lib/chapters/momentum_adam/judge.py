@@ -153,7 +153,7 @@ def _frozen(study: MomentumStudy) -> Verdict:
     p, switch = study.parameters, study.switches["momentum"]
     name, found, runs, level = switch.name("dominant"), list[float](), list[Trajectory](), 0
     for seed in (seed for seed in p.seeds if seed not in criteria.F8_SEEN):
-        moving, still = switch.trajectories["dominant", seed], study.frozen["momentum", seed]
+        moving, still = switch.trajectories["dominant", seed], study.frozen[seed]
         shows = still.complete and risen(moving, float(moving.table["train_loss"].iloc[0]))
         found.append(rise(still) / rise(moving) if shows else math.nan)
         runs += [moving, still]

@@ -238,7 +238,7 @@ class MomentumStudy:
         windows: later ones, by label, of one seed.
         switches: X, Dom-X and Bulk-X of the judged rules.
         alternatives: Bulk-X of one seed, by rule and by what is projected in place of the update.
-        frozen: Dom-X with the subspace of the switch kept, by rule and seed.
+        frozen: Dom-heavy ball with the subspace of the switch kept, by seed.
         refreshed: Dom-heavy ball of one seed by the steps from one refresh to the next.
     """
 
@@ -248,7 +248,7 @@ class MomentumStudy:
     windows: dict[str, Trajectory]
     switches: dict[str, SwitchStudy]
     alternatives: dict[tuple[str, Projected], Trajectory]
-    frozen: dict[tuple[str, int], Trajectory]
+    frozen: dict[int, Trajectory]
     refreshed: dict[int, Trajectory]
 
     def runs(self) -> list[Trajectory]:
@@ -325,13 +325,7 @@ def momentum_study(
                 key: bulk_run(rule, store, compute=compute) for key, rule in alternatives.items()
             }
         ),
-        optional(
-            lambda: {
-                (name, seed): run
-                for name in JUDGED
-                for seed, run in frozen_runs(p.switch(name), store, compute=compute).items()
-            }
-        ),
+        optional(lambda: frozen_runs(p.switch("momentum"), store, compute=compute)),
         optional(
             lambda: {
                 every: interval_run(rule, store, compute=compute)
@@ -351,6 +345,5 @@ def tasks(parameters: MomentumParameters) -> Stages:
     shown: list[Task] = [(compute, run) for run in single]
     shown += [(bulk_run, rule) for rule in p.alternatives().values()]
     shown += [(interval_run, rule) for rule in p.refreshed().values()]
-    for name in JUDGED:
-        shown += [(frozen_runs, rule) for rule in by_seed(p.switch(name))]
+    shown += [(frozen_runs, rule) for rule in by_seed(p.switch("momentum"))]
     return judged, shown

@@ -147,8 +147,8 @@ def by_interval(study: MomentumStudy) -> Markdown:
     runs: list[tuple[str, int | None, Trajectory]]
     runs = [(f"as elsewhere (median {usual:,.0f})", None, own)]
     runs += [(f"{every:,}", every, run) for every, run in sorted(study.refreshed.items())]
-    if ("momentum", p.shown) in there(study.frozen):
-        runs.append(("frozen", None, study.frozen["momentum", p.shown]))
+    if p.shown in there(study.frozen):
+        runs.append(("frozen", None, study.frozen[p.shown]))
     rows = list[Row]()
     for name, every, run in runs:
         before, after = sharpness_ends(run)
