@@ -522,7 +522,7 @@ def test_every_network_and_data_set_of_ours_has_a_name_to_be_read():
 @pytest.mark.parametrize(
     ("gone", "said"),
     [
-        (3, "exceeds that of the untrained network after 60 steps. So an old subspace"),
+        (3, "exceeds that of the untrained network within 60 steps. So an old subspace"),
         (1, "exceeds that of the untrained network in 1 of 3 seeds."),
         (0, "ends at 0.350."),
     ],

@@ -60,7 +60,7 @@ def _apart(study: SamStudy) -> str:
         after = [run.table["step"].iloc[-1] - run.experiment.switch_step for run in runs]
         when = says.mean_of(after, "{:,.0f}".format)
         return told + (
-            f"exceeds that of the untrained network after {when} steps. So an old subspace does not keep "
+            f"exceeds that of the untrained network within {when} steps. So an old subspace does not keep "
             "the loss from rising; one that stays the same does."
         )
     if not any(gone):
