@@ -123,7 +123,7 @@ answers.bulk_ways(study)
 # ## Verdict
 #
 # C8 compares means, seed by seed, in a form that holds also where a mean rate is near zero; the factor is ours. F3, on the
-# Bulk- versions, and F8, on why the loss of Dom-heavy ball rises, are ours, with criteria of their own.
+# Bulk- versions, is ours, with a criterion of its own. So is F8, on why the loss of Dom-heavy ball rises; it has none.
 
 # %%
 page.verdict(CHAPTER, study)

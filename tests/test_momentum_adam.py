@@ -247,22 +247,12 @@ def frozen(study, end):
     )
 
 
-@pytest.mark.parametrize(
-    ("dom", "end", "expected"),
-    [
-        (1.4, 1.0, "holds"),
-        (1.4, 0.9, "holds"),
-        (1.4, 1.2, "does not hold"),
-        (0.9, 1.0, "inconclusive"),
-    ],
-)
-def test_f8_by_what_a_frozen_subspace_leaves_of_a_rise(dom, end, expected):
-    found = judge(frozen(made_up(TABLE, dom=dom), end))[-1]
-    assert (found.claim, found.verdict) == ("F8", expected)
-    assert len(found.parts[0].values) == 4  # without the seed that was seen before
-    p = MomentumParameters(seeds=criteria.F8_SEEN)
-    alone = judge(frozen(dataclasses.replace(made_up(TABLE, dom=dom), parameters=p), end))[-1]
-    assert alone.verdict == "inconclusive" and "seen before" in alone.parts[0].note
+def test_f8_shows_what_a_frozen_subspace_leaves_of_a_rise():
+    found = judge(frozen(made_up(TABLE, dom=1.4), 1.1))[-1]
+    assert (found.claim, found.verdict, len(found.results)) == ("F8", "descriptive", 10)
+    assert found.parts[0].values == pytest.approx([0.25] * 5)
+    level = judge(frozen(made_up(TABLE, dom=0.9), 1.1))[-1].parts[0]
+    assert level.measured is None and "5 of 5 pairs of Dom-" in level.note
 
 
 @pytest.mark.parametrize(

@@ -132,14 +132,6 @@ F7_AT_EDGE = Criterion(
     at_least=0.9,
 )
 
-# F8, Dom-heavy ball with the subspace of the switch frozen
-F8_LEFT = Criterion(
-    "2026-11-28",
-    "own: without a subspace that turns, hardly anything is left of the rise of Dom-X's loss",
-    at_most=0.25,
-)
-F8_SEEN = (11,)  # seeds that were seen before that was fixed: not judged
-
 # Q1, cross-entropy: what C2 and C3 ask of the squared loss, and what the paper's appendix shows besides
 _Q1 = "2026-11-26"
 Q1_DOM = Criterion(
