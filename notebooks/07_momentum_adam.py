@@ -98,7 +98,7 @@ answers.ratios(study)
 answers.ingredients(study)
 
 # %% [markdown]
-# ## Dom- and Bulk- versions
+# ## Dom- and Bulk- versions, and why a loss rises (F8)
 
 # %% mystnb={"figure": {"caption": "Training loss (log scale) of heavy ball (top) and of Adam (bottom), and of their Dom- and Bulk- versions; one line per seed, the first bold. Dots: the switches. A cross: a run that ends early, its loss above that of the untrained network. Dotted: Dom-heavy ball with its subspace frozen at the switch. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-momentum-loss"}}
 figures.losses(study)
