@@ -156,9 +156,10 @@ def test_a_frozen_subspace_stays_that_of_the_switch(small):
 @pytest.mark.parametrize("beta", [0.0, 0.9])
 @pytest.mark.parametrize("interval", [1, 3, 12])
 def test_a_projected_step_drifts_down_the_sharpness(beta, interval):
-    """Chapter 07b's drift, against Dom-SGD and Dom-heavy ball in a valley with noise, λ = 50 + slope b.
+    """Chapter 07b's drift, against steps of Dom-SGD and Dom-heavy ball made by hand, λ = 50 + slope b.
 
-    The basis is the top eigenvector of the exact Hessian, found anew every few steps.
+    The basis is the top eigenvector of the exact Hessian, found anew every few steps; Var and Cov are those
+    of the sample.
     """
     sharp, slope, rate, paths = 50.0, 0.3, 0.004, 20_000
     rng = np.random.default_rng(3)
