@@ -504,12 +504,12 @@ def test_a_rise_at_twice_the_learning_rate_is_put_down_to_the_turn(
 
 def test_a_loss_that_does_not_rise_in_every_seed_is_not_put_down_to_the_turn():
     """A ratio of two falls would pass for one of two rises."""
-    found, absent = study(dom=0.4), {}
+    found = study(dom=0.4)
     seeds = found.parameters.seeds
     found.trajectories["dominant", seeds[0]] = run(found.parameters, seeds[0], "dominant", 0.29)
     frozen = {s: run(found.parameters, s, "dominant", 0.2) for s in seeds}
     made = MomentumStudy(
-        MomentumParameters(seeds=seeds), {}, {}, {}, {"momentum": found}, absent, frozen, {}
+        MomentumParameters(seeds=seeds), {}, {}, {}, {"momentum": found}, {}, frozen, {}
     )
     assert "It does not rise in every seed" in momentum.losses(made).data
 

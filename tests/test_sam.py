@@ -128,16 +128,13 @@ def test_a_study_from_parameters_to_figures(tmp_path):
         assert {run.experiment.batch_size for run in found.edge.trajectories.values()} == {300}
         assert sorted(found.rhos) == [0.05, 0.1] and sorted(found.pilot.runs) == [0, 0.1]
         assert found.minibatch.name("bulk") == "Bulk-SAM"
-        still = found.frozen[
-            3
-        ]  # one subspace, although those of even and odd steps are followed apart
+        # One frozen subspace, although those of even and odd steps are followed apart.
+        still = found.frozen[3]
         assert found.edge.of("dominant")[0].experiment.period == 2
         apart = found.apart[3].experiment
         assert (apart.period, apart.refresh_every, apart.stop_above) == (2, 30, 1.0)
-        assert still.experiment.period == 1 and still.table["refreshes"].iloc[-2:].tolist() == [
-            1,
-            2,
-        ]
+        assert still.experiment.period == 1
+        assert still.table["refreshes"].iloc[-2:].tolist() == [1, 2]
         (c7,) = judge(found)
         assert c7.verdict == "inconclusive" and len(c7.parts) == 4  # one seed
         for draw in (figures.edges, figures.ascents, figures.rhos):

@@ -194,7 +194,7 @@ def _by_interval(study: MomentumStudy) -> list[str]:
     if moving is None or not refreshed:
         return []
     told = ["*Rare refreshes.*"]
-    if risen(moving, float(moving.table["train_loss"].iloc[0])):
+    if risen(moving):
         left = [
             f"{says.share(rise(run) / rise(moving))} every {every:,}"
             for every, run in refreshed.items()

@@ -148,7 +148,7 @@ def _frozen(study: MomentumStudy) -> Verdict:
     name, found, runs = switch.name("dominant"), list[float](), list[Trajectory]()
     for seed in p.seeds:
         moving, still = switch.trajectories["dominant", seed], study.frozen[seed]
-        shows = still.complete and risen(moving, float(moving.table["train_loss"].iloc[0]))
+        shows = still.complete and risen(moving)
         found.append(rise(still) / rise(moving) if shows else math.nan)
         runs += [moving, still]
     level = sum(map(math.isnan, found))

@@ -61,7 +61,7 @@ def _apart(study: SamStudy) -> str:
         when = says.mean_of(after, "{:,.0f}".format)
         return told + (
             f"exceeds that of the untrained network within {when} steps. So an old subspace does not keep "
-            "the loss from rising; one that stays the same does."
+            "the loss from rising."
         )
     if not any(gone):
         return told + f"ends at {says.mean_of(tail_loss(run) for run in runs)}."

@@ -68,7 +68,7 @@ def what_is_left(triples: Iterable[tuple[float, Trajectory, Trajectory]]) -> str
         return "Not all of these runs, and of those with a frozen subspace, come to their end."
     if not all(risen(run, at) for at, run, _ in each):
         return "It does not rise in every seed, so nothing is said of why."
-    left = [(tail_loss(still) - at) / (tail_loss(run) - at) for at, run, still in each]
+    left = [rise(still, at) / rise(run, at) for at, run, still in each]
     told = (
         f"With the subspace frozen at the switch, {says.mean_of(left, says.share)} of that rise is left. "
         f"From the switch to the last row the sharpness {sharpness(still for *_, still in each)} then, and "
@@ -80,14 +80,19 @@ def what_is_left(triples: Iterable[tuple[float, Trajectory, Trajectory]]) -> str
     return f"{told}So the turn of the subspace is not the whole cause."
 
 
-def risen(run: Trajectory, at: float) -> bool:
-    """Whether the loss of Dom-X ends above that at the switch by more than it is known to."""
+def risen(run: Trajectory, at: float | None = None) -> bool:
+    """Whether the loss of Dom-X ends above that at the switch, its first row's by default."""
+    at = _first(run) if at is None else at
     return run.complete and tail_loss(run) > (1 + RISEN) * at
 
 
-def rise(run: Trajectory) -> float:
-    """By how much the loss of Dom-X rises from the switch to its end."""
-    return tail_loss(run) - float(run.table["train_loss"].iloc[0])
+def rise(run: Trajectory, at: float | None = None) -> float:
+    """By how much the loss of Dom-X rises from that at the switch, its first row's by default."""
+    return tail_loss(run) - (_first(run) if at is None else at)
+
+
+def _first(run: Trajectory) -> float:
+    return float(run.table["train_loss"].iloc[0])
 
 
 def sharpness(runs: Iterable[Trajectory]) -> str:
