@@ -52,19 +52,19 @@ figures.gradients(study)
 answers.gradients(study)
 
 # %% [markdown]
-# **Claim** ({cite:t}`song2025`, section 2; {cite:t}`gurari2018`; {cite:t}`sagun2017`). The Hessian of the training loss has
-# about as many large eigenvalues as there are classes. The gradient lies mostly in the span of their eigenvectors (C1).
+# **Claim** ({cite:t}`song2025`, section 2 [rev, cap]; {cite:t}`gurari2018`; {cite:t}`sagun2017`). The Hessian has about as
+# many large eigenvalues as there are classes. The gradient lies mostly in the span of their eigenvectors (C1).
 #
 # **What is meant.** Around a point $\theta$ the loss is a bowl, steep in some directions and almost flat in most. The
-# {term}`Hessian` $H$ has one curvature $\lambda_i$ for each of its orthogonal eigenvectors $v_i$. The $k$ steepest of these
-# span the {term}`dominant subspace` $S_k$; what is orthogonal to it is the {term}`bulk`. Inside $S_k$ lies the part $P_k g$
-# of a gradient $g$, with $P_k = \sum_{i \le k} v_i v_i^\top$. The {term}`alignment` is $\|P_k g\|/\|g\|$. For a random
-# vector in $D$ dimensions it would be about $\sqrt{k/D}$.
+# {term}`Hessian` $H$ has one curvature $\lambda_i$ for each of its orthogonal eigenvectors $v_i$. The $k$ steepest span the
+# {term}`dominant subspace` $S_k$; what is orthogonal to it is the {term}`bulk`. Inside $S_k$ lies the part $P_k g$ of a
+# gradient $g$, with $P_k = \sum_{i \le k} v_i v_i^\top$. The {term}`alignment` is $\|P_k g\|/\|g\|$. For a random vector in
+# $D$ dimensions it would be about $\sqrt{k/D}$.
 #
-# **Protocol.** Train with SGD: the runs of {doc}`02_dom_vs_bulk`. A *survey* goes along each run. At each
-# of the `anchors` it solves for $S_k$ up to a certified angle, compares it with $S_k$ some `lags` later, and takes the
-# updates of the next `window` steps apart. More runs see only the first few `classes`. The {term}`networks` of this book and
-# their data are in the glossary.
+# **Protocol.** Train with SGD: the runs of {doc}`02_dom_vs_bulk`. A *survey* goes along each run. At a few of its steps, the
+# `anchors`, it computes $S_k$ with a bound on the {term}`principal angle`, compares it with $S_k$ some `lags` later, and
+# splits the updates of the next `window` steps into their dominant and their bulk part. More runs train on the first few
+# `classes` only. The {term}`networks` of this book and their data are in the glossary.
 
 # %%
 page.in_force(study.parameters, study.plain.values())
@@ -82,9 +82,9 @@ answers.outliers(study)
 # ## What the classes have to do with k
 #
 # The {term}`Gauss–Newton matrix` is a part of the Hessian. Apart from the loss's own curvature, it is the mean of $J_i^\top
-# J_i$ over the samples, $J_i$ the $C \times D$ Jacobian of the $C$ outputs. If the Jacobians had only their mean $\bar J$
-# in common, $\bar J^\top \bar J$ would have rank $C$: one large eigenvalue a class {cite:p}`papyan2018,fort2019`. There
-# are two ways to check this. The first is to train on fewer classes: the spectrum should then break earlier.
+# J_i$ over the samples, $J_i$ the $C \times D$ Jacobian of the $C$ outputs. The mean Jacobian's share, $\bar J^\top \bar J$,
+# has rank $C$ at most: where it outweighs the rest, there is one large eigenvalue for each class
+# {cite:p}`papyan2018,fort2019`. One check is to train on fewer classes: the spectrum should break earlier.
 
 # %% mystnb={"figure": {"caption": "The 20 largest eigenvalues over the first, after training on the samples of the first few classes, first seed (log scale). A dotted line of the same colour: the number of classes.", "name": "fig-classes"}}
 figures.by_classes(study)
@@ -93,7 +93,7 @@ figures.by_classes(study)
 answers.by_classes(study)
 
 # %% [markdown]
-# The second is to ask where $S_k$ lies. The rows of $\bar J$ are the gradients of the $C$ mean outputs: directions that one
+# Another is to ask where $S_k$ lies. The rows of $\bar J$ are the gradients of the $C$ mean outputs: directions that one
 # can compute without a Hessian and without labels.
 
 # %% mystnb={"figure": {"caption": "Mean squared cosine between the dominant subspace and three spans (gradients of the mean outputs by class, over all samples; random directions), over training: 1 where it lies inside, 0 where it is orthogonal. Mean and range over seeds.", "name": "fig-spans"}}

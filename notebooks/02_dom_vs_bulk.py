@@ -43,21 +43,21 @@ from subspace_lib.chapters.kit.switch import answers, figures, tables
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study)
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps; one line per seed, the first bold. Dots: the switches, where the three have the same point. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-loss"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps; one line per seed, the first bold. Dots: the switches, where the three have the same point. The first steps, up to a tenth of the way to the first switch, may lie outside the axes.", "name": "fig-loss"}}
 figures.losses(study)
 
 # %%
 answers.losses(study)
 
 # %% [markdown]
-# **Claim** ({cite:t}`song2025`, section 3). The gradient of SGD lies mostly in the dominant subspace. Yet when every update
-# is projected *onto* that subspace, the training loss stops falling (C2). When every update is projected *out* of it,
-# training goes on as with SGD (C3).
+# **Claim** ({cite:t}`song2025`, section 3 [rev, cap]). The gradient of SGD lies mostly in the dominant subspace. Yet with
+# every update projected *onto* it the training loss stops falling (C2); projected *out* of it, training goes on (C3).
 #
 # **Protocol.** Train with SGD until the {term}`alignment` of the full-batch gradient with the {term}`dominant subspace`, in
 # a moving average (factor 0.9 per step), exceeds `switch_alignment`. From that point go on three times, with the same
 # minibatches: with SGD, with Dom-SGD ($u \to P_k u$) and with Bulk-SGD ($u \to (I - P_k) u$). $P_k$ is always that of the
-# current point. {term}`Progress` is how far the loss of the projected run falls after the switch, divided by how far that of SGD falls.
+# current point. {term}`Progress` is how far the loss of the projected run falls after the switch, divided by how far that of
+# SGD falls.
 
 # %%
 tables.protocol(study)
@@ -101,7 +101,7 @@ answers.angles(study, costs=True)
 # %% [markdown]
 # ## On data not trained on
 
-# %% mystnb={"figure": {"caption": "Test loss (top, log scale) and test accuracy (bottom) over the steps: mean over seeds, with their range. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-test"}}
+# %% mystnb={"figure": {"caption": "Test loss (top, log scale) and test accuracy (bottom) over the steps: mean over seeds, with their range. The first steps, up to a tenth of the way to the first switch, may lie outside the axes.", "name": "fig-test"}}
 figures.test_losses(study)
 
 # %%
@@ -114,7 +114,7 @@ answers.test_losses(study)
 # in the loss.* It stands in the code [code]; but the tick labels of the paper's figure 1, as a text copy keeps them, fit
 # losses without it better, and the public replication has none [rep]. A loss without ½ at η is ours at 2η.
 
-# %% mystnb={"figure": {"caption": "What C1 to C4 are judged by, a row each: with the settings as we read them, with other pixels, and at twice the learning rate; one seed. Upright bars: what the criteria ask for.", "name": "fig-settings"}}
+# %% mystnb={"figure": {"caption": "What C1 to C4 are judged by, a row each: with the settings as we read them, with other pixels, and at twice the learning rate; one seed. Upright bars: the criteria; progress(Dom-SGD) and \"under GD\" are to lie left of theirs, all else right. C4 is chapter 03's.", "name": "fig-settings"}}
 own_figures.settings(study)
 
 # %%

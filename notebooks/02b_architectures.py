@@ -42,20 +42,21 @@ from subspace_lib.chapters.kit import page
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study)
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps, one panel per network; one line per seed, the first bold. Dots: the switches, where the three have the same point. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-losses"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of SGD, Dom-SGD and Bulk-SGD over the steps, one panel per network; one line per seed, the first bold. Dots: the switches, where the three have the same point. The first steps, up to a tenth of the way to the first switch, may lie outside the axes.", "name": "fig-losses"}}
 figures.losses(study)
 
 # %%
 answers.losses(study)
 
 # %% [markdown]
-# **Claim** ({cite:t}`song2025`, figure 1b and 1c). What {doc}`02_dom_vs_bulk` shows for a perceptron holds for a CNN on
-# CIFAR10-5k (C2b, C3b) and for a Transformer on SST2-1k (C2c, C3c).
+# **Claim** ({cite:t}`song2025`, figures 1b and 1c [rev, cap]). What {doc}`02_dom_vs_bulk` shows for a perceptron holds
+# for a CNN on CIFAR10-5k (C2b, C3b) and for a Transformer on SST2-1k (C2c, C3c).
 #
 # **Protocol.** That of {doc}`02_dom_vs_bulk`, with $k$ the number of classes, and other {term}`networks`. The CNN sees
 # images of which each pixel is standardized. The Transformer sees the first 1,000 phrases of GLUE's SST-2 as WordPiece
-# tokens, all padded to one length; padded positions are masked as keys, and count in the mean over positions. Its embedding
-# has a row for each token that occurs; all other rows would have neither gradient nor curvature.
+# tokens, all padded to one length; padded positions are masked as keys, and count in the mean over positions. Its
+# embedding has a row for each token of training and test data: a row whose token the training data lack has neither
+# gradient nor curvature.
 
 # %%
 tables.protocol(study)
@@ -69,7 +70,7 @@ figures.alignments(study)
 # %%
 answers.alignments(study)
 
-# %% mystnb={"figure": {"caption": "The largest Hessian eigenvalues (log scale) under SGD, Dom-SGD and Bulk-SGD, first seed; coloured: the first k, grey: the others. Lines: those that each row has; grey dots: those of the full spectra alone, which are fewer. Dotted: 2/\u03b7, beyond which gradient descent is unstable.", "name": "fig-spectra"}}
+# %% mystnb={"figure": {"caption": "The largest Hessian eigenvalues (log scale) under SGD, Dom-SGD and Bulk-SGD, first seed; coloured: the first k, grey: the others. Lines: eigenvalues that every row has; grey dots: further ones, of the rarer full spectra. Dotted: 2/\u03b7, beyond which gradient descent is unstable.", "name": "fig-spectra"}}
 figures.spectra(study)
 
 # %%
@@ -87,7 +88,7 @@ answers.angles(study)
 # %% [markdown]
 # ## On data not trained on
 
-# %% mystnb={"figure": {"caption": "Test loss (log scale) and test accuracy, mean over seeds with their range. Dotted: the switches. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-tests"}}
+# %% mystnb={"figure": {"caption": "Test loss (log scale) and test accuracy, mean over seeds with their range. Dotted: the switches. The first steps, up to a tenth of the way to the first switch, may lie outside the axes.", "name": "fig-tests"}}
 figures.test_losses(study)
 
 # %%
@@ -114,7 +115,7 @@ page.verdict(CHAPTER, study)
 # *Networks, initialization, pixels, tokens, ½, batches without replacement, the subspace anew at every step
 # (`refresh_every = 1`)* [code]; *$k$, η, batch size, 20,000 steps, threshold and moving average of the switch* [rep]; *the
 # steps between which the switch may come, a subspace refreshed when it has turned, no embedding
-# rows for tokens that do not occur* [own]. {term}`What the marks mean <Source mark>`.
+# rows for tokens that occur in neither training nor test data* [own]. {term}`What the marks mean <Source mark>`.
 #
 # ## Rerun
 #

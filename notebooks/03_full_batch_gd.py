@@ -46,7 +46,7 @@ from subspace_lib.chapters.kit.switch import tables as switch_tables
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study)
 
-# %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient, by steps from the switch (dotted). Top: SGD up to the switch, full-batch GD from there, then SGD again. Bottom: GD with Gaussian noise from the switch on. A line a seed, the first bold.", "name": "fig-there-and-back"}}
+# %% mystnb={"figure": {"caption": "Alignment of the full-batch gradient, by steps from the switch (dotted). Top: SGD up to the switch, full-batch GD from there, then SGD again. Bottom: GD with Gaussian noise from the switch on. One line per seed, the first bold.", "name": "fig-there-and-back"}}
 figures.there_and_back(study)
 
 # %%
@@ -102,8 +102,8 @@ figures.by_batch_size(study)
 answers.by_batch_size(study)
 
 # %% [markdown]
-# The model does not ask for a steady fall. Noise fills the bulk too: where it outweighs the mean gradient in both
-# subspaces, the alignment is that of the noise alone, whatever its size.
+# In the model the alignment need not fall steadily. Noise fills the bulk too: where it outweighs the mean gradient in
+# both subspaces, the alignment is that of the noise alone, however large the noise is.
 #
 # ## Does the noise help or hurt?
 

@@ -45,8 +45,8 @@ figures.losses(study)
 answers.losses(study)
 
 # %% [markdown]
-# **Claim** ({cite:t}`song2025`, section 4 and figure 8). None of this needs a network. On a quadratic that is steep in few
-# directions, minibatch noise aligns the gradient, Dom-SGD stands still and Bulk-SGD learns (C5). Here it can be computed.
+# **Claim** ({cite:t}`song2025`, section 4 and figure 8 [rev, cap]). On a quadratic that is steep in few directions, without a
+# network, minibatch noise aligns the gradient, Dom-SGD stands still, and Bulk-SGD learns (C5). It can be computed.
 #
 # ## Two dimensions
 #

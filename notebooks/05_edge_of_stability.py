@@ -41,7 +41,7 @@ from subspace_lib.chapters.kit import page
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study)
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of GD, Dom-GD and Bulk-GD over the steps; one line per seed, the first bold. Dots: the switch. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-edge-loss"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of GD, Dom-GD and Bulk-GD over the steps; one line per seed, the first bold. Dots: the switch. The first steps, up to a tenth of the way to the first switch, may lie outside the axes.", "name": "fig-edge-loss"}}
 figures.losses(study)
 
 # %%

@@ -47,7 +47,7 @@ from subspace_lib.chapters.sam import CHAPTER, answers, figures, tables
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 page.answer(CHAPTER, study)
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of SAM, Dom-SAM and Bulk-SAM, with minibatches (top) and with the full batch at SAM's edge of stability (bottom); one line per seed, the first bold. Dots: the switches. Dotted: Dom-SAM with its subspace frozen at the switch. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-sam-loss"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of SAM, Dom-SAM and Bulk-SAM, with minibatches (top) and with the full batch at SAM's edge of stability (bottom); one line per seed, the first bold. Dots: the switches. Dotted: Dom-SAM with its subspace frozen at the switch. The first steps, up to a tenth of the way to the first switch, may lie outside the axes.", "name": "fig-sam-loss"}}
 figures.losses(study)
 
 # %%

@@ -78,11 +78,11 @@ tables.protocol(study)
 # %% [markdown]
 # ## Later in training (F2)
 #
-# A reviewer of the paper asked for the rates over time. In later windows of `window` steps there are three ways to say a rate. The
-# *slope*, $-\sum\langle Pu, Pg\rangle / \sum\|Pg\|^2$, is the regression of $u$ on $-g$. The *mean* is that of the steps'
-# ratios, as in Table 1. The *displacement*, $-\langle P\sum u, P\sum g\rangle / \|P\sum g\|^2$, sums first: what only
-# fluctuates cancels. They need not agree. Where a gradient only fluctuates about a minimum, the rate of momentum is *below*
-# $\eta$; what persists of it moves the point at up to $\eta/(1-\beta)$. {doc}`07b_momentum_theory` derives both.
+# A reviewer of the paper asked for the rates over time [rev]. In later windows of `window` steps there are three ways to say
+# a rate. The *slope*, $-\sum\langle Pu, Pg\rangle / \sum\|Pg\|^2$, is the regression of $u$ on $-g$. The *mean* is that of
+# the steps' ratios, as in Table 1. The *displacement*, $-\langle P\sum u, P\sum g\rangle / \|P\sum g\|^2$, sums first: what
+# only fluctuates cancels. They need not agree. Where a gradient only fluctuates about a minimum, the rate of momentum is
+# *below* $\eta$; what persists of it moves the point at up to $\eta/(1-\beta)$. {doc}`07b_momentum_theory` derives both.
 
 # %% mystnb={"figure": {"caption": "Bulk-LR over Dom-LR of every rule (log scale), by slope, mean and displacement; a point a window, one seed. A ratio with a negative rate is left out. Dotted: 1, both parts alike.", "name": "fig-ratios"}}
 figures.ratios(study)
@@ -100,7 +100,7 @@ answers.ingredients(study)
 # %% [markdown]
 # ## Dom- and Bulk- versions, and why a loss rises (F8)
 
-# %% mystnb={"figure": {"caption": "Training loss (log scale) of heavy ball (top) and of Adam (bottom), and of their Dom- and Bulk- versions; one line per seed, the first bold. Dots: the switches. A cross: a run that ends early, its loss above that of the untrained network. Dotted: Dom-heavy ball with its subspace frozen at the switch. The axes are fitted to what comes after a tenth of the way to the first switch.", "name": "fig-momentum-loss"}}
+# %% mystnb={"figure": {"caption": "Training loss (log scale) of heavy ball (top) and of Adam (bottom), and of their Dom- and Bulk- versions; one line per seed, the first bold. Dots: the switches. A cross: a run that ends early, its loss above that of the untrained network. Dotted: Dom-heavy ball with its subspace frozen at the switch. The first steps, up to a tenth of the way to the first switch, may lie outside the axes.", "name": "fig-momentum-loss"}}
 figures.losses(study)
 
 # %%

@@ -52,7 +52,7 @@ from subspace_lib.chapters.threshold import CHAPTER, answers, figures, tables
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 answers.opening(study)
 
-# %% mystnb={"figure": {"caption": "Horizontal: k divided by the number of classes; vertical line: as many. Top: progress of Dom-SGD (full) and Bulk-SGD (hollow), dotted the criteria; a case in which SGD gained too little has none. Middle: late alignment of SGD's gradient with the subspace. Bottom: eigenvalues at the switch, first seed. Means over seeds with their range.", "name": "fig-cuts"}}
+# %% mystnb={"figure": {"caption": "Horizontal: k divided by the number of classes; vertical line: 1. Top: progress of Dom-SGD (filled) and Bulk-SGD (hollow); dotted: the criteria. Where SGD gained too little there is no progress. Middle: late alignment of SGD's gradient with the subspace. Bottom: eigenvalues at the switch, first seed. Means over seeds with their range.", "name": "fig-cuts"}}
 figures.cuts(study)
 
 # %%

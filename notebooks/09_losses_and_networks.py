@@ -54,7 +54,7 @@ answers.losses(study)
 
 # %% [markdown]
 # **Question** (Q1). The paper's appendix ({cite:t}`song2025`, figures 14 and 17) shows the loss of Dom-SGD *rise* with
-# cross-entropy and for VGG-11 [cap], and no Bulk curves. Does it here, if so why, and does Bulk-SGD learn as SGD does?
+# cross-entropy and for VGG-11 [rev, cap]. Does it here, if so why, and does Bulk-SGD learn as SGD does?
 #
 # **Protocol.** That of {doc}`02_dom_vs_bulk`, one case after the other. VGG-11 has neither normalization nor dropout.
 # ResNet-8 has batch normalization in its evaluation form: its statistics are means of one pass over the training data at

@@ -55,9 +55,9 @@ figures.over_steps(study)
 answers.over_steps(study)
 
 # %% [markdown]
-# **Question** (Q4; three of the paper's reviewers asked it). By the paper Bulk-SGD lowers the training loss as SGD does
-# ({doc}`02_dom_vs_bulk` asks whether it does here). It leaves out the dominant part of the update, and with it the minibatch
-# noise there. Does what it leaves out matter for data that it has not seen?
+# **Question** (Q4; three of the paper's reviewers asked it). According to the paper Bulk-SGD lowers the training loss as
+# SGD does ({doc}`02_dom_vs_bulk` asks whether it does here). It leaves out the dominant part of the update, and with it
+# the minibatch noise there. Does the omitted part matter for unseen data?
 #
 # **Protocol.** The switch of {doc}`02_dom_vs_bulk`, on seeds that no earlier chapter uses, because the test results of seeds
 # 11 to 15 were known when the criterion was written. Two comparisons. At equal steps: which method is ahead? At equal

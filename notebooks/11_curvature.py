@@ -42,7 +42,7 @@ from subspace_lib.chapters.kit import page
 study = page.study(CHAPTER, page.parameters(globals(), CHAPTER))  # loaded, or computed and kept
 answers.opening(study)
 
-# %% mystnb={"figure": {"caption": "Spectral density of the Hessian (top) and of the Gauss\u2013Newton matrix (bottom) at the last anchor of the first seed, log scale. Coloured: what lies above the cut half way between the k-th eigenvalue and the next. Bands: standard error over probes. Dotted curve: PyHessian, with fewer probes. Dotted line: the height of a single eigenvalue. Each node is spread as a Gaussian, so that a little mass lies beyond the eigenvalues.", "name": "fig-density"}}
+# %% mystnb={"figure": {"caption": "Spectral density of the Hessian (top) and of the Gauss\u2013Newton matrix (bottom) at the last anchor of the first seed, log scale. Coloured: what lies above the cut half way between the k-th eigenvalue and the next. Bands: standard error over probes. Dotted curve: PyHessian, with fewer probes. Dotted line: the height of a single eigenvalue. The quadrature's nodes are drawn as narrow Gaussians, so a little mass lies beyond the eigenvalues.", "name": "fig-density"}}
 figures.spectrum(study)
 
 # %%

@@ -95,11 +95,13 @@ from torch.utils.data import DataLoader, TensorDataset
 loader = DataLoader(TensorDataset(inputs, labels), batch_size=100)
 _, read = Objective(model, "cross_entropy", loader).gradient(theta)
 _, gradient = objective.gradient(theta)
-float((read - gradient).norm() / gradient.norm())  # rounding
+float(
+    (read - gradient).norm() / gradient.norm()
+)  # relative difference to the gradient above: rounding
 
 # %% [markdown]
-# `unflatten` gives a vector's parts by the parameters' names, `flatten` makes one vector of them: here of the gradient,
-# whose largest part is shown.
+# `unflatten` splits a vector into named parameters, `flatten` joins them again. Shown is the parameter whose gradient is the
+# largest.
 
 # %%
 named = objective.unflatten(gradient)
@@ -110,7 +112,7 @@ max(named, key=lambda name: named[name].norm())
 # ## The top of its spectrum
 #
 # `top_eigenpairs` takes any symmetric operator that can be multiplied by a block of vectors, such as the Hessian at
-# $\theta$, and a block to start from. `residuals` are $\lVert Hv - \lambda v\rVert$, one a pair: some eigenvalue of $H$
+# $\theta$, and a block to start from. `residuals` are $\lVert Hv - \lambda v\rVert$, one for each pair: some eigenvalue of $H$
 # lies within that distance of $\lambda$. `converged` says that those of the first `k` are small enough.
 
 # %%
@@ -185,8 +187,8 @@ plt.show()
 
 # %% [markdown]
 # How much the loss has fallen with each part; a negative number is a rise, and the rest alone may gain more than the whole.
-# So few steps of one seed prove nothing: {doc}`02_dom_vs_bulk` asks the same of whole trainings. A `bound` near 1 above says
-# that little is certified: the gap behind the k-th eigenvalue is too small beside what a step turns.
+# So few steps of one seed prove nothing: {doc}`02_dom_vs_bulk` asks the same of whole trainings. A `bound` near 1 above
+# certifies next to nothing: the gap behind the k-th eigenvalue is too small for how much the subspace turns between refreshes.
 
 # %%
 {part: round(losses[0] - losses[-1], 4) for part, (losses, *_) in found.items()}

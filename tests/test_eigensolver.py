@@ -14,7 +14,7 @@ from subspace_lib.linalg.eigensolver import (
     NonFiniteProduct,
     angle_bound,
     clearest_cut,
-    exceeds,
+    direction_above,
     nearest_orthonormal,
     orthonormalize,
     power_step,
@@ -164,14 +164,14 @@ def test_what_a_block_has_missed_is_found_and_nothing_where_it_has_all(seed, mis
                 return deflated @ column
 
         first = orthonormalize(start(60, 1, seed + 1), block)
-        found = exceeds(Counting(), 4.5, first, max_basis=basis)
+        found = direction_above(Counting(), 4.5, first, max_basis=basis)
         if block is known:
             assert found is None
             assert len(calls) <= 30
         else:
             assert float(found.T @ matrix @ found) > 4.5
             assert float((block.T @ found).norm()) < 1e-9
-    assert exceeds(matrix, 0.0, torch.empty(60, 0), max_basis=8) is None
+    assert direction_above(matrix, 0.0, torch.empty(60, 0), max_basis=8) is None
 
 
 def test_an_operator_that_returns_its_argument_is_not_overwritten():

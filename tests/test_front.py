@@ -103,19 +103,19 @@ def test_a_finding_is_shown_by_words_of_its_own_and_decides_no_claim():
     assert "F9 descriptive It falls. late rate: 0.400 1 part shown, not judged" in text
     assert "needed" not in text and "Shown, not judged" in text
     rows, claims = [judged("C2", GOOD), fails], CLAIMS | {"F9": finding}
-    answer = plain(outcome.answer(rows, claims, []))
+    answer = plain(outcome.answer(rows, claims, {}))
     assert "Reproduced, 1 of 1 claims" in answer and "Not reproduced : none." in answer
     assert re.search(
         r"Beyond the paper : does not hold \( F9 \): “It falls”\. .* \d\.\d+.*, needed", answer
     )
-    assert "Not reproduced : none." not in plain(outcome.answer([judged("C8", BAD)], CLAIMS, []))
+    assert "Not reproduced : none." not in plain(outcome.answer([judged("C8", BAD)], CLAIMS, {}))
 
 
 def test_what_the_paper_shows_and_a_finding_does_not_see_is_not_called_beyond_the_paper():
     finding = Claim("F9", "It rises", "≤ 0.1", name="rising", kind="finding")
     seen_by_the_paper = part("progress(Dom-SGD)", [0.4, 0.41, 0.42], PAPERS)
     fails = verdict(finding, [seen_by_the_paper], SwitchParameters(), [])
-    answer = plain(outcome.answer([judged("C2", GOOD), fails], CLAIMS | {"F9": finding}, []))
+    answer = plain(outcome.answer([judged("C2", GOOD), fails], CLAIMS | {"F9": finding}, {}))
     assert "Beyond the paper" not in answer and "Not reproduced : none." not in answer
     assert "does not hold as a whole" not in answer
     told = "Shown by the paper beside its claims, not confirmed here : does not hold ( F9 ): “It rises”."
@@ -126,12 +126,15 @@ def test_what_the_paper_shows_and_a_finding_does_not_see_is_not_called_beyond_th
         SwitchParameters(),
         [],
     )
-    answer = plain(outcome.answer([judged("C2", GOOD), half], CLAIMS | {"F9": finding}, []))
+    answer = plain(outcome.answer([judged("C2", GOOD), half], CLAIMS | {"F9": finding}, {}))
     assert (
-        "does not hold as a whole ( F9 ): “It rises”. It fails by progress(Dom-SGD): 0.410"
+        "does not hold as a whole ( F9 ): “It rises”. What fails: progress(Dom-SGD): 0.410"
         in answer
     )
-    assert re.search(r"needed ≤.0\.1\. It holds by late rate: 0\.050", answer)
+    assert re.search(
+        r"needed ≤.0\.1 \(our reading of the paper's statement\)\. What holds: late rate: 0\.050",
+        answer,
+    )
 
 
 def test_the_number_on_a_findings_card_is_the_one_that_is_judged():
@@ -173,7 +176,9 @@ def test_a_part_of_runs_says_which_of_them_diverged():
 def test_the_answer_has_every_kind_of_verdict_with_its_reason():
     rows = [judged("C2", GOOD), judged("C8", GOOD, BAD), judged("X1", OPEN)]
     text = plain(
-        outcome.answer(rows, CLAIMS | ledger.claims(), [("mlp", "mnist5k", "standardized")])
+        outcome.answer(
+            rows, CLAIMS | ledger.claims(), {("mlp", "mnist5k", "standardized"): ["C2", "C8"]}
+        )
     ).replace("&#x27;", "'")
     assert (
         "Reproduced, 1 of 3 claims : of Dom-SGD and Bulk-SGD, what the table shows ( C2 )" in text
@@ -184,7 +189,7 @@ def test_the_answer_has_every_kind_of_verdict_with_its_reason():
     assert "needed. That is a demand of ours, not the paper's: that it falls at every step." in text
     assert "All else in it is reproduced." in text
     assert "Inconclusive, 1 of 3 claims : X1 : progress(Dom-GD) is 0.100 (" in text
-    assert "Judged on : the MLP on MNIST-5k with standardized pixels." in text
+    assert "Judged on : the MLP on MNIST-5k with standardized pixels (C2 and C8)." in text
     assert "x/255" in text and "the CNN on CIFAR10-5k and the Transformer on SST2-1k." in text
 
 
@@ -210,12 +215,12 @@ def test_the_settings_are_those_of_the_judged_claims_runs(tmp_path):
         Verdict("C2", "reproduced", "", results=("one",)),
         Verdict("F6", "descriptive", "", results=("one", "two"), kind=FINDING),
     ]
-    assert outcome.settings(rows, Store(tmp_path)) == [("mlp", "mnist5k", "unit")]
+    assert outcome.settings(rows, Store(tmp_path)) == {("mlp", "mnist5k", "unit"): ["C2"]}
 
 
 def test_without_results_the_texts_say_so(tmp_path):
     rows = ledger.verdicts(Store(tmp_path))
-    assert "holds no results yet" in outcome.answer(rows, ledger.claims(), [])
+    assert "holds no results yet" in outcome.answer(rows, ledger.claims(), {})
     cards = front.ledger(rows, ledger.claims())
     assert cards.count("make results") == len(rows) and "<details" not in cards
     assert "has no runs yet" in front.main_figure(front.main_study(Store(tmp_path)))

@@ -92,8 +92,9 @@ def saving(e: Evidence) -> str:
         told.insert(0, "<strong>Do not train in the subspace alone.</strong>")
     if min(bulks) >= BULK_PROGRESS.at_least:
         told.append(
-            "With SGD, removing the dominant part of each update does no harm. It saves nothing either: "
-            "the subspace has to be known first."
+            "With SGD, removing the dominant part of each update did no harm to the training loss here; in "
+            "a noisy valley with a larger η it does (chapter 04). It saves nothing either: the subspace "
+            "has to be known first."
         )
     told += [
         _tested(e),
@@ -142,14 +143,14 @@ def rules(e: Evidence) -> str:
         numbers = [f"{way} {_made(part)}" for way, part in by_way.items()]
         good = [w for w, part in by_way.items() if _mean(part) >= BULK_PROGRESS.at_least]
         advice = (
-            "all of these did as well"
+            "all of these did as well as the rule"
             if len(good) == len(by_way)
-            else f"it did as well only with {says.listed(good)}"
+            else f"it did as well as the rule only with {says.listed(good)}"
             if good
-            else "none of these did as well"
+            else "none of these did as well as the rule"
         )
         told.append(
-            f"What {escape(rule)} makes of the progress of the whole rule, by what is projected: "
+            f"{escape(rule)}, its progress over that of the rule itself, by what is projected: "
             f"{'; '.join(numbers)}. So {advice}."
         )
     alone = any(len(part.values) == 1 for part in verdict.parts) if verdict is not None else False
@@ -175,10 +176,15 @@ def dimensions(e: Evidence) -> str:
         return NOT_YET.format("08")
     return "".join(
         _paragraph(
-            f"<em>{escape(name)}</em>:", *_dimensions(case, e.threshold.parameters.fractions)
+            f"<em>{escape(name)}</em>{_alone(case)}:",
+            *_dimensions(case, e.threshold.parameters.fractions),
         )
         for name, case in e.threshold.cases.items()
     )
+
+
+def _alone(case: Case) -> str:
+    return " (one seed)" if len(case.parameters.seeds) == 1 else ""
 
 
 def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
@@ -206,7 +212,7 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
         alone = case.only_near()
         told.append(
             f"Dom-SGD does not learn at any k that was run, up to {max(cuts)} (classes: {classes})"
-            + (f"; {alone} the space in use is known to be near the exact one." if alone else ".")
+            + (f"; the basis in use is known to be near the exact Sₖ {alone}." if alone else ".")
         )
     spectrum = case.spectrum(case.parameters.seeds[0])
     cut = case.rules(fractions)[GAP][0]
@@ -317,11 +323,15 @@ def _enough(
     good = [i for i, name in enumerate(there) if as_in_s_k(study, name)]
     bad = [names[name] for i, name in enumerate(there) if i not in good]
     told = (
-        f"A basis {word} {names[there[best(good)]]} still met all that Q5 asks."
+        f"a basis {word} {names[there[best(good)]]} still met Q5's bounds: Dom-SGD stands still, Bulk-SGD "
+        "learns, the gradient lies inside."
         if good
-        else "No basis that was tried met all that Q5 asks."
+        else "no basis that was tried met Q5's bounds."
     )
-    return told + (f" Not so {word} {says.listed(bad)}." if good and bad else "")
+    p, seeds = study.switch.parameters, len(study.of(there[0], "dominant"))
+    many = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
+    where = f"<em>{escape(trained(p.model, p.dataset))}</em>, η = {p.learning_rate:g}, {many}: "
+    return where + told + (f" Not so {word} {says.listed(bad)}." if good and bad else "")
 
 
 def price(e: Evidence) -> str:
@@ -347,16 +357,21 @@ def price(e: Evidence) -> str:
         ]
         if given:
             lines.append(
-                "With a budget, a limit in gradients and not in seconds: "
-                + says.listed(f"{says.number(v, 2)} × with {b:g}" for b, v in given.items())
-                + ". A limit that is not needed changes nothing."
+                "With a budget: "
+                + says.listed(f"{says.number(v, 2)} × at {b:g}" for b, v in given.items())
+                + ". It limits gradients, so the seconds may exceed it; where it is not needed it changes "
+                "nothing."
             )
         told.append(_paragraph(*lines))
     return "".join(told)
 
 
 def _way(row: Mapping[str, Any]) -> str:
-    return f"{row['method']}, followed" if row["projection"] == "none" else str(row["method"])
+    return (
+        f"{row['method']} whose subspace is followed"
+        if row["projection"] == "none"
+        else str(row["method"])
+    )
 
 
 def _first(verdict: Verdict | None) -> Part | None:

@@ -53,5 +53,6 @@ def _folded(keys: list[str], status: str, data: str) -> str:
     )
     return (
         f'<details class="behind"><summary>The {many} behind this figure</summary><ul>{items}</ul>'
-        f"<p><code>{REPEAT}</code> computes a training run once more and compares.</p></details>"
+        f"<p><code>{REPEAT}</code> repeats one of these runs and compares it with the stored "
+        "one.</p></details>"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,10 +36,15 @@ def card(studies: Sequence[SwitchStudy]) -> Picture:
 
 def main(arguments: Sequence[str]) -> None:
     """Draw it from the stored results; without them there is nothing to draw."""
+    parser = argparse.ArgumentParser(
+        prog="python -m subspace_lib.book.card", description=main.__doc__
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="a PNG to write")
+    file = parser.parse_args(arguments).file
     study = front.main_study()
     if study is None:
         sys.exit("The runs of the main picture are not stored; make results computes them.")
-    Path(arguments[0]).write_bytes(card([study, *front.other_studies()]).png(DPI))
+    file.write_bytes(card([study, *front.other_studies()]).png(DPI))
 
 
 if __name__ == "__main__":

@@ -227,7 +227,7 @@ def parameters(run: ShownRun) -> str:
         told[-1] = f"{d['steps'] - d['switch_step']:,} steps after the switch"
     if d["classes"] != MOST_CLASSES:
         told.insert(-1, f"{d['classes']} classes")
-    return " · ".join(" · ".join(told).replace(", β ", " · β ").split(" · "))
+    return " · ".join(told).replace(", β ", " · β ")
 
 
 def method(run: ShownRun) -> str:

@@ -32,10 +32,17 @@ def followed(runs: Sequence[Trajectory]) -> str:
     rows = [(*label, *_cost(list(same))) for label, same in groupby(ordered, key=_label)]
     if not rows:
         return ""
-    heads = ("network", "method", "steps a refresh", "gradients a step", "angle", "up to")
+    heads = (
+        "network",
+        "method",
+        "steps per refresh",
+        "gradients per step",
+        "angle, median",
+        "angle, largest",
+    )
     note = (
         "From the switch on, in the runs that claims are judged by. A refresh is over all data; between "
-        "them looks at some of the data move the basis too. Gradients a step: over all data, the step's "
+        "them looks at some of the data move the basis too. Gradients per step: over all data, the step's "
         "own, rows and spectra included. Angle: sine of the largest principal angle of the basis in use at "
         "the recorded rows, as far as known: its median, and the largest. Between rows it may be larger: "
         "the chapters show the largest since the row before. An angle of 1 says that at some rows nothing "
@@ -52,7 +59,7 @@ def _label(run: Trajectory) -> tuple[str, str]:
 
 
 def _cost(runs: Sequence[Trajectory]) -> tuple[str, ...]:
-    """Of runs alike: steps a refresh, gradients over all data a step, median and largest angle."""
+    """Of runs alike: steps per refresh, gradients over all data per step, median and largest angle."""
     spans = [run.table.iloc[[0, -1]] for run in runs]
     steps, often, work = (
         [float(span[name].iloc[1] - span[name].iloc[0]) for span in spans]

@@ -48,8 +48,8 @@ ITEMS = (
         "Training loss of SGD, Dom-SGD and Bulk-SGD: MLP on MNIST-5k.",
         ("rev", "cap"),
         ("C2", "C3"),
-        "The switch is ours: the moving average's threshold is the replication's, the steps between "
-        "which it may come are our choice. The subspace is refreshed when its turn asks for it.",
+        "The switch: the threshold is the replication's; its earliest and latest step are our choice. The "
+        "subspace is refreshed when it has turned by too much, not at every step.",
     ),
     Item(
         "fig-1b",
@@ -98,7 +98,8 @@ ITEMS = (
         "At the edge of stability Bulk-GD is less noisy and faster than GD; Dom-GD fails.",
         ("rev", "cap"),
         ("C6", "F5"),
-        "η and the switch are our choice. What Dom-GD gains as its bounce dies out is shown apart.",
+        "η and the switch are our choice. What Dom-GD gains as its bounce dies out is shown apart. F5 is "
+        "our addition.",
     ),
     Item(
         "section-5-2",
@@ -123,7 +124,8 @@ ITEMS = (
         "With cross-entropy the loss rises under Dom-SGD.",
         ("rev", "cap"),
         ("Q1",),
-        "η and the switch are not known; ours are those of Figure 1a.",
+        "η and the switch are not known; ours are those of Figure 1a (MLP) and 1b (CNN), in fewer steps. "
+        "The subspace is refreshed less often than at every step.",
     ),
     Item(
         "fig-15",
@@ -146,9 +148,10 @@ ITEMS = (
     Item(
         "app-d-1",
         "Appendix D.1",
-        "GD with a small η and cross-entropy: when the alignment comes.",
+        "GD with a small η and cross-entropy.",
         ("rev",),
         ("F7",),
+        "What the appendix shows is not known to us; network, η, lengths and the question are ours.",
     ),
     Item(
         "app-f",

@@ -19,7 +19,7 @@ from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.progress import duration
 from subspace_lib.evidence.criteria import MINIMUM_SEEDS
 from subspace_lib.evidence.verdicts import INCONCLUSIVE, MISSING, Verdict
-from subspace_lib.experiment import NUMERICS
+from subspace_lib.experiment import NUMERICS, Experiment
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.provenance import commit, processors
 from subspace_lib.results.store import COMMITTED
@@ -31,8 +31,8 @@ CURRENT, SAME, CHANGED = "current", "same numbers", "code changed"
 OLDER, UNKNOWN = "older numerics", "not recorded"
 MEANS = {
     CURRENT: "the modules that compute such runs are those of today",
-    SAME: "a module that computes such runs has changed since; small test runs of the same kind, the "
-    "touchstones, give the numbers that they gave before",
+    SAME: "a module that computes such runs has changed since, but small test runs of the same kind, the "
+    "touchstones, still give the same numbers",
     CHANGED: "a module that computes such runs has changed since, and whether a number has is not known",
     OLDER: "computed before a change of the code that changed numbers, of which there were "
     f"{NUMERICS - 1}; kept as evidence under its own key",
@@ -86,7 +86,7 @@ class Runs(Made):
             longest = duration(max(m["wall_seconds"] for m in made))
             rows.append([self._page(page), str(len(made)), *times, longest])
         heads = ("page", "runs", *(f"on {place}" for place in PLACES.values()), "longest")
-        told = "<p>What the runs that a page shows took in all; a run stands with each of its pages.</p>"
+        told = "<p>Computing time of each page's runs; a run that several pages show counts for each.</p>"
         return told + front.stacked(heads, rows, "runs")
 
     def _group(self, name: str, group: Iterable[ShownRun]) -> str:
@@ -226,6 +226,7 @@ def write_data(found: Iterable[ShownRun], folder: Path) -> None:
             "status": run.run.status,
             "switch": run.run.trigger_step,
             "provenance": run.run.provenance,
-            "repeat": f"python -m subspace_lib.results.repeat {run.key}",
         }
+        if run.description["kind"] == Experiment.kind:  # the others cannot be repeated by a command
+            told["repeat"] = f"python -m subspace_lib.results.repeat {run.key}"
         target.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -191,7 +191,7 @@ def main_figure(study: SwitchStudy | None, others: Sequence[SwitchStudy] = ()) -
         f"Training loss of {says.listed(nets)}: one line for each seed, the first bold. "
         f"Dots mark the switch, where {x}, {dom} and {bulk} start from the same point. From there on {dom} "
         f"applies only the part of each update that lies in the dominant subspace, {bulk} only the rest. "
-        "The axes are fitted to what comes after a tenth of the way to the first switch."
+        "The first steps, up to a tenth of the way to the first switch, may lie outside the axes."
     )
     picture = losses_of(studies).svg()
     below = f"<figcaption>{escape(caption)}</figcaption>"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from types import MappingProxyType
 
+from subspace_lib.chapters.edge_of_stability.judge import AT_THE_EDGE
 from subspace_lib.chapters.follow_ups.judge import AT_TWICE_THE_RATE
 from subspace_lib.chapters.front import (
     NO_RESULTS,
@@ -24,6 +25,7 @@ from subspace_lib.chapters.front import (
 )
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.ledger import of_kind
+from subspace_lib.chapters.losses_and_networks.judge import MOVED
 from subspace_lib.evidence.criteria import MINIMUM_SEEDS
 from subspace_lib.evidence.verdicts import (
     CLAIM,
@@ -53,7 +55,8 @@ COMPARES = re.compile(
 )
 SIDES = "Dom", "Bulk"
 COLUMNS = "X", "progress of Dom-X", "progress of Bulk-X", "seeds", "verdict"
-BESIDE = (AT_TWICE_THE_RATE,)  # what is not judged and is said beside what was seen
+# What is not judged and is said beside what was seen; how such a part begins.
+BESIDE = (AT_TWICE_THE_RATE, AT_THE_EDGE, MOVED)
 USUAL, UNUSUAL = "update projected", ("gradient projected", "both projected")
 # The paper's own settings, by its code very probably.
 PAPER_MLP: Setting = ("mlp", "mnist5k", "unit")
@@ -131,8 +134,8 @@ def table(verdicts: Sequence[Verdict]) -> str:
     after = [label for label, part in doms.items() if part and part.says.startswith("gain")]
     if after:
         whole += (
-            f"<p>{says.listed(map(escape, after))}: the loss of Dom-X bounces first, so its gain counts "
-            "from after the bounce on.</p>"
+            f"<p>{says.listed(map(escape, after))}: at the switch X jumps between the walls of a valley. "
+            "Dom-X loses this bounce first; its gain is counted from there on.</p>"
         )
     return whole
 
@@ -148,12 +151,12 @@ def _cell(row: Row, side: str) -> str:
 def answer(
     verdicts: Sequence[Verdict],
     claims: Mapping[str, Claim],
-    settings: Sequence[Setting],
+    settings: Mapping[Setting, Sequence[str]],
     lacking: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
     """The table, what was reproduced, what was not and why, what was found beyond, what is missing.
 
-    ``lacking``: how many runs chapters lack, by their names.
+    ``settings``: the claims that were judged on each. ``lacking``: how many runs chapters lack, by name.
     """
     findings, judged = of_kind(FINDING, verdicts), of_kind(CLAIM, verdicts)
     of = {kind: [v for v in judged if v.verdict == kind] for kind in KINDS}
@@ -179,7 +182,11 @@ def answer(
     items.append(
         f"<strong>Still missing</strong>: {still_missing(of[MISSING], settings, few, lacking)}"
     )
-    if have := [f"the {title_of(m)} on {title_of(d)} with {title_of(p)}" for m, d, p in settings]:
+    have = [
+        f"the {title_of(m)} on {title_of(d)} with {title_of(p)} ({says.listed(claims_there)})"
+        for (m, d, p), claims_there in settings.items()
+    ]
+    if have:
         items.append(f"<strong>Judged on</strong>: {says.listed(have)}.")
     return table(verdicts) + _items(items, "answer")
 
@@ -223,10 +230,23 @@ def _failing(v: Verdict, claim: Claim) -> str:
         f"{escape(part.says)}: {number(part)}, needed {needed(part)}" for part in lost
     )
     whole = " as a whole" if met else ""
-    held = "; ".join(f"{escape(part.says)}: {number(part)}" for part in met)
-    return f"{FAILS}{whole} ({anchor(v)}): “{escape(claim.says)}”. It fails by {fails}." + (
-        f" It holds by {held}." if met else ""
-    )
+    held = "; ".join(f"{escape(part.says)}: {number(part)}, needed {needed(part)}" for part in met)
+    told = f"{FAILS}{whole} ({anchor(v)}): “{escape(claim.says)}”. What fails: {fails}"
+    told += " (our reading of the paper's statement)." if any(map(_read, lost)) else "."
+    told += f" What holds: {held}." if met else ""
+    return told + (f" Shown beside: {'; '.join(shown)}." if (shown := _beside(v)) else "")
+
+
+def _read(part: Part) -> bool:
+    return bool(part.source) and not part.own
+
+
+def _beside(v: Verdict) -> list[str]:
+    return [
+        f"{escape(part.says)}: {number(part)}"
+        for part in v.parts
+        if part.verdict == DESCRIPTIVE and part.says.startswith(BESIDE)
+    ]
 
 
 def _items(items: Iterable[str], name: str = "reasons") -> str:
@@ -236,8 +256,7 @@ def _items(items: Iterable[str], name: str = "reasons") -> str:
 def _seen(v: Verdict, claim: Claim) -> str:
     """What was seen of a claim that is reproduced, or of a finding that holds."""
     seen = claim.seen.format(n=number(headlines(v)[0])) if claim.seen else escape(claim.says)
-    beside = [part for part in v.parts if part.verdict == DESCRIPTIVE and part.says in BESIDE]
-    seen += "".join(f"; {escape(part.says)}: {number(part)}" for part in beside)
+    seen += "".join(f"; {shown}" for shown in _beside(v))
     return f"{seen} ({anchor(v)})"
 
 
@@ -256,7 +275,7 @@ def _decided(v: Verdict, claim: Claim) -> str:
 
 def still_missing(
     missing: Sequence[Verdict],
-    settings: Sequence[Setting],
+    settings: Collection[Setting],
     few: Sequence[Verdict] = (),
     lacking: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
@@ -285,12 +304,15 @@ def still_missing(
     return "; ".join(told) + f"{waits}."
 
 
-def settings(verdicts: Iterable[Verdict], store: Store | None = None) -> list[Setting]:
-    """Model, data set and preprocessing of the networks that the claims were judged on, by their runs."""
-    roots, found = (store or Store()).roots, set()
-    for key in {key for v in of_kind(CLAIM, verdicts) for key in v.results}:
-        paths = [path for root in roots if (path := root / key / "description.json").exists()]
-        described = json.loads(paths[0].read_text(encoding="utf-8")) if paths else {}
-        if "model" in described:
-            found.add((described["model"], described["dataset"], described["preprocessing"]))
-    return sorted(found)
+def settings(verdicts: Iterable[Verdict], store: Store | None = None) -> dict[Setting, list[str]]:
+    """The claims by what they were judged on: model, data set and preprocessing, by their runs."""
+    roots, found = (store or Store()).roots, dict[Setting, list[str]]()
+    for v in of_kind(CLAIM, verdicts):
+        for key in v.results:
+            paths = [path for root in roots if (path := root / key / "description.json").exists()]
+            described = json.loads(paths[0].read_text(encoding="utf-8")) if paths else {}
+            if "model" in described:
+                names = ("model", "dataset", "preprocessing")
+                claims = found.setdefault(tuple(described[name] for name in names), [])
+                claims += [] if v.claim in claims else [v.claim]
+    return dict(sorted(found.items()))

@@ -2,11 +2,14 @@
 
 "paper": what the paper states; the number is our reading of it. "own": what we ask beyond the paper.
 After the colon stands a clause, which the front page quotes: "the paper's statement, that …".
-Sentences that quote a number are made from here. A claim (C1 … C8) is judged by what the paper states and
-by nothing else; what we ask beyond it is a finding (F1 …) with a criterion of its own.
+Sentences that quote a number are made from here. A claim (C1 … C8) is judged by what the paper states; what
+we ask beyond it is a finding (F1 …) with a criterion of its own. C5 alone asks two things of ours too:
+closed forms, and the same in a regression.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from subspace_lib.evidence.criterion import Criterion
 from subspace_lib.evidence.windows import (
@@ -75,6 +78,15 @@ DOM_EDGE_GAIN = Criterion(
     "paper: Dom-GD stops decreasing the loss, here from its level after the bounce",
     at_most=0.1,
     marks=("rev", "cap"),
+)
+
+# C7: the same bounds of C2, C3 and C6; that they hold for SAM is known from the reviews
+SAM_DOM = replace(DOM_PROGRESS, source="paper: Dom-SAM stops decreasing the loss", marks=("rev",))
+SAM_BULK = replace(BULK_PROGRESS, source="paper: Bulk-SAM is as effective as SAM", marks=("rev",))
+SAM_EDGE_GAIN = replace(
+    DOM_EDGE_GAIN,
+    source="paper: Dom-SAM stops decreasing the loss, here from its level after the bounce",
+    marks=("rev",),
 )
 
 # C7, the choice of ρ by a pilot; it decides no verdict

@@ -47,8 +47,8 @@ class RitzPairs:
         vectors: orthonormal Ritz vectors (D, m).
         residuals: ‖A v − λ v‖ of each pair (m,).
         products: single-vector products spent.
-        converged: whether the first k residuals are within the tolerance asked for, and the products are
-            symmetric to that.
+        converged: whether the first k residuals are within the tolerance asked for, or the angle within
+            that asked for, and the products are symmetric to that.
     """
 
     values: Tensor
@@ -472,7 +472,7 @@ def top_eigenpairs(
             ceiling = float(values[k]) + float(norms[k])
             done = angle_bound(values[:k], left[:, :k].T @ left[:, :k], ceiling) <= angle
             done &= not poor_guard(values, norms, k)
-        if done and 1 < width < k and comes(values[:k], width, tolerance):
+        if done and 1 < width < k and repeated(values[:k], width, tolerance):
             del krylov
             wide = _fill(empty, wanted, generator)
             again = top_eigenpairs(
@@ -508,8 +508,8 @@ def top_eigenpairs(
         products += count
 
 
-def exceeds(
-    operator: Operator, ceiling: float, start: Tensor, *, max_basis: int, max_products: int = 50
+def direction_above(
+    operator: Operator, ceiling: float, start: Tensor, *, max_basis: int
 ) -> Tensor | None:
     """A unit vector (D, 1) in whose direction a symmetric operator exceeds a ceiling, if Lanczos finds one.
 
@@ -523,8 +523,7 @@ def exceeds(
     Args:
         start: (D, 1), random, a unit vector, whose memory is used; without a column there is nothing to
             search.
-        max_basis: columns multiplied and kept at most, or 12 if that is more.
-        max_products: budget; where it is spent, nothing was found.
+        max_basis: columns kept at most, or 12 if that is more; multiplied are no more than 50.
 
     Source: Kuczyński and Woźniakowski 1992; Saad, Numerical Methods for Large Eigenvalue Problems, 2011,
     section 6.6.
@@ -532,7 +531,7 @@ def exceeds(
     if not start.shape[1]:
         return None
     krylov, wanted = Krylov(operator, start), math.log(2e4 * len(start) ** 0.5)
-    for step in range(1, max_products + 1):
+    for step in range(1, 51):
         krylov.advance(1)
         values, rotation, _ = krylov.ritz()
         if step == 1:
@@ -565,8 +564,8 @@ def apart(values: Tensor, k: int) -> bool:
     return float(values[k - 1]) - float(values[k]) > 1000 * rounding
 
 
-def comes(values: Tensor, times: int, tolerance: float) -> bool:
-    """Whether one of these values (m,), descending, comes that many times, to tolerance · max |value|."""
+def repeated(values: Tensor, times: int, tolerance: float) -> bool:
+    """Whether one of these values (m,), descending, is there that often, to tolerance · max |value|."""
     apart = values[: len(values) - times + 1] - values[times - 1 :]
     return bool((apart <= tolerance * values.abs().max()).any())
 
@@ -699,13 +698,13 @@ def angle_bound(values: Tensor, gram: Tensor, ceiling: float) -> float:
     return min(1.0, *bounds)
 
 
-def clearest_cut(values: Tensor, k: int, within: int = 5) -> int:
-    """Where to cut instead of k: the j ∈ k − within … k + within with the largest θ_j/θ_{j+1}.
+def clearest_cut(values: Tensor, k: int) -> int:
+    """Where to cut instead of k: the j ∈ k − 5 … k + 5 with the largest θ_j/θ_{j+1}.
 
     Only positive Ritz values (m,), descending, are looked at; k where there are not two of them.
     """
     top = values[values > 0].double()
-    first, last = max(1, k - within), min(len(top) - 1, k + within)
+    first, last = max(1, k - 5), min(len(top) - 1, k + 5)
     if last < first:
         return k
     return first + int((top[first - 1 : last] / top[first : last + 1]).argmax())

@@ -81,7 +81,7 @@ class Hessian:
         if not self.objective.additive:
             raise ValueError(
                 "The loss is neither a mean over its samples nor their sum, so that it cannot be estimated "
-                "from some of them; take all: subset = 0."
+                "from some of them; take all: subset = 0, correction = 0."
             )
         return type(self)(self.objective, self.theta, samples)
 

@@ -40,7 +40,7 @@ class StoreError(Told, RuntimeError):
 
 
 @contextmanager
-def told(path: Path, deed: str) -> Iterator[None]:
+def as_store_error(path: Path, deed: str) -> Iterator[None]:
     """What the file system refuses while we read, write or lock a path becomes one sentence with a remedy.
 
     Raises:
@@ -68,7 +68,7 @@ def replace(path: Path, content: bytes) -> None:
         StoreError: the file system refuses.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with told(path, "write"):
+    with as_store_error(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
@@ -81,7 +81,7 @@ def replace(path: Path, content: bytes) -> None:
             raise
 
 
-def sweep(folder: Path, name: str = "") -> None:
+def remove_leftovers(folder: Path, name: str = "") -> None:
     """Remove temporary files that killed processes have left of files that begin with a name.
 
     Only under the lock of the run that they belong to: those of a process at work are there too.

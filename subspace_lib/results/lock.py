@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from subspace_lib.results.files import told
+from subspace_lib.results.files import as_store_error
 
 REMIND = 60.0  # seconds between two words on a lock that others hold
 
@@ -30,7 +30,7 @@ def locked(path: Path, remind: float = REMIND) -> Iterator[None]:
     # No lock by existence of a file: one left by a killed process would be held for ever.
     lock = FileLock(path, fallback_to_soft=False)
     try:
-        with told(path, "lock"):
+        with as_store_error(path, "lock"):
             _wait(lock, path, remind)
             _sign(path)
         yield

@@ -94,6 +94,8 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")) != here.parent:
+            return "unknown"  # installed: the repository around it is somebody else's
         changed = git("status", "--porcelain", "--", ".")
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):

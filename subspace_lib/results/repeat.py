@@ -19,7 +19,7 @@ import torch
 
 from subspace_lib.experiment import Device, Experiment, missing_device
 from subspace_lib.parameters import InvalidParameter
-from subspace_lib.results.files import Corrupted
+from subspace_lib.results.files import Corrupted, StoreError
 from subspace_lib.results.provenance import commit
 from subspace_lib.results.store import MissingRun, Store
 from subspace_lib.trajectory import Trajectory
@@ -101,7 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (MissingRun, Corrupted, InvalidParameter) as error:
         parser.error(str(error))
     for key, before in found.items():
-        after = Store(again).run(before.experiment.model_copy(update={"device": options.device}))
+        try:
+            after = Store(again).run(
+                before.experiment.model_copy(update={"device": options.device})
+            )
+        except (StoreError, InvalidParameter) as error:
+            parser.error(str(error))
         print(
             f"stored at commit {before.provenance['commit']}, again at {after.provenance['commit']}"
         )

@@ -27,7 +27,15 @@ from subspace_lib.experiment import RunDescription, address
 from subspace_lib.parameters import quoted
 from subspace_lib.results import memory
 from subspace_lib.results.checkpoint import decode_checkpoint, resume, write_checkpoint
-from subspace_lib.results.files import Corrupted, StoreError, content, digest, replace, sweep, told
+from subspace_lib.results.files import (
+    Corrupted,
+    StoreError,
+    as_store_error,
+    content,
+    digest,
+    remove_leftovers,
+    replace,
+)
 from subspace_lib.results.lock import locked
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.provenance import provenance, read_sealed, seal
@@ -120,7 +128,7 @@ class Store:
         Raises:
             Corrupted: they are not whole, or those of another run; StoreError: as ``run``.
         """
-        with told(self.checkpoints, "write"):
+        with as_store_error(self.checkpoints, "write"):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         with locked(self.checkpoints / f"{experiment.key}.lock"):
             self._prepare(experiment.key)
@@ -132,10 +140,17 @@ class Store:
                 (self.root / experiment.key / "provenance.json").unlink()
                 raise
 
-    def run(self, experiment: RunDescription, watch: Watch = lambda run: None) -> Trajectory:
+    def run(
+        self,
+        experiment: RunDescription,
+        watch: Watch = lambda run: None,
+        begin: Callable[[bytes | None], object] = lambda checkpoint: None,
+    ) -> Trajectory:
         """The trajectory of the experiment: loaded if stored, else computed and stored.
 
         It is computed from its last checkpoint on. ``watch`` is called after every step, for progress.
+        ``begin`` is called once, with the content of that checkpoint, b"" where there is none, while no
+        other process can change it; with None where the run is stored.
 
         A second process that asks for the same run waits for the first. A checkpoint that cannot be
         written is a warning, and the run goes on.
@@ -146,26 +161,33 @@ class Store:
         """
         found = self._load_or_warn(experiment)
         if found is not None:
+            begin(None)
             return found
         memory.check(experiment)
-        with told(self.checkpoints, "write"):
+        with as_store_error(self.checkpoints, "write"):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         with locked(self.checkpoints / f"{experiment.key}.lock"):
             self._prepare(experiment.key)
             found = self._load_or_warn(experiment)
-            return found if found is not None else self._compute(experiment, watch)
+            if found is not None:
+                begin(None)
+                return found
+            path = self.checkpoint(experiment)
+            kept = content(path) if path.exists() else b""
+            begin(kept)
+            return self._compute(experiment, watch, kept)
 
     def _prepare(self, key: str) -> None:
         """Before anything is computed: what killed processes left goes, and what will be written can be."""
         folder = self.root / key
         paths = (self.checkpoints / f"{key}.safetensors", *(folder / name for name in ALL_FILES))
         for path in paths:
-            with told(path, "write"):
+            with as_store_error(path, "write"):
                 if path.exists() and not path.is_file():
                     raise IsADirectoryError(errno.EISDIR, "")
-        with told(folder, "write"):
-            sweep(self.checkpoints, key)
-            sweep(folder)
+        with as_store_error(folder, "write"):
+            remove_leftovers(self.checkpoints, key)
+            remove_leftovers(folder)
             if folder.exists() and not folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "")
             if not os.access(folder if folder.exists() else self.root, os.W_OK):
@@ -182,10 +204,10 @@ class Store:
         """Where the state of the experiment's run is kept until it ends."""
         return self.checkpoints / f"{experiment.key}.safetensors"
 
-    def _compute(self, experiment: RunDescription, watch: Watch) -> Trajectory:
+    def _compute(self, experiment: RunDescription, watch: Watch, kept: bytes) -> Trajectory:
         path = self.checkpoint(experiment)
         modules_hash(experiment.kind)  # of the code that is running now, kept for the provenance
-        run = resumed(experiment, content(path) if path.exists() else b"")
+        run = resumed(experiment, kept)
         saved = time.monotonic()
 
         def pause(run: RunInProgress) -> None:
@@ -206,7 +228,7 @@ class Store:
 
     def _write(self, run: RunInProgress) -> None:
         folder = self.root / run.experiment.key
-        with told(folder, "write"):
+        with as_store_error(folder, "write"):
             (folder / "provenance.json").unlink(missing_ok=True)
         description = json.dumps(run.experiment.describe(), indent=1, sort_keys=True) + "\n"
         replace(folder / "description.json", description.encode())
@@ -236,7 +258,8 @@ def resumed(experiment: RunDescription, checkpoint: bytes) -> RunInProgress:
     try:
         resume(run, decode_checkpoint(checkpoint, name, experiment))
         return run
-    except (Corrupted, KeyError) as error:  # KeyError: it lacks what this version wants
+    # What it lacks, or what is of another shape than this version wants.
+    except (Corrupted, KeyError, ValueError, RuntimeError) as error:
         reason = error if isinstance(error, Corrupted) else f"{name} is of another version."
         warnings.warn(f"{reason} The run starts from the beginning.", stacklevel=5)
         return runs.start(experiment)

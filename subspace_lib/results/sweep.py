@@ -20,7 +20,7 @@ from subspace_lib.errors import Told
 from subspace_lib.experiment import RunDescription
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.estimate import price, steps_of
-from subspace_lib.results.files import told
+from subspace_lib.results.files import as_store_error
 from subspace_lib.results.modules import modules_hash
 from subspace_lib.results.store import Store
 from subspace_lib.results.workers import Crew, cores, report
@@ -122,11 +122,22 @@ def run_all(
             at_work = crew or own.enter_context(Crew(min(jobs or cores(), len(missing))))
             _by_processes(missing, store, at_work, standing, display)
     else:
-        for experiment in missing:
-            store.run(experiment, lambda run: _tell(standing, display, run))
-            standing.end(experiment.key)
-            display(standing)
+        _in_turn(missing, store, standing, display)
     return [store.run(experiment) for experiment in wanted]
+
+
+def _in_turn(
+    missing: Sequence[RunDescription], store: Store, standing: Standing, display: Display
+) -> None:
+    failed: dict[str, BaseException] = {}
+    for experiment in missing:
+        try:
+            store.run(experiment, lambda run: _tell(standing, display, run))
+        except Exception as error:  # the others are tried all the same
+            failed[experiment.key] = error
+        standing.end(experiment.key)
+        display(standing)
+    _check(failed, len(missing))
 
 
 def _tell(standing: Standing, display: Display, run: RunInProgress) -> None:
@@ -164,7 +175,9 @@ def _by_processes(
         except BrokenProcessPool:  # a worker was killed, and with it the pool
             crew.lost()
             attempts += 1
-            left = [e for e in left if not store.holds(e)]
+            for e in [e for e in left if store.holds(e)]:
+                left.remove(e)
+                standing.end(e.key)
             if attempts == ATTEMPTS:
                 lost = RuntimeError(f"its process was lost {ATTEMPTS} times")
                 failed |= dict.fromkeys((e.key for e in left), lost)
@@ -193,7 +206,8 @@ def _reporting() -> Callable[[RunInProgress], None]:
 def _check(failed: dict[str, BaseException], of: int) -> None:
     if failed:
         key, error = next(iter(failed.items()))
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())
+        reason = f"{reason[:157]}..." if len(reason) > 160 else f"{reason.rstrip('.')}."
         raise SweepFailed(
             f"{len(failed)} of {of} runs failed, {key} with {type(error).__name__}: {reason} "
             "All others are stored."
@@ -266,7 +280,7 @@ def _marked(store: Store) -> Iterator[str]:
     """A file of a random name in the store's folder, by which workers know whether they see it too."""
     name = uuid.uuid4().hex
     path = store.checkpoints / f"{name}.seen"
-    with told(path, "write"):
+    with as_store_error(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     try:

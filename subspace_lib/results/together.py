@@ -18,7 +18,10 @@ import torch.distributed as dist
 from subspace_lib.experiment import Experiment
 from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results import memory
+from subspace_lib.results.files import StoreError
 from subspace_lib.results.store import Store, resumed
+
+STORED = b"stored"  # in the place of a checkpoint's content
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     begin(experiment.device)
     try:
         status = compute(experiment, Store())
+    except StoreError as error:
+        raise SystemExit(f"StoreError: {error}") from None
+    else:
         if dist.get_rank() == 0:
             print(f"{experiment.key}: {status}, {dist.get_world_size()} ranks")
     finally:
@@ -60,15 +66,13 @@ def compute(experiment: Experiment, store: Store) -> str:
 
     All go on from the checkpoint of rank 0, and from then on take the same steps.
     """
-    first = dist.get_rank() == 0
-    path = store.checkpoint(experiment)
-    stored = store.load(experiment) if first else None
-    kept = path.read_bytes() if first and stored is None and path.exists() else b""
-    content = _from_first(b"stored" if stored is not None else kept, experiment.device)
-    if content == b"stored":
-        return stored.status if stored is not None else ""
-    if first:
-        return store.run(experiment).status
+    device = experiment.device
+    if dist.get_rank() == 0:  # what it reads under its lock is what the others get
+        tell = lambda kept: _from_first(STORED if kept is None else kept, device)  # noqa: E731
+        return store.run(experiment, begin=tell).status
+    content = _from_first(b"", device)
+    if content == STORED:
+        return ""
     run = resumed(experiment, content)
     run.train()
     return run.status

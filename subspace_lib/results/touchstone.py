@@ -252,7 +252,10 @@ def _of_commit(typed: str, kinds: Sequence[str]) -> tuple[dict[str, Any], str]:
     """What a former commit computes, and its full name."""
     git = ["git", "-C", str(HOUSE)]
     asked = [*git, "rev-parse", "--verify", f"{typed}^{{commit}}"]
-    commit = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    found = subprocess.run(asked, check=False, capture_output=True, text=True)
+    if found.returncode:
+        sys.exit(f"{typed[:80]!r} is no commit of this repository; git log names them.")
+    commit = found.stdout.strip()
     with tempfile.TemporaryDirectory() as folder:
         tree, checkout = [*git, "worktree"], Path(folder, "checkout")
         subprocess.run([*tree, "add", "--quiet", "--detach", str(checkout), commit], check=True)

@@ -123,11 +123,6 @@ class Crew:
         self._open.close()
 
 
-def is_worker() -> bool:
-    """Whether this process is itself one of several that compute side by side."""
-    return multiprocessing.parent_process() is not None
-
-
 def report(name: str, *numbers: float) -> None:
     """Tell the parent, from a worker of a pool with an ear; elsewhere nothing."""
     if _mouth is not None:

@@ -40,6 +40,9 @@ COLUMNS = (
 )
 
 
+UNUSED = ("watch_alignment", "record_spans", "fresh_spans", "stop_above")
+
+
 class Pair(Experiment):
     """A comparison of X with Bulk-X after ``switch_step``; the fields are those of the Bulk-X run."""
 
@@ -48,6 +51,15 @@ class Pair(Experiment):
     average: int = Field(
         20, ge=2, le=1000, multiple_of=2, description="iterates of X that are averaged"
     )
+
+    @model_validator(mode="after")
+    def _ignores_nothing(self) -> Self:
+        for name in UNUSED:
+            if getattr(self, name) != Experiment.model_fields[name].default:
+                raise ValueError(
+                    f"{name} has no meaning in a run of the kind {self.kind}; leave it out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _with_bulk(self) -> Self:

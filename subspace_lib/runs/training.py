@@ -65,20 +65,7 @@ class Run(RunInProgress):
         super().__init__(experiment)
         e = experiment
         self.trainer = Trainer(e)
-        self.subspaces = tuple(
-            DominantSubspace(
-                self.objective,
-                e.k,
-                guards=e.guards,
-                refresh_every=e.refresh_every,
-                target=e.target_angle,
-                correction=e.correction,
-                subset=e.subset,
-                allowance=self._allowance(),
-                seed=e.seed,
-            )
-            for _ in range(e.period)
-        )
+        self.subspaces = self._trackers()
         self.follows = e.projection != "none" or e.refresh_every != "adaptive"
         self.ceiling = math.inf
         if e.stop_above is not None:
@@ -94,6 +81,24 @@ class Run(RunInProgress):
         self.worst = [0.0, 0.0]
         self._spectrum_start: Tensor | None = None
         self._last_top: Tensor | None = None
+
+    def _trackers(self) -> tuple[DominantSubspace, ...]:
+        """One that has seen nothing yet for each step of a period."""
+        e = self.experiment
+        return tuple(
+            DominantSubspace(
+                self.objective,
+                e.k,
+                guards=e.guards,
+                refresh_every=e.refresh_every,
+                target=e.target_angle,
+                correction=e.correction,
+                subset=e.subset,
+                allowance=self._allowance(),
+                seed=e.seed,
+            )
+            for _ in range(e.period)
+        )
 
     @property
     def objective(self) -> Objective:
@@ -228,6 +233,7 @@ class Run(RunInProgress):
         """To the older of the points kept; work and time that have been spent stay spent."""
         o, seconds = self.objective, self.seconds
         spent, products = o.gradient_equivalents, o.products
+        self.subspaces = self._trackers()  # the point's state may have nothing of one
         self.load_state(self._kept[0])
         o.gradient_equivalents, o.products, self.seconds = spent, products, seconds
         self._kept = []

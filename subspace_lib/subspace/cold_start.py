@@ -8,9 +8,9 @@ from torch import Tensor
 from subspace_lib.linalg.eigensolver import (
     Deflated,
     RitzPairs,
-    comes,
-    exceeds,
+    direction_above,
     orthonormalize,
+    repeated,
     rotate_,
     stack,
     top_eigenpairs,
@@ -60,7 +60,7 @@ def completed(
 ) -> RitzPairs:
     """These pairs, or with what they have missed: until nothing outside of them exceeds λ_{k+1}."""
     for _ in range(k if len(pairs.values) > k else 0):
-        found = missed(hessian, pairs.vectors, _ceiling(pairs, k), generator)
+        found = directions_missed(hessian, pairs.vectors, _ceiling(pairs, k), generator)
         if found is None:
             break
         start = stack(pairs.vectors, found)
@@ -84,13 +84,13 @@ def _search(
     # With what is left of the products, and the first block: 3 (k + guards) vectors.
     most = max(2 * (width - narrow) - 1, width + narrow)
     pairs = top_eigenpairs(hessian, k, start, extra=guards, tolerance=TOLERANCE, max_basis=most)
-    if k <= narrow or comes(pairs.values[:k], narrow, TOLERANCE):
+    if k <= narrow or repeated(pairs.values[:k], narrow, TOLERANCE):
         start = torch.randn(len(theta), width, generator=generator, device="cpu").to(theta)
         pairs = top_eigenpairs(hessian, width, start, tolerance=TOLERANCE)
     return pairs
 
 
-def missed(
+def directions_missed(
     hessian: Hessian, vectors: Tensor, ceiling: float, generator: torch.Generator
 ) -> Tensor | None:
     """Orthonormal vectors (D, b) outside of a block where H exceeds a ceiling; None if Lanczos finds none.
@@ -104,7 +104,7 @@ def missed(
     """
     start = torch.randn(len(vectors), 1, generator=generator, device="cpu").to(vectors)
     start = orthonormalize(start, vectors)
-    found = exceeds(Deflated(hessian, vectors), ceiling, start, max_basis=vectors.shape[1])
+    found = direction_above(Deflated(hessian, vectors), ceiling, start, max_basis=vectors.shape[1])
     if found is None:
         return None
     found = orthonormalize(found, vectors)

@@ -23,13 +23,12 @@ class Seen:
 
     Attributes:
         values: Ritz values (m,), descending, estimated; columns: those for θ, (D, m or fewer).
-        outside: uᵀH_s u of the unit vector ``watcher`` outside of the block, (D,).
+        outside: uᵀH_s u of the unit vector that goes along outside of the block.
     """
 
     values: Tensor
     columns: Tensor
     outside: float
-    watcher: Tensor
 
 
 class Drift:
@@ -90,7 +89,7 @@ class Drift:
         moved = power_step(columns, moved, values, rotation, k)[1]
         if watcher.shape[1]:
             self._outside = beyond[:, 0] / beyond.norm().clamp_min(1e-30)
-        return Seen(values, moved, outside, (watcher if watcher.shape[1] else probe[:, None])[:, 0])
+        return Seen(values, moved, outside)
 
     def _watcher(self, columns: Tensor, probe: Tensor) -> Tensor:
         """A unit vector (D, 1) outside of the block: the last one, multiplied, with some of the probe."""

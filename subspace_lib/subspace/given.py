@@ -11,21 +11,20 @@ from subspace_lib.linalg.eigensolver import NonFiniteProduct
 from subspace_lib.subspace.schedule import Schedule
 
 
-def numbers(k: int, guards: int, target: float, watch: int, dim: int) -> None:
-    """That a tracker can be made of them.
+def numbers(k: int, target: float, dim: int, **counts: int) -> None:
+    """That a tracker can be made of them; ``watch`` is at least 1, other counts 0.
 
     Raises:
         ValueError: one sentence for the first that makes no sense.
     """
-    for name, value in (("k", k), ("guards", guards), ("watch", watch)):
+    for name, value in (("k", k), *counts.items()):
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise ValueError(f"{name} = {value!r} must be a whole number.")
-    if watch < 1:
-        raise ValueError(f"watch = {watch} must be at least 1 step.")
     if not 1 <= k < dim:
         raise ValueError(f"k = {k} must be at least 1 and below D = {dim}.")
-    if guards < 0:
-        raise ValueError(f"guards = {guards} must be at least 0; 3 are enough as a rule.")
+    for name, value in counts.items():
+        if value < (least := int(name == "watch")):
+            raise ValueError(f"{name} = {value} must be at least {least}.")
     if isinstance(target, str) or not 0 < target <= 1:
         raise ValueError(f"target = {target!r} must be a sine above 0, at most 1.")
 

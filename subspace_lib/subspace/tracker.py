@@ -85,8 +85,8 @@ class DominantSubspace:
             subspace is not determined at k.
 
     Raises:
-        ValueError: k outside 1 … D − 1, guards < 0, a target outside 0 … 1, watch < 1, or refresh_every is
-            none of the three.
+        ValueError: k outside 1 … D − 1, a target outside 0 … 1, watch < 1, another number below 0, or
+            refresh_every is none of the three.
     """
 
     def __init__(
@@ -103,7 +103,8 @@ class DominantSubspace:
         watch: int = 1,
         seed: int = 0,
     ):
-        given.numbers(k, guards, target, watch, objective.dim)
+        counts = {"guards": guards, "watch": watch, "correction": correction, "subset": subset or 0}
+        given.numbers(k, target, objective.dim, **counts)
         guards = min(guards, objective.dim - k - 1)
         self.objective, self.k, self.guards = objective, k, guards
         self.schedule = as_schedule(refresh_every, target)
@@ -315,7 +316,7 @@ class DominantSubspace:
 
     @full_precision()
     def spectrum(self, theta: Tensor, count: int, start: Tensor | None = None) -> RitzPairs:
-        """The top ``count`` eigenpairs of H(θ), residuals ≤ 1e-2 λ_1; ``start`` warms it up."""
+        """The top ``count`` eigenpairs of H(θ), residuals ≤ 1e-2 λ_1, and more where ``start`` is wider."""
         self._to(theta.device)
         start = self._block.columns if start is None else start
         missing = count - start.shape[1]

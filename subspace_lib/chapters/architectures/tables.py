@@ -92,16 +92,16 @@ def cost(study: ArchitecturesStudy) -> Markdown:
                     "panel": label(panel),
                     "method": panel.name(side),
                     "refreshes": f"{sum(row['refreshes'] for row in last) / len(runs):.0f}",
-                    "products": f"{sum(row['products'] for row in last) / len(runs):.0f}",
+                    "Hessian products": f"{sum(row['products'] for row in last) / len(runs):.0f}",
                     "work over plain SGD's": f"{says.number(over_sgd(panel, side), 2)} ×",
                     "minutes": f"{sum(row['seconds'] for row in last) / len(runs) / 60:.0f}",
                     "on": "; ".join(dict.fromkeys(processors(run.provenance) for run in runs)),
                 }
             )
-    note = "Of the measured steps: all of SGD's, those after the switch of the others; work in gradients, "
-    note += "the cold start apart. Rows, spectra and the watched alignment are in it; chapter 12 has the "
-    note += (
-        "seconds without them. Refreshes, products and minutes are per run, averaged over seeds."
+    note = (
+        "Counted are all steps of SGD, and the steps after the switch of the others. Work: in gradients, "
+        "with rows, spectra and the watched alignment, without the cold start; chapter 12 has the seconds "
+        "without them. Refreshes, Hessian products and minutes: per run, averaged over seeds."
     )
     return table(lines, note=note)
 

@@ -112,7 +112,8 @@ def lines(found: dict[str, Any]) -> list[Line]:
         ),
         Line(
             f"a Hessian product on {SENTENCES:,} sentences",
-            f"counted: {work:.1f} gradients; its graph {graph:.1f} more, once for a block",
+            f"counted: {work:.1f} gradients per product, and {graph:.1f} for the graph, once per block of "
+            "vectors",
             seconds(p.product),
         ),
         Line("a refresh", f"k + 1 = {columns} products, and the graphs", seconds(p.refresh)),

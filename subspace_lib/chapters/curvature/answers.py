@@ -51,8 +51,8 @@ def spectrum(study: CurvatureStudy) -> Markdown:
     negative = [_with_error(dim * (d.moment(0) - d.share_above(below))) for d in (ours, other)]
     told = [
         f"At step {anchor:,}, first seed: of the Hessian's {dim:,} eigenvalues {negative[0]} are counted "
-        f"below −{says.percent(EDGE)} of λ₁, and {negative[1]} of the Gauss–Newton matrix's, which with a "
-        "convex loss has none."
+        f"below −{says.percent(EDGE)} of λ₁, and {negative[1]} of the Gauss–Newton matrix's. (With a "
+        "convex loss that matrix has no negative eigenvalue.)"
     ]
     if math.isfinite(cut):
         above = _with_error(dim * ours.share_above(cut))
@@ -64,8 +64,8 @@ def spectrum(study: CurvatureStudy) -> Markdown:
         top = [says.number(float(found.nodes.max())) for found in (theirs, ours)]
         trace = [_with_error(dim * found.moment(1)) for found in (theirs, ours)]
         told.append(
-            f"The largest Ritz value is {top[0]} by PyHessian, {top[1]} by ours; the trace {trace[0]} and "
-            f"{trace[1]}."
+            f"The largest Ritz value is {top[0]} with PyHessian and {top[1]} with ours; the trace "
+            f"{trace[0]} with PyHessian and {trace[1]} with ours."
         )
     return says.answer(*told)
 
@@ -81,8 +81,9 @@ def against_dense(study: CurvatureStudy) -> Markdown:
         f"{_with_error(dim * density.share_above(found.cut))}.",
         f"The trace is {says.number(float(found.values.sum()))}, by the density "
         f"{_with_error(dim * density.moment(1))}.",
-        f"In the {THRESHOLDS} widest gaps the share of larger eigenvalues differs from the density's by "
-        f"{says.percent(found.off())} of all at most.",
+        f"In each of the {THRESHOLDS} widest gaps of the exact spectrum the eigenvalues above it are "
+        f"counted and compared with the density's count: the two differ by {says.percent(found.off())} of "
+        "all eigenvalues at most.",
         f"The largest eigenvalue is {says.number(float(found.values[0]), 5)}, the largest Ritz value "
         f"{says.number(float(density.nodes.max()), 5)}.",
     )

@@ -15,9 +15,9 @@ CLAIMS = (
         name="Gauss–Newton or functional Hessian",
         plain=(
             "The Hessian is a Gauss–Newton matrix and a rest, which holds the second derivatives of the "
-            "network. The first makes the dominant subspace."
+            "network. On the MLP, at the end of its training, the first makes the dominant subspace."
         ),
-        seen="the Gauss–Newton matrix has the dominant subspace of the Hessian",
+        seen="on the MLP the Gauss–Newton matrix has the dominant subspace of the Hessian",
         kind=FINDING,
     ),
 )

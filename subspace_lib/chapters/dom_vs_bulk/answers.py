@@ -18,7 +18,7 @@ ALIKE = 1.5  # ratio of angles up to which one basis is about as exact as anothe
 LEFT_OUT = Markdown("*Left out, by `other_settings = False`.*")
 # What was read of the paper's settings, as the chapter has it.
 READ = "profile", "dataset", "preprocessing", "model", "loss", "k", "learning_rate", "batch_size"
-UPPER = {"progress(Dom-SGD)": criteria.DOM_PROGRESS, "under GD": criteria.UNALIGNED}
+UPPER = {"progress(Dom-SGD)": criteria.DOM_PROGRESS, "under GD (C4)": criteria.UNALIGNED}
 
 
 def settings(study: DomBulkStudy) -> Markdown:
@@ -91,7 +91,8 @@ def drift(study: DomBulkStudy) -> Markdown:
         ),
         says.whether(
             shows and moved[1] <= TAKEN * moved[0] and falls == [True, False],
-            "That fits a projection that turns, whose drift chapter 07b derives.",
+            "So the loss rises and λ₁ falls where the basis follows the subspace, and less where it is "
+            "stale. That fits the drift that a turning subspace causes, which chapter 07b derives.",
             "",
         ),
         table=tables.drift(study),
@@ -115,9 +116,9 @@ def descent(study: DomBulkStudy) -> Markdown:
     parts = [f"{_change(v)} by the {name} part" for name, v in found.items()]
     open_ = [f"{says.counted(v)} for the {name} part" for name, v in unsettled.items()]
     return says.answer(
-        f"In millionths a step, the expansion predicts {says.listed(parts)}; from the switch to "
-        f"the end the measured change is {_change(measured)}. {says.over(len(measured))}",
-        "These are means over few rows, of steps that differ much: the sign is not settled (the mean lies "
+        f"The change of the loss per step, in units of 10⁻⁶: the expansion predicts {says.listed(parts)}; "
+        f"measured from the switch to the end it is {_change(measured)}. {says.over(len(measured))}",
+        "Only few rows are averaged, of steps that differ much: the sign is open (the mean lies "
         f"within twice its standard error of 0) in {says.listed(open_)}. The survey of chapter 01 has more "
         "steps.",
         table=tables.descent(study),

@@ -14,9 +14,9 @@ BOUNDS = {  # what each quantity is judged by where it is judged
     "late λₖ/λₖ₊₁": criteria.GAP.at_least,
     "progress(Dom-SGD)": criteria.DOM_PROGRESS.at_most,
     "progress(Bulk-SGD)": criteria.BULK_PROGRESS.at_least,
-    "alignment before GD": criteria.ALIGNED_BEFORE.at_least,
-    "under GD": criteria.UNALIGNED.at_most,
-    "under SGD again": criteria.ALIGNED_AGAIN.at_least,
+    "alignment before GD (C4)": criteria.ALIGNED_BEFORE.at_least,
+    "under GD (C4)": criteria.UNALIGNED.at_most,
+    "under SGD again (C4)": criteria.ALIGNED_AGAIN.at_least,
 }
 
 

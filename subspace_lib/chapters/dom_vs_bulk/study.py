@@ -83,9 +83,9 @@ class Setting:
             "late λₖ/λₖ₊₁": late_gap(plain),
             "progress(Dom-SGD)": progress(plain, dom),
             "progress(Bulk-SGD)": progress(plain, bulk),
-            "alignment before GD": alignment_before(self.noise["before"]),
-            "under GD": alignment_without(self.noise["GD"]),
-            "under SGD again": alignment_again(self.noise["back"]),
+            "alignment before GD (C4)": alignment_before(self.noise["before"]),
+            "under GD (C4)": alignment_without(self.noise["GD"]),
+            "under SGD again (C4)": alignment_again(self.noise["back"]),
         }
 
 

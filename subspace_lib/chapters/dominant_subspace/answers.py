@@ -56,8 +56,8 @@ def _on_the_way(tables: Sequence[pd.DataFrame]) -> str:
     )
     return (
         f"The alignment of the full-batch gradient is {says.mean_of(begins, says.share)} at the "
-        f"initialization. Its lowest row, at step {where}, has {says.mean_of(low, says.share)}. The figure "
-        "shows means over rows, which do not come down as far."
+        f"initialization. Its lowest recorded value is {says.mean_of(low, says.share)}, at step {where}. "
+        "The figure averages over rows, so its dip is shallower."
     )
 
 
@@ -250,7 +250,7 @@ def changes(study: AlignmentStudy) -> Markdown:
         near += list(gap <= 2 * frame[f"error_measured_{part}"].fillna(math.inf))
     told.append(
         "Expansion and measurement differ by less than twice the measurement's standard error in "
-        f"{says.counted(near, 'case')}, an anchor and a part each."
+        f"{says.counted(near, 'case')}; each anchor has two, one for each part."
     )
     return says.answer(*told, table=tables.loss_changes(study))
 

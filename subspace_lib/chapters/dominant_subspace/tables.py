@@ -41,12 +41,12 @@ def loss_changes(study: AlignmentStudy) -> Markdown:
             # Of a ratio, as if its two terms were independent.
             spread = math.hypot(*(last[f"error_{n}_{part}"] / last[f"{n}_{part}"] for n in ORDERS))
             share = f"{-second / first:.0%} ± {-2 * spread * second / first:.0%}"
-            told.append(f"{share} of what the first order gains in the {where}")
-    note = "Loss change a step, in 10⁻⁶; ± is twice the standard error of the mean."
+            told.append(f"{share} of the first order's gain in the {where}")
+    note = "Loss change per step, in 10⁻⁶; ± is twice the standard error of the mean."
     if told:
         note += (
             f" In the {study.parameters.window} steps after step {frame.index[-1]:,} the second order, the "
-            f"price of moving along curved directions with noise, takes back {' and '.join(told)}."
+            f"price of moving along curved directions with noise, cancels {' and '.join(told)}."
         )
     return table(rows, note=note)
 

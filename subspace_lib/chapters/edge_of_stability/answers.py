@@ -8,8 +8,7 @@ import numpy as np
 from IPython.display import Markdown
 
 from subspace_lib.chapters.edge_of_stability import tables
-from subspace_lib.chapters.edge_of_stability.approach import Approach, approach
-from subspace_lib.chapters.edge_of_stability.judge import NAMES
+from subspace_lib.chapters.edge_of_stability.approach import NAMES, Approach, approach
 from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.switch import answers as switch_answers
@@ -211,8 +210,8 @@ def pair(study: EdgeStudy) -> Markdown:
         )
     apart, way = float(end["distance_average"]), float(end["travelled"])
     told.append(
-        f"At the end the mean of GD's last iterates lies {says.number(apart)} from Bulk-GD, "
-        f"{says.percent(apart / way)} of the {says.number(way)} that Bulk-GD has travelled: "
+        f"At the end the mean of GD's last iterates lies {says.number(apart)} from Bulk-GD. That is "
+        f"{says.percent(apart / way)} of Bulk-GD's distance from the switch, {says.number(way)}: "
         + says.whether(
             apart <= CLOSE * way,
             "Bulk-GD follows the path down the middle closely.",
@@ -222,7 +221,7 @@ def pair(study: EdgeStudy) -> Markdown:
     return says.answer(*told, table=tables.pair(study.pair))
 
 
-CLOSE = 0.1  # of the way travelled
+CLOSE = 0.1  # of Bulk-GD's distance from the switch
 
 
 @says.known

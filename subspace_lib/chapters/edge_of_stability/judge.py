@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from subspace_lib.chapters.edge_of_stability.approach import approach
+from subspace_lib.chapters.edge_of_stability.approach import NAMES, approach, briefly
 from subspace_lib.chapters.edge_of_stability.study import EdgeStudy
 from subspace_lib.chapters.kit.edge import edge_parts
 from subspace_lib.chapters.kit.study import there
@@ -39,23 +39,23 @@ C6, F5, F7 = CLAIMS = (
     ),
     Claim(
         "F7",
-        "With a small η the alignment of GD comes when λ₁ reaches 2/η, and not before",
-        f"mean alignment below the edge {criteria.F7_BEFORE}; highest within {criteria.F7_WITHIN:,} steps "
-        f"at it {criteria.F7_AT_EDGE}; mean squared error and cross-entropy",
+        "With a small η GD's gradient aligns soon after λ₁ has reached 2/η, and hardly on the way there",
+        f"mean alignment below the edge {criteria.F7_BEFORE}; highest in the {criteria.F7_WITHIN:,} steps "
+        f"from the edge on {criteria.F7_AT_EDGE}; mean squared error and cross-entropy",
         name="the way to the edge",
         plain=(
             "On its way to the edge of stability the gradient of GD with a small learning rate does not "
             "lie in the dominant subspace, once the first tenth of that way is over. Soon after GD has "
-            "reached the edge it does, at least for a while. So with either loss."
+            "reached the edge it does, at least for a while. Both losses are asked."
         ),
         seen=(
-            "GD's gradient aligns when it comes to the edge, and not before; what is judged is the highest "
-            "alignment there, which may last for a few steps only"
+            "GD's gradient aligns soon after λ₁ has reached 2/η, and hardly on the way there, whose first "
+            "tenth is left out; judged is the highest alignment there, of one recorded step"
         ),
         kind="finding",
     ),
 )
-NAMES = {"mse": "mean squared error", "cross_entropy": "cross-entropy"}
+AT_THE_EDGE = f"mean alignment in the {criteria.F7_WITHIN:,} steps from the edge on"
 
 
 def judge(study: EdgeStudy) -> list[Verdict]:
@@ -78,7 +78,7 @@ def judge(study: EdgeStudy) -> list[Verdict]:
         verdict(F5, _beyond(study), p, s.of("bulk")),
     ]
     with contextlib.suppress(MissingRun):
-        verdicts.append(verdict(F7, _approaching(study), p, _judged(study)))
+        verdicts.append(verdict(F7, _approaching(study), p, _judged(study), briefly(study)))
     return verdicts
 
 
@@ -120,9 +120,9 @@ def _approaching(study: EdgeStudy) -> list[Part]:
         highest = [each.highest for each in found]
         parts += [
             part(f"mean alignment below the edge{where}", below, criteria.F7_BEFORE),
-            part(f"highest alignment at it{where}", highest, criteria.F7_AT_EDGE, note),
+            part(f"highest alignment at the edge{where}", highest, criteria.F7_AT_EDGE, note),
             part(
-                f"mean alignment within these steps at it{where}",
+                f"{AT_THE_EDGE}{where}",
                 [each.mean for each in found],
                 None,
             ),

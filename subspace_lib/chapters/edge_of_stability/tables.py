@@ -32,15 +32,15 @@ def pair(run: Trajectory) -> Markdown:
                 "L(mean of GD)": f"{r['loss_average']:.4f}",
                 "L(Bulk-GD)": f"{r['loss_bulk']:.4f}",
                 "‖GD − Bulk‖": f"{r['distance']:.3f}",
-                "of it dominant": percent(r["dominant_share"]),
+                "dominant share, GD": percent(r["dominant_share"]),
                 "‖mean − Bulk‖": f"{r['distance_average']:.3f}",
-                "of that dominant": percent(r["dominant_share_average"]),
-                "length of Bulk-GD's path": f"{r['travelled']:.3f}",
+                "dominant share, mean": percent(r["dominant_share_average"]),
+                "Bulk-GD, from the switch": f"{r['travelled']:.3f}",
             }
             for _, r in picks.iterrows()
         ],
-        note="Mean of GD: of its last iterates. Of it, of that dominant: share of the squared distance "
-        "that lies in the dominant subspace.",
+        note="Mean of GD: of its last iterates. Last column: the distance of Bulk-GD from the "
+        "switch. Dominant share: of the squared distance to its left.",
     )
 
 

@@ -87,9 +87,9 @@ def _at_twice_the_rate(gains: dict[tuple[float, float], float]) -> str:
     means = says.compared(
         both,
         bulk,
-        "So twice the dominant part adds to it.",
-        "So twice the dominant part takes from it.",
-        "So what a larger η gains it gains in the bulk; twice the dominant part adds nothing.",
+        "So there twice the dominant part adds to it.",
+        "So there twice the dominant part takes from it.",
+        "So there a larger η gains in the bulk; twice the dominant part adds nothing.",
     )
     return (
         f"SGD at 2η, weights (2, 2), gains {says.number(both)} times as much as SGD, twice the bulk alone, "
@@ -118,7 +118,7 @@ def noise(study: FollowUpStudy) -> Markdown:
     low, high = criteria.Q8_SHARE.at_least, criteria.Q8_SHARE.at_most
     return says.answer(
         told,
-        f"Averaged GD has {says.share(share)} of the difference between GD and SGD.",
+        f"Averaged GD makes {says.share(share)} of the difference between GD and SGD.",
         "So it goes further than SGD, and the second-order mean of the noise is not all."
         if share > high
         else says.whether(
@@ -147,14 +147,14 @@ def early(study: FollowUpStudy) -> Markdown:
         f"The alignment begins at {says.mean_of(first, says.share)}, falls to "
         f"{says.mean_of(low, says.share)} and ends at {says.mean_of(late, says.share)}.",
         f"The critical learning rate is {says.mean_of(sides['before'])} η before the switch and "
-        f"{says.mean_of(sides['after'])} η after it (medians over the rows that have one, after the switch "
-        f"{len(later) - against} of {len(later)}; mean over seeds, with the range)."
+        f"{says.mean_of(sides['after'])} η after it: the median over the rows that have one, in the mean "
+        f"over seeds, with the range. After the switch {against} of {len(later)} rows have none: there the "
+        "batch's gradient and the full gradient point opposite ways along the dominant subspace."
         if math.isfinite(says.mean(sides["after"]))
         else "",
         "After the switch, by the second-order expansion, the dominant part of one batch's update lowers "
-        f"the loss in {lowers} of {len(later)} rows of all seeds, and raises it in the others. In "
-        f"{against} of the others no learning rate is small enough: the batch's gradient points the other "
-        "way along the dominant subspace. The verdict is on the alignment alone."
+        f"the loss in {lowers} of these {len(later)} rows and raises it in the others. The verdict is on "
+        "the alignment alone."
         if len(later)
         else "",
     )
@@ -198,8 +198,8 @@ def trials(study: FollowUpStudy) -> Markdown:
             "the mean, and one well above it raises it.",
             "So the second-order expansion does not tell everywhere which step lowers the loss.",
         ),
-        f"By how much, it tells less exactly: at twice the critical rate the change is "
-        f"{says.share(size.min())} to {says.share(size.max())} times what it predicts.",
+        f"The size is predicted less well: at twice the critical rate the change is "
+        f"{says.share(size.min())} to {says.share(size.max())} times the prediction.",
     )
 
 

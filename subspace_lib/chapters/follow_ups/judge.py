@@ -18,7 +18,7 @@ Q6 = Claim(
     f"gain in training loss with α = {FASTER[0]:g}, β = {FASTER[1]:g} over that of SGD in as many steps "
     f"{criteria.Q6_FASTER}",
     name="weighted updates",
-    plain="SGD is faster when the bulk part of its updates, and that alone, gets more weight.",
+    plain="SGD is faster when only the bulk part of its updates gets more weight.",
     seen="with twice the bulk part SGD gains {n} times as much",
     kind=FINDING,
 )
@@ -26,7 +26,7 @@ Q8 = Claim(
     "Q8",
     "Minibatch noise lowers the sharpness, by what it does in the dominant directions on average",
     f"λ₁ of SGD over that of GD {criteria.Q8_LOWER}; share of the difference that averaged GD "
-    f"has {criteria.Q8_SHARE}",
+    f"makes {criteria.Q8_SHARE}",
     name="noise and sharpness",
     plain=(
         "Minibatch noise lowers the sharpness. Gradient descent on the loss averaged over that noise, in "
@@ -49,7 +49,7 @@ Q9 = Claim(
     kind=FINDING,
 )
 CLAIMS = (Q6, Q8, Q9)
-AT_TWICE_THE_RATE = "gain of SGD at 2η, over that of SGD"
+AT_TWICE_THE_RATE = "gain of SGD at 2η, over that of SGD, first seed"
 
 
 def judge(study: FollowUpStudy) -> list[Verdict]:
@@ -101,7 +101,11 @@ def _sharper(study: FollowUpStudy) -> Verdict:
     ]
     parts = [
         part("λ₁ of SGD over that of GD", lower, criteria.Q8_LOWER),
-        part("share of the difference that averaged GD has", share, criteria.Q8_SHARE),
+        part(
+            "share of the difference between GD and SGD that averaged GD makes",
+            share,
+            criteria.Q8_SHARE,
+        ),
     ]
     return verdict(Q8, parts, study.parameters, stored(study.noise))
 

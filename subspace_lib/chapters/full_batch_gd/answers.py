@@ -190,8 +190,9 @@ def learning(study: BatchStudy) -> Markdown:
         return says.answer("Too few rows for a comparison.")
     least, most = min(fell, key=fell.__getitem__), max(fell, key=fell.__getitem__)
     told = [
-        f"In the last fifth of these steps the training loss is below its {says.number(start)} at the "
-        f"switch by {says.each({name: [value] for name, value in fell.items()})} (one seed: {seed}).",
+        f"In the last fifth of the {p.back_steps:,} steps after the switch the training loss is below its "
+        f"{says.number(start)} at the switch by "
+        f"{says.each({name: [value] for name, value in fell.items()})} (one seed: {seed}).",
         f"Their alignments lie between {says.share(min(aligned.values()))} and "
         f"{says.share(max(aligned.values()))}.",
     ]

@@ -77,8 +77,8 @@ def over_loss(study: GeneralizationStudy) -> Markdown:
         f"{says.whether(says.mean(ratio) <= bound, 'it is', 'it is not')}.",
         says.whether(
             abs(kept - 1) <= says.LEVEL,
-            f"{dom} ends at {says.share(kept)} of its loss at the switch. So its comparison is one of "
-            "points near the switch, and says little.",
+            f"{dom} ends at {says.share(kept)} of its loss at the switch. So it is compared with {plain} "
+            "near the switch only, which says little.",
             "",
         ),
     )

@@ -12,14 +12,14 @@ CLAIMS = (
     Claim(
         "Q4",
         "Bulk-SGD generalizes as SGD does: what it leaves out is not needed for that",
-        f"test accuracy of Bulk-SGD less that of SGD, at equal steps, {criteria.Q4_ACCURACY}; its test "
-        f"loss over SGD's, at equal training loss, {criteria.Q4_LOSS}",
+        f"test accuracy (0 to 1) of Bulk-SGD minus that of SGD, at equal steps, {criteria.Q4_ACCURACY}; "
+        f"its test loss over SGD's, at equal training loss, {criteria.Q4_LOSS}",
         name="generalization",
         plain=(
-            "Bulk-SGD generalizes as SGD does: for test loss and test accuracy the part of the update that "
-            "it leaves out is not needed."
+            "On the MLP Bulk-SGD generalizes as SGD does: for test loss and test accuracy the part of the "
+            "update that it leaves out is not needed."
         ),
-        seen="the test accuracy of Bulk-SGD, from 0 to 1, less that of SGD is {n}",
+        seen="the test accuracy (0 to 1) of Bulk-SGD minus that of SGD is {n} on the MLP",
         kind=FINDING,
     ),
 )
@@ -30,7 +30,7 @@ def judge(study: GeneralizationStudy) -> list[Verdict]:
     names = study.name("bulk"), study.name("none")
     parts = [
         part(
-            f"test accuracy of {names[0]} less that of {names[1]}, at the end",
+            f"test accuracy (0 to 1) of {names[0]} minus that of {names[1]}, at the end",
             ahead(study, "bulk"),
             criteria.Q4_ACCURACY,
         ),

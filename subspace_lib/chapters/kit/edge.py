@@ -13,6 +13,7 @@ from subspace_lib.chapters.kit.switch.judge import progress_part
 from subspace_lib.chapters.kit.switch.study import SwitchParameters, SwitchStudy
 from subspace_lib.chapters.kit.table import table
 from subspace_lib.evidence import criteria
+from subspace_lib.evidence.criterion import Criterion
 from subspace_lib.evidence.verdicts import Part, part
 from subspace_lib.experiment import Every, Experiment, Period, Rate, Steps
 from subspace_lib.runs.training import SPECTRUM
@@ -87,7 +88,12 @@ def gains(plain: Trajectory, dom: Trajectory, start: float) -> tuple[float, floa
     return share, min(high, max(low, (level - tail_loss(dom)) / gained))
 
 
-def edge_parts(study: SwitchStudy, where: str = "") -> list[Part]:
+def edge_parts(
+    study: SwitchStudy,
+    where: str = "",
+    dom: Criterion = criteria.DOM_EDGE_GAIN,
+    bulk: Criterion = criteria.BULK_PROGRESS,
+) -> list[Part]:
     """Dom-X's gain once its bounce has died out, and Bulk-X's progress, one number per seed each."""
     starts = [level_at_switch(study, seed) for seed in study.parameters.seeds]
     pairs = zip(study.of("none"), study.of("dominant"), starts, strict=True)
@@ -95,8 +101,8 @@ def edge_parts(study: SwitchStudy, where: str = "") -> list[Part]:
     says = f"gain of {study.name('dominant')} after its bounce, over that of {study.name('none')}"
     why = progress_part(study, "dominant", at_switch=starts).note
     return [
-        part(f"{says}{where}", later, criteria.DOM_EDGE_GAIN, why),
-        progress_part(study, "bulk", where, at_switch=starts),
+        part(f"{says}{where}", later, dom, why),
+        progress_part(study, "bulk", where, bulk, at_switch=starts),
     ]
 
 

@@ -9,8 +9,11 @@ from typing import Any
 from subspace_lib.chapters.kit.rows import SPARSE, rows, thinned
 from subspace_lib.chapters.kit.study import Source, StudyParameters
 from subspace_lib.evidence import criteria
+from subspace_lib.evidence.criterion import Criterion
 from subspace_lib.evidence.verdicts import Part, part
 from subspace_lib.trajectory import Trajectory, window
+
+C4 = (criteria.ALIGNED_BEFORE, criteria.UNALIGNED, criteria.ALIGNED_AGAIN)
 
 
 def there_and_back(
@@ -80,11 +83,16 @@ def alignment_again(run: Trajectory) -> float:
 
 
 def noise_parts(
-    before: Sequence[float], without: Sequence[float], again: Sequence[float], where: str = ""
+    before: Sequence[float],
+    without: Sequence[float],
+    again: Sequence[float],
+    where: str = "",
+    asked: Sequence[Criterion] = C4,
 ) -> list[Part]:
     """C4's three quantities by seed, judged: SGD, GD, SGD again."""
+    aligned, unaligned, returned = asked
     return [
-        part(f"alignment under SGD{where}", before, criteria.ALIGNED_BEFORE),
-        part(f"alignment under GD from there{where}", without, criteria.UNALIGNED),
-        part(f"alignment under SGD again{where}", again, criteria.ALIGNED_AGAIN),
+        part(f"alignment under SGD{where}", before, aligned),
+        part(f"alignment under GD from there{where}", without, unaligned),
+        part(f"alignment under SGD again{where}", again, returned),
     ]

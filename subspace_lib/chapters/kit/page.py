@@ -133,10 +133,10 @@ def to_be_done(plan: Plan) -> tuple[str, float]:
     counts = Counter(says.rule(experiment.method) for experiment in missing)
     runs = ", ".join(f"{method} ({count})" for method, count in counts.items())
     steps = sum(steps_of(experiment) for experiment in missing)
+    for experiment in missing:  # before the estimate takes a step of each
+        memory.check(experiment)
     seconds = Estimator().seconds(missing)
     about = "" if math.isnan(seconds) else f", about {duration(seconds)} here on one thread"
-    for experiment in missing:
-        memory.check(experiment)
     most = max(map(memory.needed, missing)) / memory.GIB
     told = f"{len(missing)} runs are not stored: {runs}; {steps:,} steps{about}"
     return f"{told}; a run takes about {most:.1f} GiB of memory.", seconds
@@ -223,10 +223,14 @@ def answer(chapter: Chapter, study: Any, kind: str = CLAIM) -> Markdown:
     told, quick = [], _quick(getattr(study, "parameters", None))
     for v in chapter.judge(study) if chapter.judge is not None else []:
         if v.claim in names:
-            shown = "; ".join(f"{p.says} {_measured(p)}, needed {p.criterion}" for p in v.parts)
+            shown = "; ".join(f"{p.says} {_measured(p)}{_asked(p)}" for p in v.parts)
             head = word(v, getattr(study, "parameters", None))
             told.append(f"**{head}.** {names[v.claim]}: {shown}.")
     return Markdown(quick + "\n\n".join(told))
+
+
+def _asked(part: Part) -> str:
+    return f", needed {part.criterion}" if part.source else " (shown, not judged)"
 
 
 def heads(verdicts: Iterable[Verdict], parameters: Any, **others: str) -> dict[str, str]:

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from subspace_lib.chapters.kit.switch.judge import progress_part
 from subspace_lib.chapters.kit.switch.panel import angles_in_use, not_near, unresolved as vague
+from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.losses_and_networks.study import LossesStudy
 from subspace_lib.evidence import criteria
-from subspace_lib.evidence.verdicts import DESCRIPTIVE, FINDING, Claim, Part, Verdict, verdict
+from subspace_lib.evidence.verdicts import DESCRIPTIVE, FINDING, Claim, Part, Verdict, part, verdict
+from subspace_lib.trajectory import tail_loss
 
 CLAIMS = (
     Claim(
@@ -27,6 +29,7 @@ CLAIMS = (
     ),
 )
 CROSS_ENTROPY = "cross_entropy"
+MOVED = "loss of Dom-SGD at the end, over that at the switch"
 
 
 def judge(study: LossesStudy) -> list[Verdict]:
@@ -34,19 +37,23 @@ def judge(study: LossesStudy) -> list[Verdict]:
     asked = study.parameters.cases()
     judged: list[Part] = []
     shown: list[Part] = []
+    moved: list[Part] = []
     for name, case in study.cases.items():
         where, p = f", {name}", case.parameters
         if p.loss == CROSS_ENTROPY and len(asked[name].seeds) >= criteria.MINIMUM_SEEDS:
             judged += [
                 progress_part(case, "dominant", where, criteria.Q1_DOM),
-                progress_part(case, "dominant", f"{where}: rising", criteria.Q1_RISES),
+                progress_part(case, "dominant", f" as a rise{where}", criteria.Q1_RISES),
                 progress_part(case, "bulk", where, criteria.Q1_BULK),
             ]
+            moved.append(part(f"{MOVED}{where}", _moved(case), None))
         else:
             shown += [_shown(progress_part(case, side, where)) for side in ("dominant", "bulk")]
     runs = [run for case in study.cases.values() for run in case.trajectories.values()]
     notes = [f"{name}: {told}" for name, case in study.cases.items() if (told := case.note())]
-    return [verdict(CLAIMS[0], [*judged, *shown], study.parameters, runs, _note(study, notes))]
+    return [
+        verdict(CLAIMS[0], [*judged, *moved, *shown], study.parameters, runs, _note(study, notes))
+    ]
 
 
 def _note(study: LossesStudy, switches: list[str]) -> str:
@@ -60,6 +67,11 @@ def unresolved(study: LossesStudy) -> str:
     """In which cases the space that was used is not known to be near the dominant subspace."""
     sines = {name: angles_in_use(case) for name, case in study.cases.items()}
     return not_near(vague(sines, study.parameters.target_angle))
+
+
+def _moved(case: SwitchStudy) -> list[float]:
+    runs = case.of("dominant")
+    return [tail_loss(run) / float(run.table["train_loss"].iloc[0]) for run in runs]
 
 
 def _shown(part: Part) -> Part:

@@ -68,9 +68,9 @@ C8, F2, F3, F4, F8 = CLAIMS = (
 )
 # What links the ratios that a reader sees to the differences that are judged.
 EXCESS = (
-    "Of the amplification a difference is judged, in units of η: mean Bulk-LR less "
-    f"{criteria.FACTOR:g} × SGD's Bulk-LR/Dom-LR × mean Dom-LR. It is 0 where the rule's own ratio is "
-    f"{criteria.FACTOR:g} times that of SGD, and means something for a Dom-LR near zero too."
+    "Dom-LR and Bulk-LR are the effective learning rates of the two parts of the update. The amplification "
+    "is judged by a difference, in units of η. It is 0 where the rule's Bulk-LR/Dom-LR is "
+    f"{criteria.FACTOR:g} times SGD's. The ratio itself is not judged: Dom-LR may be near zero."
 )
 
 
@@ -97,7 +97,7 @@ def _table(study: MomentumStudy) -> Verdict:
         own, switch = study.first_steps(p.label(name)), study.switches[name]
         found = [excess(run, sgd) for run, sgd in zip(own, plain, strict=True)]
         asked = (
-            f"mean Bulk-LR in excess of {criteria.FACTOR:g} × SGD's Bulk-LR/Dom-LR × Dom-LR, over η"
+            f"(mean Bulk-LR − {criteria.FACTOR:g} r · mean Dom-LR)/η, with r = SGD's Bulk-LR/Dom-LR"
         )
         amplified.append(part(f"{p.label(name)}: {asked}", found, criteria.AMPLIFIED))
         stopped.append(progress_part(switch, "dominant", criterion=criteria.DOM_RULES))

@@ -60,8 +60,8 @@ def _apart(study: SamStudy) -> str:
         after = [run.table["step"].iloc[-1] - run.experiment.switch_step for run in runs]
         when = says.mean_of(after, "{:,.0f}".format)
         return told + (
-            f"exceeds that of the untrained network within {when} steps. So an old subspace does not keep "
-            "the loss from rising."
+            f"exceeds that of the untrained network within {when} steps. So two old subspaces in turn do "
+            "not keep the loss from rising, as one does."
         )
     if not any(gone):
         return told + f"ends at {says.mean_of(tail_loss(run) for run in runs)}."

@@ -28,8 +28,9 @@ from subspace_lib.evidence.verdicts import Claim, Verdict, verdict
 def judge(study: SamStudy) -> list[Verdict]:
     """C7 on the runs of both switches; not on the pilot."""
     mini, edge = study.minibatch, study.edge
-    parts = [progress_part(mini, side, ", minibatch") for side in ("dominant", "bulk")]
-    parts += edge_parts(edge, ", full batch")
+    asked = {"dominant": criteria.SAM_DOM, "bulk": criteria.SAM_BULK}
+    parts = [progress_part(mini, side, ", minibatch", bound) for side, bound in asked.items()]
+    parts += edge_parts(edge, ", full batch", criteria.SAM_EDGE_GAIN, criteria.SAM_BULK)
     runs = [*mini.trajectories.values(), *edge.trajectories.values()]
     notes = (mini.note(), mini.doubts(", minibatch"), edge.doubts(", full batch"))
     return [verdict(C7, parts, mini.parameters, runs, " ".join(filter(None, notes)))]

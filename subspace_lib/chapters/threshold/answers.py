@@ -43,7 +43,8 @@ def _control(study: ThresholdStudy) -> str:
     dom, bulk = (says.share(says.mean(spaces.progress(RANDOM, s))) for s in ("dominant", "bulk"))
     return (
         f"In a random space of {study.parameters.dimensions[0]} dimensions Dom-SGD makes {dom} and "
-        f"Bulk-SGD {bulk}: that Dom-SGD fails tells something only where the gradient lies in the subspace."
+        f"Bulk-SGD {bulk}. So that Dom-SGD fails says something only where the gradient lies in the "
+        "subspace."
     )
 
 
@@ -54,13 +55,15 @@ def cuts(study: ThresholdStudy) -> Markdown:
         parts = [
             _learns(case),
             _bulk(case),
+            _late(case),
             unresolved(case),
             _limited(case),
             _spectrum(study, case),
         ]
         if absent := study.lacking(name):
             parts.append(f"*k = {says.listed(map(str, absent))}: not stored yet.*")
-        told.append(f"**{name}**: {' '.join(filter(None, parts))}")
+        alone = " (one seed)" if len(case.parameters.seeds) == 1 else ""
+        told.append(f"**{name}**{alone}: {' '.join(filter(None, parts))}")
     told += says.not_yet(study.parameters.cases(), study.cases)
     return says.answer("\n\n".join(told), table=tables.cuts(study) if study.cases else None)
 
@@ -90,10 +93,25 @@ def _learns(case: Case) -> str:
     )
 
 
+def _late(case: Case) -> str:
+    """SGD's late alignment with the smallest and with the largest space."""
+    ends = [
+        (k, says.mean(case.alignment(k)))
+        for k in {*case.parameters.cuts[:1], *case.parameters.cuts[-1:]}
+    ]
+    return (
+        "SGD's late alignment with Sₖ is "
+        + says.listed(f"{says.share(value)} at k = {k}" for k, value in sorted(ends))
+        + "."
+    )
+
+
 def _vague(case: Case) -> str:
     """With which k alone the space in use is near the exact one, where that is not so with all."""
     alone = case.only_near()
-    told = f" The space in use is known to be near the exact one {alone}; the table has the sines."
+    told = (
+        f" The basis in use is known to be near the exact Sₖ {alone} (the table's *angle in use*)."
+    )
     return told if alone else ""
 
 
@@ -170,8 +188,8 @@ def spaces(study: ThresholdStudy) -> Markdown:
         )
         if as_good_as_s_k(found, RANDOM) and not as_in_s_k(found, RANDOM):
             told.append(
-                "So progress alone does not tell it from Sₖ; the alignment does. It meets Q2's bounds too: "
-                "they do not ask what a space holds of the gradient."
+                "So progress alone does not tell a random space from Sₖ; the alignment does. A random "
+                "space would pass Q2 too, which does not ask for the alignment."
             )
     return says.answer(*told, table=tables.spaces(study))
 
@@ -257,10 +275,9 @@ def _angles(study: SpaceStudy) -> str:
     if not good or not bad or len(found) < MANY:
         return ""
     far, near = max(good, key=lambda n: good[n]), min(bad, key=lambda n: bad[n])
-    word = says.whether(good[far] < bad[near], "separates them", "alone does not separate them")
+    word = says.whether(good[far] < bad[near], "decides", "alone does not decide")
     return (
-        "Under Dom-SGD, the largest mean sine among the spaces that meet the bounds is "
-        f"{says.number(good[far], 2)} "
-        f"({far}); the smallest among the others is {says.number(bad[near], 2)} ({near}). So the angle "
-        f"{word}."
+        f"Under Dom-SGD, a space at a sine (rms) of {says.number(good[far], 2)} meets the bounds ({far}), "
+        f"and {says.whether(good[far] < bad[near], 'the nearest that does not is at', 'one does not at')} "
+        f"{says.number(bad[near], 2)} ({near}). So the angle {word}."
     )

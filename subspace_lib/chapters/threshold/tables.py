@@ -49,9 +49,9 @@ def cuts(study: ThresholdStudy) -> Markdown:
         note="Means over seeds, with their range. Angle in use: sine of the largest principal angle, as "
         "far as known, the median over the rows of Dom-SGD and Bulk-SGD; it may be 1 where the spectrum "
         "has no gap behind λₖ. Alignment: SGD's gradient with Sₖ, over the last 2% of "
-        "the steps. Eigenvalues: at the switch. Chosen by: the rules whose cut of that spectrum is nearest "
-        "to this k for the first seed, and where they cut; where that is another k, it was not run. A gap "
-        "is looked for between the smallest and the largest k that were asked for.",
+        "the steps. Eigenvalues: at the switch. Rules that choose it: each picks a k from that spectrum "
+        "and stands in the row nearest to it for the first seed, with the k that it picks. The largest gap "
+        "is sought between the smallest and the largest k of the table.",
     )
 
 
@@ -63,10 +63,10 @@ def _cut(name: str, case: Case, k: int, fractions: Sequence[float]) -> Row:
         "progress(Dom)": says.progress(case.progress(k, "dominant")),
         "progress(Bulk)": says.progress(case.progress(k, "bulk")),
         "angle in use": says.mean_of(case.angle(k), says.share),
-        "alignment, late": says.mean_of(case.alignment(k), says.share),
+        "alignment, late": says.mean_of(case.alignment(k), "{:.3f}".format),
         "λₖ/λ₁": says.mean_of((height(s, k) for s in spectra), says.share),
         "λₖ/λₖ₊₁": says.mean_of((ratio(s, k) for s in spectra), says.share),
-        "chosen by": _chosen_by(case, k, fractions) if spectra[0] else says.UNKNOWN,
+        "rules that choose it": _chosen_by(case, k, fractions) if spectra[0] else says.UNKNOWN,
     }
 
 
@@ -86,11 +86,12 @@ def spaces(study: ThresholdStudy) -> Markdown:
         return says.missing("The runs in other spaces are")
     return table(
         [_space(study.spaces, name) for name in study.spaces.names()],
-        note="Means over seeds, with their range. Inside, in Sₖ: share of Dom-SGD's full-batch gradient in "
-        "the space and in Sₖ, over the last 2% of the steps. Angles to Sₖ, which is certified up to a sine "
-        "of 0.01: root mean squared sine of all, and sine of the largest; means over the rows after the "
-        "switch, of Dom-SGD, then of Bulk-SGD. Work: gradients over all data a step, comparisons included. "
-        "Short: refreshes whose solve ended before its target.",
+        note="Means over seeds, with their range. Inside, in Sₖ: alignment of Dom-SGD's full-batch "
+        "gradient with the space and with Sₖ, over the last 2% of the steps. Where there are two numbers, "
+        "the first is Dom-SGD's, the second Bulk-SGD's. Sines of the principal angles to Sₖ, which is "
+        "certified up to a sine of 0.01, over the rows after the switch: root mean square of all, and of "
+        "the largest. Work: gradients over all data per step, comparisons included. Unfinished: refreshes "
+        "whose solve ended before its target.",
     )
 
 
@@ -114,14 +115,14 @@ def _space(study: SpaceStudy, name: str) -> Row:
     return {
         **row,
         "in Sₖ": says.mean_of((tail(run, "exact_alignment") for run in dom), says.share),
-        "mean angle": ", ".join(says.number(says.mean(apart(study, name, s)), 2) for s in sides),
-        "largest": ", ".join(
-            says.number(says.mean(study.along(name, s, "sine")), 2) for s in sides
+        "sine, rms": ", ".join(says.number(says.mean(apart(study, name, s)), 2) for s in sides),
+        "sine, largest": ", ".join(
+            says.number(says.mean(widest(study, name, s)), 2) for s in sides
         ),
         "work": ", ".join(
             says.share(says.mean(map(gradients_per_step, runs))) for runs in (dom, bulk)
         ),
-        "short": sum(int(run.table["unconverged"].iloc[-1]) for run in (*dom, *bulk)),
+        "unfinished": sum(int(run.table["unconverged"].iloc[-1]) for run in (*dom, *bulk)),
     }
 
 
@@ -129,3 +130,8 @@ def apart(study: SpaceStudy, name: str, side: str) -> list[float]:
     """√(1 − mean overlap), the root mean squared sine of the principal angles to S_k, by seed."""
     overlaps = study.along(name, side, "overlap")
     return [math.sqrt(max(0.0, 1 - overlap)) for overlap in overlaps]
+
+
+def widest(study: SpaceStudy, name: str, side: str) -> list[float]:
+    """The root mean square over rows of the sine of the largest principal angle to S_k, by seed."""
+    return [math.sqrt((run.table["sine"].iloc[1:] ** 2).mean()) for run in study.of(name, side)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import pandas as pd
 from IPython.display import Markdown
 
 from subspace_lib import data
@@ -20,6 +22,7 @@ from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import progress, tail, tail_loss
 
 BRANCHES = PROJECTIONS[1:]
+BOUNCES = 0.75  # of the steps at which the gradient changes its sign
 BEGUN = 0.9  # of the loss of a constant answer, below which something has been learned
 
 
@@ -73,16 +76,31 @@ def edge_losses(study: SwitchStudy) -> Markdown:
     ]
     if math.isfinite(says.mean(later)):
         told.append(
-            f"At the edge of stability {plain} jumps from one wall of a valley to the other at every step: "
-            f"that is its bounce, and {dom} begins with it. In units of what {plain} gains, the loss of "
-            f"{dom} {_moved(bounce)} while its bounce dies out, and {_moved(later)} after that. Only what "
-            "comes after the bounce is judged."
+            f"{_jumps(study)} {dom} starts with that bounce. In "
+            f"units of what {plain} gains, the loss of {dom} {_moved(bounce)} in the first "
+            f"{criteria.BOUNCE[1]} steps, in which its bounce dies out, and {_moved(later)} after that. "
+            "Only what comes after the bounce is judged."
         )
     told += [
         _as_good(study, bulk),
         _meaning(study, says.mean(later), says.mean(bulk)),
     ]
     return says.answer(*told, ended_early(study), table=bounce_table(study))
+
+
+def _jumps(study: SwitchStudy) -> str:
+    """How often the gradient along the top eigenvector changes its sign, where each step has a row."""
+    shares, plain = [], study.name("none")
+    for seed, run in zip(study.parameters.seeds, study.of("none"), strict=True):
+        switch = study.switch_steps[seed]
+        rows = run.table[run.table["step"].between(switch - criteria.EDGE_WINDOW, switch)]
+        changed = (np.sign(rows["gradient_top"]).diff() != 0)[rows["step"].diff() == 1]
+        shares.append(float(changed.mean()))
+    told = f"Along the top eigenvector the gradient of {plain} changes its sign at "
+    told += f"{says.mean_of(shares, says.percent)} of the {criteria.EDGE_WINDOW} steps before the switch"
+    if not says.mean(shares) >= BOUNCES:
+        return f"{told}."
+    return f"{told}: it jumps from one wall of a valley to the other."
 
 
 def _moved(gained: Sequence[float]) -> str:
@@ -231,7 +249,7 @@ def alignments(study: SwitchStudy) -> Markdown:
     ]
     if math.isfinite(values[1]) and values[1] >= high and dom <= criteria.DOM_PROGRESS.at_most:
         least = min(full[study.name("dominant")])
-        some = f"On average (least seed {says.share(least)}) the" if least < high else "The"
+        some = f"On average (lowest seed: {says.share(least)}) the" if least < high else "The"
         told.append(
             f"{some} gradient of {study.name('dominant')} lies mostly in the subspace that it may move "
             "in, and still its loss does not fall. So a high alignment does not say where the "
@@ -284,6 +302,21 @@ def angles(study: SwitchStudy, costs: bool = False) -> Markdown:
                 "bound on the basis's error: the eigenvalues on either side of the cut are too close, or "
                 "were not resolved."
             )
+    target = study.parameters.target_angle
+    turned = {
+        side: pd.concat([run.table["turn"].iloc[1:] for run in study.of(side)]).dropna()
+        for side in PROJECTIONS
+    }
+    shares = [
+        f"{says.percent((found > target).mean())} of {study.name(side)}'s"
+        for side, found in turned.items()
+        if len(found)
+    ]
+    if shares:
+        told.append(
+            f"Between two rows the basis turned by more than the target, {target:g}, at "
+            f"{says.listed(shares)} rows."
+        )
     tables = [exactness(study), *([cost(study)] if costs else [])]
     return says.answer(*told, table=Markdown("\n\n".join(t.data for t in tables)))
 

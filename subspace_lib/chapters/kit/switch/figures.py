@@ -171,10 +171,10 @@ def angle_panel(axes: Axes, study: SwitchStudy, projection: str) -> None:
     log_ticks(axes)
 
 
-def angle_lines(axes: Axes, run: Trajectory, colour: str, label: str | None = None) -> None:
+def angle_lines(axes: Axes, run: Trajectory, colour: str) -> None:
     """Turn since the row before, and angle in use; dots where a refresh has certified it since then."""
     rows, fresh = run.table.iloc[1:], run.table["refreshes"].diff().iloc[1:] > 0
-    axes.plot(rows["step"], rows["turn"], color=colour, lw=0.6, label=label)
+    axes.plot(rows["step"], rows["turn"], color=colour, lw=0.6)
     axes.plot(rows["step"], rows["angle_bound"], color=GREY, lw=0.8)
     axes.plot(rows["step"][fresh], rows["angle_bound"][fresh], ".", color=INK, ms=4)
 

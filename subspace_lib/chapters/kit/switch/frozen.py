@@ -76,7 +76,7 @@ def what_is_left(triples: Iterable[tuple[float, Trajectory, Trajectory]]) -> str
         f"{says.mean_of(_turned(still) for *_, still in each)}. "
     )
     if all(share <= TAKEN for share in left):
-        return f"{told}So the rise needs a projection that turns: chapter 07b has what such a one does."
+        return f"{told}So most of the rise is due to the turn; chapter 07b has what that does."
     return f"{told}So the turn of the subspace is not the whole cause."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,18 +11,30 @@ from pydantic import Field
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.study import (
     Plan,
+    Planned,
     StudyParameters,
     check_switch,
     described_first,
     source,
 )
 from subspace_lib.experiment import Experiment, OptimizerName, Radius
+from subspace_lib.parameters import InvalidParameter
 from subspace_lib.results.store import Store
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import Trajectory
 
 OPEN = 0.99  # a bound above it on a sine certifies nothing
 RARE = 0.01  # of the steps: what is rarer is not said in the ledger
+
+
+def before_switch(usual: int) -> Callable[[dict[str, Any]], int]:
+    """A default step of the watch; where the switch comes by then, half way to it."""
+
+    def default(given: dict[str, Any]) -> int:
+        latest = min(given.get("switch_step", 2 * usual), given.get("steps", 2 * usual))
+        return usual if usual < latest else int(latest // 2)
+
+    return default
 
 
 class SwitchParameters(StudyParameters):
@@ -39,6 +52,8 @@ class SwitchParameters(StudyParameters):
         "steps": 500,
         "switch_alignment": None,
         "switch_step": 300,
+        "watch_from": 150,
+        "switch_from": 200,
         "seeds": (0, 1, 2),
         "target_angle": 0.5,
         "record_every": 100,
@@ -50,8 +65,8 @@ class SwitchParameters(StudyParameters):
     beta: float = 0.9
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
     switch_step: int = Field(3000, ge=1, le=1_000_000)
-    watch_from: int = Field(900, ge=0, le=1_000_000)
-    switch_from: int = Field(1000, ge=0, le=1_000_000)
+    watch_from: int = Field(default_factory=before_switch(900), ge=0, le=1_000_000)
+    switch_from: int = Field(default_factory=before_switch(1000), ge=0, le=1_000_000)
 
     def run(self, seed: int, projection: str, switch_step: int = 0) -> Experiment:
         """X from beginning to end, or Dom-X or Bulk-X from the switch on."""
@@ -61,9 +76,18 @@ class SwitchParameters(StudyParameters):
         return self.experiment(seed, **self._watched(), **fields)
 
     def _watched(self) -> dict[str, Any]:
-        """The fields of a run that finds the switch."""
+        """The fields of a run that finds the switch.
+
+        Raises:
+            InvalidParameter: it would be watched for no earlier than the switch.
+        """
         if self.switch_alignment is None:
             return {}
+        if self.watch_from >= self.switch_step:
+            raise InvalidParameter(
+                f"watch_from = {self.watch_from} must be below switch_step = {self.switch_step}, at which "
+                "the run switches whatever its alignment; type a smaller watch_from."
+            )
         return {
             "watch_alignment": self.switch_alignment,
             "watch_from": self.watch_from,
@@ -144,7 +168,8 @@ def switch_study(
     """Load a switch study, or compute what is missing of it.
 
     Raises:
-        InvalidParameter: a parameter is out of bounds, before anything runs.
+        InvalidParameter: a parameter is out of bounds, before anything runs; or X has diverged before the
+            switch.
         MissingRun: with ``compute=False``, when a run is not stored.
         Corrupted: with ``compute=False``, when a stored file is incomplete or altered.
     """
@@ -158,5 +183,11 @@ def switch_study(
         switch_steps[seed], triggered[seed] = switch_step(parameters, trajectory)
         for projection in PROJECTIONS[1:]:
             branch = parameters.run(seed, projection, switch_steps[seed])
-            trajectories[projection, seed] = get(branch)
+            trajectories[projection, seed] = found = get(branch)
+            if not isinstance(found, Planned) and found.table.empty:
+                raise InvalidParameter(
+                    f"{says.rule(trajectory.experiment.method)}, seed {seed}, diverged before its switch "
+                    f"at step {switch_steps[seed]:,}; type a learning_rate below "
+                    f"{parameters.learning_rate:g}."
+                )
     return SwitchStudy(parameters, trajectories, switch_steps, triggered)

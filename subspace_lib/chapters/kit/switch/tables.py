@@ -71,18 +71,21 @@ def exactness(study: SwitchStudy) -> Markdown:
         lines.append(
             {
                 "method": study.name(side),
-                "turn between rows": _median(turns),
-                "largest": _largest(turns),
-                "above the target": percent((turns > study.parameters.target_angle).mean()),
-                "rows after a refresh": percent(fresh.mean()),
-                "its bound": _median(bound[fresh]),
-                "angle in use elsewhere": _median(bound[~fresh]),
+                "turn, median": _median(turns),
+                "turn, largest": _largest(turns),
+                "rows with a turn above the target": percent(
+                    (turns > study.parameters.target_angle).mean()
+                ),
+                "rows with a refresh": percent(fresh.mean()),
+                "bound there": _median(bound[fresh]),
+                "angle in use at the others": _median(bound[~fresh]),
             }
         )
     return table(
         lines,
-        note="Sines of the largest principal angle, each the largest since the row before; medians over "
-        f"rows. The target is {study.parameters.target_angle:g}.",
+        note="A row is a step that is recorded. Turn, bound, angle in use: sines of the largest principal "
+        f"angle, each the largest since the row before; bound, angle: medians. The target is "
+        f"{study.parameters.target_angle:g}.",
     )
 
 
