@@ -8,6 +8,7 @@ from subspace_lib.chapters import registered
 from subspace_lib.chapters.dominant_subspace.study import AlignmentParameters, alignment_study
 from subspace_lib.chapters.edge_of_stability.study import EdgeParameters, edge_study
 from subspace_lib.chapters.kit.study import Plan
+from subspace_lib.chapters.kit.switch.study import SwitchParameters, switch_study
 from subspace_lib.chapters.sam.study import SamParameters, sam_study
 from subspace_lib.chapters.valley.study import ValleyParameters, valley_study
 from subspace_lib.experiment import Experiment, Phase
@@ -171,6 +172,21 @@ def test_what_a_kind_of_run_would_ignore_is_refused_and_its_default_is_not(kind,
     as_it_is = kind.parse(**FEW, **OWN[kind])
     typed = {name: getattr(as_it_is, name)} | {"record_every": 10, "spectrum_every": 20}
     assert getattr(kind.parse(**FEW, **OWN[kind], **typed), name) == typed[name]
+
+
+@pytest.mark.parametrize("name", ["watch_alignment", "stop_above", "record_spans", "fresh_spans"])
+def test_what_a_pair_would_ignore_is_refused(name):
+    bulk = FEW | {"projection": "bulk", "switch_step": 20, "watch_from": 5, "switch_from": 5}
+    refused(Pair, bulk | {name: IGNORED.get(name, 0.9)}, f"{name} ")
+    assert Pair.parse(**bulk, record_every=10).kind == "pair"
+
+
+def test_a_rule_that_diverges_before_its_switch_is_said_in_a_sentence(tmp_path):
+    own = {"learning_rate": 1e4, "steps": 40, "switch_step": 30, "seeds": (3,)}
+    with pytest.raises(
+        InvalidParameter, match="SGD, seed 3, diverged before its switch at step 30; type"
+    ):
+        switch_study(SwitchParameters.parse(profile="quick", **own), Store(tmp_path))
 
 
 WITH_PERIOD = ("01_dominant_subspace", "03_full_batch_gd", "07_momentum_adam", "13_follow_ups")

@@ -87,6 +87,21 @@ def test_parameters_that_the_rule_has_no_use_for_are_not_in_the_table():
     assert not names() & {"rho", "beta", "period"} and {"steps", "optimizer"} <= names()
     assert "rho" in names(optimizer="sam") and "beta" in names(optimizer="momentum", beta=0.8)
     assert "period" in names(period=2)
+    watch = {"watch_from", "switch_from"}
+    assert watch <= names() and not watch & names(switch_alignment=None)
+
+
+def test_a_switch_that_comes_early_is_watched_for_before_it():
+    kind = type(CHAPTERS["02_dom_vs_bulk"].parameters)
+    found = kind.parse(switch_step=800)
+    assert (found.watch_from, found.switch_from) == (400, 400)
+    assert found.run(0, "none").watch_from == 400
+    usual = kind.parse(switch_step=1500)
+    assert (usual.watch_from, usual.switch_from) == (900, 1000)
+    quick = kind.parse(profile="quick", switch_alignment=0.9).resolved()
+    assert quick.watch_from < quick.switch_from < quick.switch_step
+    with pytest.raises(InvalidParameter, match="watch_from = 900 must be below switch_step = 800"):
+        kind.parse(switch_step=800, watch_from=900).run(0, "none")
 
 
 @pytest.mark.parametrize(

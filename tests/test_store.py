@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -411,3 +412,16 @@ def test_rows_that_nothing_looked_before_are_not_taken_for_exact(tmp_path):
     assert (certified(last)["angle_bound"].iloc[1:] == 1).all()
     older = raw.drop(columns="refresh_step")
     assert certified(older) is older
+
+
+def test_the_commit_of_a_repository_around_the_package_is_not_the_codes(tmp_path, monkeypatch):
+    installed = tmp_path / "site" / "subspace_lib" / "results" / "provenance.py"
+    installed.parent.mkdir(parents=True)
+    for words in (
+        ("init",),
+        ("-c", "user.name=a", "-c", "user.email=a", "commit", "--allow-empty", "-m", "x"),
+    ):
+        subprocess.run(("git", *words), cwd=tmp_path, check=True, capture_output=True)
+    assert re.fullmatch("[0-9a-f]{40}(\\+changes)?", provenance_module.commit())
+    monkeypatch.setattr(provenance_module, "__file__", str(installed))
+    assert provenance_module.commit() == "unknown"

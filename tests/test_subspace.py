@@ -91,6 +91,9 @@ def test_the_watcher_takes_part_again_after_as_many_steps_as_asked_for():
     assert products[20] == 4 + 3 + 1
     with pytest.raises(ValueError, match="watch = 0 must be at least 1"):
         DominantSubspace(Drifting(lambda t: base, 44), 4, watch=0)
+    for name in ("guards", "correction", "subset"):
+        with pytest.raises(ValueError, match=f"{name} = -5 must be at least 0"):
+            DominantSubspace(Drifting(lambda t: base, 44), 4, **{name: -5})
 
 
 def test_a_tracker_goes_on_from_its_state_bit_by_bit(device):

@@ -64,6 +64,27 @@ def test_processes_compute_what_one_would_whatever_is_killed_or_fails(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_one_process_too_tries_every_run_and_tells_of_the_first_that_failed(tmp_path, monkeypatch):
+    wanted, run, told = runs(3), Store.run, []
+
+    def fails(self, experiment, *rest):
+        if experiment.seed == 1:
+            raise OSError("no such disk")
+        return run(self, experiment, *rest)
+
+    monkeypatch.setattr(Store, "run", fails)
+    with pytest.raises(
+        SweepFailed, match=r"^1 of 3 runs failed, .* with OSError: no such disk\. All"
+    ):
+        run_all(
+            wanted,
+            store=Store(tmp_path),
+            jobs=1,
+            display=lambda standing: told.append(standing.done),
+        )
+    assert [Store(tmp_path).holds(e) for e in wanted] == [True, False, True] and max(told) == 3
+
+
 def test_there_are_no_more_processes_than_cores_that_may_be_used(tmp_path, monkeypatch):
     """On one core of however many: two runs are computed here, and a crew of its own choice is of one."""
     allowed = os.sched_getaffinity(0)

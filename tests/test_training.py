@@ -204,6 +204,17 @@ def test_the_watched_average_is_that_of_the_full_gradients_alignments():
     assert averages[1] == pytest.approx(EMA * alignments[0] + (1 - EMA) * alignments[1])
 
 
+def test_watching_goes_back_to_before_the_first_odd_step_that_was_followed():
+    few = FEW | {"record_every": 100, "refresh_every": "adaptive", "period": 2}
+    e = Experiment(**few, steps=260, **(WATCHED | {"watch_alignment": 0.6, "watch_from": 100}))
+    coarse, dense = Run(e), Run(e)
+    dense.watch.sharpen(100)
+    for run in (coarse, dense):
+        run.train()
+    assert coarse.status == dense.status == "complete"
+    assert coarse.trigger_step == dense.trigger_step is not None
+
+
 @pytest.mark.parametrize("threshold", [0.6])
 def test_coarse_watching_finds_the_step_that_watching_everywhere_finds(threshold):
     """Also where it has gone back, and where it goes on from a checkpoint on its way."""

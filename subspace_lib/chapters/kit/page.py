@@ -188,11 +188,13 @@ def _told_apart(runs: Sequence[Trajectory]) -> list[str]:
 
 
 def _idle(parameters: Description) -> list[str]:
-    """Parameters that make no difference: of other update rules, a period of one step, no budget."""
+    """Parameters that make no difference: of other update rules, of no watch, no period, no budget."""
     rule = getattr(parameters, "optimizer", None)
     users = {"rho": ("sam",), "beta": WITH_BETA}
     idle = [name for name, rules in users.items() if rule is not None and rule not in rules]
     none = {"period": 1, "budget": None}
+    if getattr(parameters, "switch_alignment", 0) is None:
+        idle += ["watch_from", "switch_from"]
     return idle + [
         name for name, value in none.items() if getattr(parameters, name, value) == value
     ]
