@@ -26,7 +26,7 @@ C6, F5, F7 = CLAIMS = (
             "still Dom-GD fails, and Bulk-GD is as good as GD or better. (The paper's explanation, "
             "self-stabilization, is not judged.)"
         ),
-        seen="at the edge of stability, GD aligns without noise, Dom-GD fails and Bulk-GD does not",
+        seen="at the edge of stability GD's gradient aligns without noise, Dom-GD fails, Bulk-GD does not",
     ),
     Claim(
         "F5",

@@ -40,7 +40,7 @@ EXACT = (kept(criteria.Q5_KEPT), hessian_of(criteria.Q5_SAMPLES))
             "learns as with the exact one. Spaces of other matrices, of Adam, and a random one are shown "
             "beside it."
         ),
-        seen="with a stale basis Dom-SGD made {n} of SGD's progress",
+        seen="with a basis that is seldom found anew Dom-SGD made {n} of SGD's progress",
         kind=FINDING,
     ),
 )

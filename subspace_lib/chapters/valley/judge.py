@@ -22,7 +22,7 @@ from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
             "It takes no network: on a quadratic valley with noise (and, our addition, in a linear "
             "regression) SGD's gradient aligns, Dom-SGD stops and Bulk-SGD learns."
         ),
-        seen="in a window of η and noise, a quadratic valley shows this without a network",
+        seen="a quadratic valley shows what C2, C3 and C4 say, without a network, for some η and noise",
     ),
 )
 PAPERS = "valley"  # the problem that is the paper's; the regression is ours
