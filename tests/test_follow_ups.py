@@ -285,7 +285,7 @@ def test_the_map_of_weights_is_drawn_where_runs_diverged_with_a_cross_for_each(f
     [
         (
             (50.0, 100.0, 60.0),
-            "has 0.80 of the difference between GD and SGD. So .* accounts for most of it",
+            "makes 0.80 of the difference between GD and SGD. So .* accounts for most of it",
         ),
         ((50.0, 100.0, 90.0), "a part of it at most"),
         ((50.0, 100.0, 10.0), "goes further than SGD"),
@@ -317,7 +317,9 @@ def test_a_dominant_step_lowers_the_loss_where_its_eta_is_below_the_critical_one
     told = answers.early(study).data
     whole = pd.concat([tables.dominant_steps(run) for run in study.plain.values()])
     late = whole[whole.index >= 20]
-    assert f"lowers the loss in {int(late['lowers'].sum())} of {len(late)} rows" in told
+    assert f"lowers the loss in {int(late['lowers'].sum())} of these {len(late)} rows" in told
+    none = f"{int(late['against'].sum())} of {len(late)} rows have none"
+    assert f"After the switch {none}" in told
 
 
 @pytest.mark.parametrize(
