@@ -137,6 +137,20 @@ def test_what_the_paper_shows_and_a_finding_does_not_see_is_not_called_beyond_th
     )
 
 
+def test_parts_of_one_quantity_are_told_together_and_many_that_hold_are_counted():
+    finding = Claim("F9", "It rises", "≤ 0.1", name="rising", kind="finding")
+    low, high = [0.04, 0.05, 0.06], [0.4, 0.41, 0.42]
+    parts = [part(f"rate, {where}", high, PAPERS) for where in ("a CNN", "an MLP")]
+    parts += [part(f"late rate, {where}", low, PAPERS) for where in "abc"]
+    row = verdict(finding, parts, SwitchParameters(), [])
+    told = plain(outcome.answer([judged("C2", GOOD), row], CLAIMS | {"F9": finding}, {}))
+    told = told.replace("\xa0", " ").replace("&nbsp;", " ")
+    assert re.search(
+        r"fails: rate: 0\.410 \(.{13}\) \(a CNN\) and 0\.410 \(.{13}\) \(an MLP\), needed", told
+    )
+    assert "The other 3 parts hold." in told and "late rate" not in told
+
+
 def test_the_number_on_a_findings_card_is_the_one_that_is_judged():
     met = part("largest fall", [0.69, 0.7, 0.71], OURS)
     seen, _ = card(met, SHOWN)

@@ -57,6 +57,7 @@ SIDES = "Dom", "Bulk"
 COLUMNS = "X", "progress of Dom-X", "progress of Bulk-X", "seeds", "verdict"
 # What is not judged and is said beside what was seen; how such a part begins.
 BESIDE = (AT_TWICE_THE_RATE, AT_THE_EDGE, MOVED)
+FEW_PARTS = 2  # more that hold are counted
 USUAL, UNUSUAL = "update projected", ("gradient projected", "both projected")
 # The paper's own settings, by its code very probably.
 PAPER_MLP: Setting = ("mlp", "mnist5k", "unit")
@@ -226,27 +227,53 @@ def _failing(v: Verdict, claim: Claim) -> str:
     """What does not hold, all that it fails by, and which parts of it do hold."""
     lost, met = ([part for part in v.parts if part.verdict == kind] for kind in (FAILS, HOLDS))
     lost = lost or headlines(v)[:1]
-    fails = "; ".join(
-        f"{escape(part.says)}: {number(part)}, needed {needed(part)}" for part in lost
-    )
     whole = " as a whole" if met else ""
-    held = "; ".join(f"{escape(part.says)}: {number(part)}, needed {needed(part)}" for part in met)
-    told = f"{FAILS}{whole} ({anchor(v)}): “{escape(claim.says)}”. What fails: {fails}"
+    told = f"{FAILS}{whole} ({anchor(v)}): “{escape(claim.says)}”. What fails: {_by_quantity(lost)}"
     told += " (our reading of the paper's statement)." if any(map(_read, lost)) else "."
-    told += f" What holds: {held}." if met else ""
-    return told + (f" Shown beside: {'; '.join(shown)}." if (shown := _beside(v)) else "")
+    if met:
+        few = len(met) <= FEW_PARTS
+        told += (
+            f" What holds: {_by_quantity(met)}." if few else f" The other {len(met)} parts hold."
+        )
+    return told + (f" Beside it: {'; '.join(shown)}." if (shown := _beside(v)) else "")
 
 
 def _read(part: Part) -> bool:
     return bool(part.source) and not part.own
 
 
+def _by_quantity(parts: Sequence[Part]) -> str:
+    """Numbers with their bounds; those of one quantity together, each with where it was measured."""
+    groups: dict[tuple[str, str], list[Part]] = {}
+    for part in parts:
+        groups.setdefault((part.says.partition(", ")[0], needed(part)), []).append(part)
+    return "; ".join(
+        f"{_together(name, of)}, needed {bound}" for (name, bound), of in groups.items()
+    )
+
+
+def _together(name: str, parts: Sequence[Part]) -> str:
+    if len(parts) == 1:
+        return f"{escape(parts[0].says)}: {number(parts[0])}"
+    places = (part.says.partition(", ")[2] for part in parts)
+    numbers = (
+        f"{number(part)} ({escape(place)})" for part, place in zip(parts, places, strict=True)
+    )
+    return f"{escape(name)}: {says.listed(numbers)}"
+
+
 def _beside(v: Verdict) -> list[str]:
-    return [
-        f"{escape(part.says)}: {number(part)}"
-        for part in v.parts
-        if part.verdict == DESCRIPTIVE and part.says.startswith(BESIDE)
-    ]
+    """What is shown and not judged, a quantity each."""
+    found = []
+    for name in BESIDE:
+        shown = [p for p in v.parts if p.verdict == DESCRIPTIVE and p.says.startswith(name)]
+        places = [part.says.removeprefix(name).removeprefix(", ") for part in shown]
+        numbers = [
+            number(part) + (f" ({escape(place)})" if place else "")
+            for part, place in zip(shown, places, strict=True)
+        ]
+        found += [f"{escape(name)}: {says.listed(numbers)}"] if shown else []
+    return found
 
 
 def _items(items: Iterable[str], name: str = "reasons") -> str:

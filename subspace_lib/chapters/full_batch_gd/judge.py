@@ -80,7 +80,7 @@ def _f1(study: BatchStudy) -> list[Part]:
     )
     return [
         part(
-            f"late alignment: lowest at batch sizes up to {small} minus highest from {large:,} on",
+            f"late alignment, lowest at batch sizes up to {small} minus highest from {large:,} on",
             falls,
             criteria.F1_FALLING,
             note if lacking else "",
