@@ -328,7 +328,7 @@ def _enough(
         if good
         else "no basis that was tried met Q5's bounds."
     )
-    p, seeds = study.switch.parameters, len(study.of(there[0], "dominant"))
+    p, seeds = study.switch.parameters, len(study.of(there[best(good) if good else 0], "dominant"))
     many = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
     where = f"<em>{escape(trained(p.model, p.dataset))}</em>, η = {p.learning_rate:g}, {many}: "
     return where + told + (f" Not so {word} {says.listed(bad)}." if good and bad else "")
