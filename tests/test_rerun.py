@@ -105,6 +105,21 @@ def test_a_switch_that_comes_early_is_watched_for_before_it():
 
 
 @pytest.mark.parametrize(
+    ("name", "early", "late"),
+    [
+        ("02b_architectures", {"switch_step": 800}, {"switch_step": 1000}),
+        ("07_momentum_adam", {"switch_step": 800}, {"steps": 1000}),
+        ("08_threshold", {"switch_steps": (3000, 800, 5000)}, {"switch_steps": (3000, 1000, 5000)}),
+        ("09_losses_and_networks", {"switch_steps": (1000, 800)}, {"switch_steps": (1000, 2000)}),
+    ],
+)
+def test_an_early_switch_is_watched_for_in_every_chapter_that_watches(name, early, late):
+    kind = type(CHAPTERS[name].parameters)
+    assert (kind.parse(**early).watch_from, kind.parse(**early).switch_from) == (400, 400)
+    assert (kind.parse(**late).watch_from, kind.parse(**late).switch_from) == (900, 1000)
+
+
+@pytest.mark.parametrize(
     ("given", "sentence"),
     [
         ({"steps": -5}, "steps = -5 is not allowed: input should be greater than or equal to 1."),

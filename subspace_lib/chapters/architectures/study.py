@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
+from subspace_lib.chapters.kit.defaults import before_switch, spaced
 from subspace_lib.chapters.kit.study import (
     ROWS,
     SHORTEST,
@@ -17,7 +18,6 @@ from subspace_lib.chapters.kit.study import (
     by_seed,
     described_first,
     present,
-    spaced,
 )
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
@@ -87,8 +87,12 @@ class ArchitecturesParameters(Seeded):
     batch_size: int = Field(50, ge=1, le=1_000_000)
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
     switch_step: int = Field(5000, ge=1, le=1_000_000)
-    watch_from: int = Field(900, ge=0, le=1_000_000)
-    switch_from: int = Field(1000, ge=0, le=1_000_000)
+    watch_from: int = Field(
+        default_factory=before_switch(900, 1, "switch_step", "step_counts"), ge=0, le=1_000_000
+    )
+    switch_from: int = Field(
+        default_factory=before_switch(1000, 0, "switch_step", "step_counts"), ge=0, le=1_000_000
+    )
     seeds: tuple[Seed, ...] = Field((11, 12, 13), min_length=1)
     doubled_seed: Seed = 12
     refresh_every: RefreshEvery = "adaptive"

@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from subspace_lib import data
+from subspace_lib.chapters.kit.defaults import spaced
 from subspace_lib.chapters.kit.progress import Progress, SweepProgress
 from subspace_lib.chapters.kit.typed import Budget, distinct, numbers
 from subspace_lib.errors import Told
@@ -118,20 +119,6 @@ class Seeded(Profiled):
     @classmethod
     def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         return distinct(seeds)
-
-
-def spaced(every: int, parts: int, steps: str = "steps") -> Callable[[dict[str, Any]], int]:
-    """A default of steps from a row to the next: ``every``; a shorter run has so many ``parts``.
-
-    ``steps``: name of the parameter that says how long the runs are; of a list, the longest counts.
-    """
-
-    def default(given: dict[str, Any]) -> int:
-        longest = given.get(steps, every * parts)
-        longest = max(longest, default=1) if isinstance(longest, tuple) else longest
-        return every if longest >= every * parts else max(1, longest // parts)
-
-    return default
 
 
 class StudyParameters(Seeded):

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
+from subspace_lib.chapters.kit.defaults import before_switch, spaced
 from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import (
     ROWS,
@@ -20,7 +21,6 @@ from subspace_lib.chapters.kit.study import (
     described_first,
     present,
     source,
-    spaced,
 )
 from subspace_lib.chapters.kit.switch.panel import PanelParameters, entries
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
@@ -125,8 +125,12 @@ class LossesParameters(Seeded):
     repeats: tuple[Every, ...] = Field((3, 3, 1, 1, 1), description="seeds of each case")
     batch_size: int = Field(50, ge=1, le=1_000_000)
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
-    watch_from: int = Field(900, ge=0, le=1_000_000)
-    switch_from: int = Field(1000, ge=0, le=1_000_000)
+    watch_from: int = Field(
+        default_factory=before_switch(900, 1, "switch_steps", "step_counts"), ge=0, le=1_000_000
+    )
+    switch_from: int = Field(
+        default_factory=before_switch(1000, 0, "switch_steps", "step_counts"), ge=0, le=1_000_000
+    )
     seeds: tuple[Seed, ...] = Field((11, 12, 13), min_length=1)
     cause_seed: Seed = 11
     cause_cases: tuple[Every, ...] = Field(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages, Task
+from subspace_lib.chapters.kit.defaults import before_switch
 from subspace_lib.chapters.kit.study import (
     SMALL,
     Plan,
@@ -126,8 +127,8 @@ class MomentumParameters(StudyParameters):
     steps: Steps = 20_000
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
     switch_step: int = Field(3000, ge=1, le=1_000_000)
-    watch_from: int = Field(900, ge=0, le=1_000_000)
-    switch_from: int = Field(1000, ge=0, le=1_000_000)
+    watch_from: int = Field(default_factory=before_switch(900, 1), ge=0, le=1_000_000)
+    switch_from: int = Field(default_factory=before_switch(1000), ge=0, le=1_000_000)
     anchors: tuple[int, ...] = Field((1000, 3000, 6000, 12_000, 19_800), min_length=1)
     window: int = Field(200, ge=2, le=1_000_000)
     directions: int = 50

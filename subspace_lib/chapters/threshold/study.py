@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator
 
 from subspace_lib.chapters.kit.chapter import Stages
+from subspace_lib.chapters.kit.defaults import before_switch, spaced
 from subspace_lib.chapters.kit.names import trained
 from subspace_lib.chapters.kit.study import (
     ROWS,
@@ -19,7 +20,6 @@ from subspace_lib.chapters.kit.study import (
     by_seed,
     described_first,
     present,
-    spaced,
 )
 from subspace_lib.chapters.kit.switch.panel import entries
 from subspace_lib.chapters.kit.switch.study import switch_study
@@ -122,8 +122,14 @@ class ThresholdParameters(Seeded):
     fractions: tuple[Fraction, ...] = Field((0.5, 0.2, 0.1), description="of λ₁, to cut at")
     batch_size: int = Field(50, ge=1, le=1_000_000)
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
-    watch_from: int = Field(900, ge=0, le=1_000_000)
-    switch_from: int = Field(1000, ge=0, le=1_000_000)
+    watch_from: int = Field(
+        default_factory=before_switch(900, 1, "switch_steps", "cut_step_counts"), ge=0, le=1_000_000
+    )
+    switch_from: int = Field(
+        default_factory=before_switch(1000, 0, "switch_steps", "cut_step_counts"),
+        ge=0,
+        le=1_000_000,
+    )
     seeds: tuple[Seed, ...] = Field((11, 12, 13), min_length=1)
     kept: tuple[Every, ...] = Field((1, 10, 100, 1000, 5000), description="steps")
     subsets: tuple[Count, ...] = Field((100, 500, 2500), description="samples")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.defaults import before_switch
 from subspace_lib.chapters.kit.study import (
     Plan,
     Planned,
@@ -25,16 +25,6 @@ from subspace_lib.trajectory import Trajectory
 
 OPEN = 0.99  # a bound above it on a sine certifies nothing
 RARE = 0.01  # of the steps: what is rarer is not said in the ledger
-
-
-def before_switch(usual: int) -> Callable[[dict[str, Any]], int]:
-    """A default step of the watch; where the switch comes by then, half way to it."""
-
-    def default(given: dict[str, Any]) -> int:
-        latest = min(given.get("switch_step", 2 * usual), given.get("steps", 2 * usual))
-        return usual if usual < latest else int(latest // 2)
-
-    return default
 
 
 class SwitchParameters(StudyParameters):
@@ -65,7 +55,7 @@ class SwitchParameters(StudyParameters):
     beta: float = 0.9
     switch_alignment: float | None = Field(0.95, gt=0, lt=1)
     switch_step: int = Field(3000, ge=1, le=1_000_000)
-    watch_from: int = Field(default_factory=before_switch(900), ge=0, le=1_000_000)
+    watch_from: int = Field(default_factory=before_switch(900, 1), ge=0, le=1_000_000)
     switch_from: int = Field(default_factory=before_switch(1000), ge=0, le=1_000_000)
 
     def run(self, seed: int, projection: str, switch_step: int = 0) -> Experiment:
