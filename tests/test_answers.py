@@ -293,7 +293,9 @@ def test_the_edge_is_told_as_it_came_out():
     assert (
         "the loss of Dom-GD falls by 0.40 in the first 200 steps, in which its bounce dies" in told
     )
-    assert "changes its sign at 100% of the 100 steps before the switch: it jumps from one" in told
+    assert (
+        "changes its sign at 100% of the 100 steps before the switch: it bounces from one" in told
+    )
     turned = edge.losses(edge_study(dom=0.5, bulk=0.95)).data
     assert LEARNS not in turned and "falls behind GD" in turned
     assert "rises by 0.20 after that" in edge.losses(edge_study(dom=0.9)).data

@@ -157,7 +157,7 @@ def part(says: str, values: Sequence[float], criterion: Criterion | None, note: 
         note = f"undefined in {len(values) - np.isfinite(values).sum()} of {len(values)} runs"
     elif known and len(values) < MINIMUM_SEEDS and criterion is not None:
         few = f"{len(values)} of the {MINIMUM_SEEDS} seeds that a verdict needs"
-        note = f"{note}; {few}" if note else few
+        note = "; ".join(dict.fromkeys(filter(None, [*note.split("; "), few])))
     judged = Part(
         says,
         DESCRIPTIVE,

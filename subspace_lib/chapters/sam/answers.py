@@ -115,6 +115,9 @@ def ascents(study: SamStudy) -> Markdown:
             [_bounded(run, column, part.switch_steps[seed]) for seed, run in _by_seed(part)]
             for column in ("alignment", "batch_alignment", "update_alignment")
         )
+        if all(math.isnan(says.mean(found)) for found in (full, ascent, update)):
+            told.append(f"With {title} no step after the switch has a bound on the basis.")
+            continue
         told.append(
             f"With {title} the alignment is {says.mean_of(full, says.share)} for the full-batch gradient, "
             f"{says.mean_of(ascent, says.share)} for the ascent and {says.mean_of(update, says.share)} for "

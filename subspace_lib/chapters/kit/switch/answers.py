@@ -76,7 +76,7 @@ def edge_losses(study: SwitchStudy) -> Markdown:
     ]
     if math.isfinite(says.mean(later)):
         told.append(
-            f"{_jumps(study)} {dom} starts with that bounce. In "
+            f"{_jumps(study)} {dom} inherits that. In "
             f"units of what {plain} gains, the loss of {dom} {_moved(bounce)} in the first "
             f"{criteria.BOUNCE[1]} steps, in which its bounce dies out, and {_moved(later)} after that. "
             "Only what comes after the bounce is judged."
@@ -100,7 +100,7 @@ def _jumps(study: SwitchStudy) -> str:
     told += f"{says.mean_of(shares, says.percent)} of the {criteria.EDGE_WINDOW} steps before the switch"
     if not says.mean(shares) >= BOUNCES:
         return f"{told}."
-    return f"{told}: it jumps from one wall of a valley to the other."
+    return f"{told}: it bounces from one wall of a valley to the other."
 
 
 def _moved(gained: Sequence[float]) -> str:
