@@ -89,7 +89,7 @@ figures.over_sharpness(study)
 answers.over_sharpness(study)
 
 # %% [markdown]
-# What this does not show: whether it is the noise or the drift that matters, as Bulk-SGD leaves out both in these directions;
+# What this does not show: what the noise and the drift in these directions do each by itself, as Bulk-SGD leaves out both;
 # and how the methods compare at training losses that these runs do not reach.
 
 # %% [markdown]

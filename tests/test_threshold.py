@@ -152,6 +152,20 @@ def at_switch(**fields):
     return run
 
 
+def test_sgd_and_its_branches_end_with_rows_at_the_same_steps(study):
+    found, late = (
+        study[0],
+        lambda run: run.table["step"][run.table["step"] >= 0.9 * run.experiment.steps],
+    )
+    for case in found.cases.values():
+        others = [k for k in case.parameters.cuts if k != case.parameters.k]
+        begun = [case.runs[k, "none", seed] for k in others for seed in case.parameters.seeds]
+        assert any(run.table["step"].iloc[0] == run.experiment.steps - 1 for run in begun)
+        for k in others:
+            for plain, branch in case.pairs(k, "dominant"):
+                assert late(plain).tolist() == late(branch).tolist()
+
+
 @pytest.mark.usefixtures("tiny_mlp")
 @pytest.mark.parametrize("space", [space for space in SPACES if space != "random"])
 def test_each_space_is_that_of_a_dense_eigendecomposition(space):

@@ -125,7 +125,8 @@ def _weighted(e: Evidence) -> str:
     if larger and larger[0].measured is not None:
         few = says.whether(len(larger[0].values) == 1, ", on the first seed,", "")
         times = says.number(larger[0].measured)
-        told += f" SGD at 2η, which needs no subspace, gains{few} {times} times as much."
+        own = f"; doubling the bulk alone gains {says.number(part.values[0])} there" if few else ""
+        told += f" SGD at 2η, which needs no subspace, gains{few} {times} times as much{own}."
     return told
 
 
@@ -216,10 +217,11 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
         )
     spectrum = case.spectrum(case.parameters.seeds[0])
     cut = case.rules(fractions)[GAP][0]
+    seed = says.whether(len(case.parameters.seeds) > 1, "first seed, ", "")
     if cut is None:
         return [*told, f"The largest gap of the spectrum is {says.UNKNOWN}."]
     told.append(
-        f"The largest gap of the spectrum is behind {says.eigenvalue(cut)}, a ratio of "
+        f"The largest gap of the spectrum is behind {says.eigenvalue(cut)}, {seed}a ratio of "
         f"{says.number(ratio(spectrum, cut), 2)}"
         + says.whether(
             cut == classes,
@@ -231,10 +233,9 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
 
 
 def _loose(case: Case, k: int) -> str:
-    sine = case.unresolved().get(k)
-    if sine is None:
+    if k not in case.plain_unresolved():
         return ""
-    return f", though its space is not known to be exact (sine {says.share(sine)})"
+    return f", though its space is not known to be exact (sine {says.share(case.plain_angle(k))})"
 
 
 def refreshes(e: Evidence) -> str:
@@ -260,8 +261,9 @@ def _turned(e: Evidence) -> str:
     steps = max(n for n in p.kept if kept(n) in spaces.names())
     dom, bulk = (says.mean(apart(spaces, kept(steps), side)) for side in ("dominant", "bulk"))
     told = (
-        f"Kept for {steps:,} steps, a basis is at a mean sine of {says.number(dom, 2)} to S<sub>k</sub> "
-        f"under Dom-SGD and of {says.number(bulk, 2)} under Bulk-SGD."
+        f"Kept for up to {steps:,} steps, a basis is at a sine of {says.number(dom, 2)} to S<sub>k</sub> "
+        f"under Dom-SGD and of {says.number(bulk, 2)} under Bulk-SGD, the root mean square over directions "
+        "and rows."
     )
     far = max(dom, bulk) > 2 * p.target_angle
     return told + (

@@ -123,12 +123,12 @@ def _range(gaps: Sequence[float]) -> str:
 
 
 def points(gap: float, other: str) -> str:
-    """ "0.3 points above that of SGD"; of accuracy, in percentage points."""
+    """ "0.3 points above SGD's"; of accuracy, in percentage points."""
     if not math.isfinite(gap):
         return says.UNKNOWN
     if abs(gap) < 0.0005:
-        return f"on average within 0.05 percentage points of that of {other}"
-    return f"{abs(100 * gap):.1f} points {says.whether(gap > 0, 'above', 'below')} that of {other}"
+        return f"on average within 0.05 percentage points of {other}'s"
+    return f"{abs(100 * gap):.1f} points {says.whether(gap > 0, 'above', 'below')} {other}'s"
 
 
 def over_sharpness(study: GeneralizationStudy) -> Markdown:

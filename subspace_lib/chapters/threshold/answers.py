@@ -103,6 +103,15 @@ def _late(case: Case) -> str:
         "SGD's late alignment with Sₖ is "
         + says.listed(f"{says.share(value)} at k = {k}" for k, value in sorted(ends))
         + "."
+        + _followed(case)
+    )
+
+
+def _followed(case: Case) -> str:
+    """With which k the basis that SGD was followed with is not known to be near S_k."""
+    vague = [f"{k}" for k in case.plain_unresolved()]
+    return (
+        f" With k = {says.listed(vague)} its basis may be far from the exact Sₖ." if vague else ""
     )
 
 

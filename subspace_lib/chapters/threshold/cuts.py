@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field
 
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.study import Plan, Source, present, source
-from subspace_lib.chapters.kit.switch.panel import PanelParameters, angles_in_use, unresolved
+from subspace_lib.chapters.kit.switch.panel import (
+    LOOSE,
+    PanelParameters,
+    angle_in_use,
+    angles_in_use,
+    unresolved,
+)
 from subspace_lib.chapters.kit.switch.study import SwitchStudy, switch_study
 from subspace_lib.chapters.kit.typed import Budget
 from subspace_lib.evidence.criteria import TAIL
@@ -78,7 +84,7 @@ class Case:
         p, base = self.parameters, self.switch
         p = p.model_copy(update={"k": k, "steps": p.cut_steps})
         found = {
-            (side, seed): until(run, p.steps)
+            (side, seed): until(_in_step(run) if side == "none" else run, p.steps)
             for (own, side, seed), run in self.runs.items()
             if own == k
         }
@@ -96,6 +102,15 @@ class Case:
     def alignment(self, k: int) -> list[float]:
         """Late share of SGD's full-batch gradient in S_k, by seed."""
         return [tail(run, "alignment") for run in self.at(k).of("none")]
+
+    def plain_angle(self, k: int) -> float:
+        """Median over rows of the angle in use of SGD, whose alignment that is; mean over seeds."""
+        return says.mean([angle_in_use(run) for run in self.at(k).of("none")])
+
+    def plain_unresolved(self) -> list[int]:
+        """The k at which that angle was not near the target."""
+        target = self.parameters.target_angle
+        return [k for k in self.parameters.cuts if self.plain_angle(k) > LOOSE * target]
 
     def angle(self, k: int) -> list[float]:
         """Median over rows of the angle in use, Dom-SGD's and Bulk-SGD's, of every seed."""
@@ -186,6 +201,17 @@ def _branches(
         for seed in p.seeds
         for side in PROJECTIONS
     }
+
+
+def _in_step(run: Trajectory) -> Trajectory:
+    """SGD without the row at which its measurement begins, where no run of another k has a row.
+
+    A late window of few rows would not be the same steps for X as for Dom-X and Bulk-X.
+    """
+    e = run.experiment
+    if not e.switch_step or e.record_every is None or e.switch_step % e.record_every == 0:
+        return run
+    return replace(run, table=run.table[run.table["step"] != e.switch_step])
 
 
 def _at_least(part: float, spectrum: list[float]) -> int | None:
