@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import jupytext
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -20,10 +21,11 @@ from subspace_lib.chapters.kit.switch.tables import protocol
 from subspace_lib.chapters.momentum_adam import tables as momentum_tables
 from subspace_lib.experiment import NUMERICS
 from subspace_lib.results.store import MissingRun, Store
-from subspace_lib.runs.amplification import Amplification
+from subspace_lib.runs.amplification import DIRECTION, Amplification
 from subspace_lib.runs.curvature import Curvature
 from subspace_lib.runs.simulation import Simulation
 from subspace_lib.runs.survey import Survey
+from subspace_lib.runs.training import SPECTRUM
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -115,6 +117,20 @@ def study(name):
         return chapter.study(chapter.parameters, Store(ROOT / "results"), compute=False)
     except MissingRun as error:
         pytest.skip(str(error))
+
+
+def test_every_column_of_a_stored_table_is_explained():
+    named = set(re.findall(r"`([^`]+)`", (ROOT / "book" / "columns.md").read_text()))
+    orders, sides = ("first", "second", "change"), ("dominant", "bulk")
+    named |= {f"{order}_{side}" for order in orders for side in sides}
+    named |= {f"p_{name}" for name in DIRECTION} | {
+        f"eigenvalue_{i:02d}" for i in range(1, SPECTRUM + 1)
+    }
+    found = {json.loads((folder / "description.json").read_text())["kind"] for folder in RESULTS}
+    for folder in RESULTS:
+        table = pd.read_parquet(folder / "measurements.parquet")
+        found |= {*table.columns, *table.get("quantity", ())}
+    assert found <= named, found - named
 
 
 def test_every_registered_chapter_has_its_notebook():

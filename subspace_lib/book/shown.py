@@ -59,7 +59,8 @@ class ShownRun:
             told.append(f"batch {d['batch_size']:,}")
         told += _special(d)
         if "steps" in d:
-            told.append(f"{d['steps']:,} steps")
+            # Its steps are counted from the beginning of the run that it goes on from.
+            told.append(f"to step {d['steps']:,}" if d.get("before") else f"{d['steps']:,} steps")
         return " · ".join(told)
 
 
