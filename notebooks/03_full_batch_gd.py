@@ -59,14 +59,14 @@ answers.there_and_back(study)
 # **Why it should be so.** Take a quadratic, and let $x_i$ be the coordinate along the eigenvector of $\lambda_i$. A step is
 # $x_i \leftarrow (1 - \eta\lambda_i) x_i - \eta \xi_i$ with noise $\xi_i$ of variance $\sigma_i^2$. Without noise a steep
 # coordinate is gone in a few steps; the gradient that remains lies in the bulk. With noise it settles at
-# $\mathbb{E} x_i^2 = \eta\sigma_i^2 / (\lambda_i (2 - \eta\lambda_i))$, {eq}`eq-heavy-ball-variance` at $\beta = 0$. So the
+# $\mathbb{E} x_i^2 = \eta\sigma_i^2 / (\lambda_i (2 - \eta\lambda_i))$ ({doc}`07b_momentum_theory` at $\beta = 0$). So the
 # full-batch gradient keeps a part of variance $\eta\lambda_i\sigma_i^2/(2 - \eta\lambda_i)$. That part is large, and changes
 # its sign: it leads nowhere.
 #
 # **Protocol.** From the point of SGD at its switch, go on with full-batch GD at the same $\eta$ for $10/(\eta\lambda_k)$
 # steps: the slowest dominant coordinate would then have shrunk by $e^{-10}$. Then return to the same minibatches, for
 # `back_steps`. Alignments are means over steps: the last ones before the switch, the last tenth of GD, the last ones with
-# minibatches again [own].
+# minibatches again [own]. The switch comes when an average over some ten steps first exceeds `switch_alignment`.
 
 # %%
 switch_tables.protocol(study.switch)
@@ -103,7 +103,7 @@ answers.by_batch_size(study)
 
 # %% [markdown]
 # In the model the alignment need not fall steadily. Noise fills the bulk too: where it outweighs the mean gradient in
-# both subspaces, the alignment is that of the noise alone, however large the noise is.
+# both subspaces, as with small batches, the alignment is that of the noise alone, and a smaller batch changes nothing.
 #
 # ## Does the noise help or hurt?
 
@@ -136,7 +136,7 @@ page.verdict(CHAPTER, study)
 # %% [markdown]
 # ## What is the paper's, and what is ours
 #
-# - *Pixels, network, ½, batches without replacement* [code]; *batch sizes, lengths, windows* [own]: the paper's are not
+# - *Pixels, network, loss with ½, batches without replacement* [code]; *batch sizes, lengths, windows* [own]: the paper's are not
 #   known. *Added here* [own]: artificial noise, noise by eigenvector, the prediction. {term}`Marks <Source mark>`.
 # - Minibatches run through a permutation each epoch. Their noise sums to zero over an epoch; the model's does not.
 #

@@ -65,9 +65,9 @@ answers.losses(study)
 # The gradient weighs directions by $\lambda^2$, the loss by $\lambda$. So where $a \ll 1 \ll \kappa a$ the gradient points
 # across the valley, and what is to be learned lies along it. A batch of $B$ samples divides $c^2$, and so $a$, by $B$.
 #
-# Play SGD, Dom-SGD and Bulk-SGD from one start, with *keep curves*. Dom-SGD stays at its $y$. Bulk-SGD keeps its $x_0$, so
-# its loss levels off at $\kappa x_0^2/2$. Then raise $\eta$ or $c$. At $c = 0$ SGD is GD; above $\eta\kappa = 2$ it
-# diverges.
+# Tick *keep curves*, and play SGD, Dom-SGD and Bulk-SGD from one start. Dom-SGD stays at its $y$. Bulk-SGD keeps its $x_0$,
+# so its loss levels off at $\kappa x_0^2/2$, with the gradient across. Then raise $\eta$ or $c$. At $c = 0$ SGD is GD;
+# above $\eta\kappa = 2$ it diverges.
 #
 # ```{valley}
 # ```
@@ -82,7 +82,7 @@ page.in_force(study.parameters, study.runs.values())
 # ## Where Bulk-SGD stops being as good
 #
 # At the switch $2L = Y(1 + a)$, by {eq}`eq-valley-share`. Then SGD goes to 0. Dom-SGD keeps $Y$, and noise holds $X$: no
-# progress. Bulk-SGD takes $Y$ away and keeps $\kappa X = aY$. But for terms in $1/\kappa$ its progress {eq}`eq-progress` is
+# progress. Bulk-SGD takes $Y$ away and keeps $\kappa X = aY$. Up to terms in $1/\kappa$ its progress {eq}`eq-progress` is
 #
 # $$\frac{Y}{Y(1 + a)} = \frac{1}{1 + a} = \frac{1}{1 + \eta c^2/(2 - \eta\kappa)}.$$ (eq-valley-progress)
 #

@@ -102,7 +102,7 @@ answers.spaces(study)
 # ## In which layers
 #
 # An eigenvector of the Hessian has an entry for each parameter. The squares of its entries add up to one, and so do their
-# sums over the layers.
+# sums over the layers. In the MLP `1`, `3` and `5` are the three layers.
 
 # %% mystnb={"figure": {"caption": "Share of the squared mass of the k dominant eigenvectors in each tensor of parameters, over training; mean over eigenvectors and seeds. The last bar: the share of the parameters. The numbers count the network's modules from its input on.", "name": "fig-layers"}}
 figures.layers(study)

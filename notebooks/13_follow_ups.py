@@ -75,7 +75,7 @@ tables.protocol(study)
 # where it was: $-\eta P g_B$ with `trial_batches` batches from the same point, and several $\eta$. The critical $\eta$ is that at
 # which the mean change vanishes by the expansion, $2\,\mathbb E\langle Pg, g_B\rangle / \mathbb E[g_B^\top P H P g_B]$.
 
-# %% mystnb={"figure": {"caption": "Change of the training loss by a step of Dom-SGD, mean over minibatches, by its learning rate; median over the points, band: their range. The unit of the change is the critical \u03b7 times the mean slope. Dotted: the second-order expansion, zero at the critical \u03b7.", "name": "fig-trials"}}
+# %% mystnb={"figure": {"caption": "Change of the training loss by a step of Dom-SGD, mean over minibatches, by its learning rate; median over the points, band: their range. The unit of the change is the critical \u03b7 times the mean slope, E\u27e8Pg, g_B\u27e9. Dotted: the second-order expansion, zero at the critical \u03b7.", "name": "fig-trials"}}
 figures.trials(study)
 
 # %%

@@ -60,11 +60,12 @@ def how_to_read() -> str:
     return (
         '<p class="ledger-key"><strong>How to read a verdict.</strong> '
         f"A part is {badge(REPRODUCED)} when the whole {CONFIDENCE:.0%} interval of its mean over "
-        f"seeds meets the criterion, {badge(NOT_REPRODUCED)} when all of it fails, and "
-        f"{badge(INCONCLUSIVE)} when the interval lies on both sides or there are fewer than "
-        f"{MINIMUM_SEEDS} seeds; a claim gets its worst part's verdict. What we ask beyond the paper "
-        f"is a finding: it {badge(HOLDS)} or {badge(FAILS)}, or is {badge(DESCRIPTIVE)} without a "
-        f"criterion, and decides no claim. {badge(MISSING)}: its runs are not finished.</p>"
+        f"seeds (Student's t; it may reach beyond what is possible) meets the criterion, "
+        f"{badge(NOT_REPRODUCED)} when all of it fails, and {badge(INCONCLUSIVE)} when the interval lies "
+        f"on both sides or there are fewer than {MINIMUM_SEEDS} seeds; a claim gets its worst part's "
+        f"verdict. What we ask beyond the paper is a finding: it {badge(HOLDS)} or {badge(FAILS)}, or is "
+        f"{badge(DESCRIPTIVE)} without a criterion, and decides no claim. {badge(MISSING)}: its runs are "
+        "not finished.</p>"
     )
 
 
@@ -110,7 +111,7 @@ def _numbers(v: Verdict) -> str:
     text += f'<p class="claim-why"><strong>{decides}</strong>: {escape(whose)}.'
     if v.verdict == INCONCLUSIVE and any(part.interval and not part.note for part in shown):
         text += " The interval lies on both sides of what is needed."
-    for verdict in WORST_FIRST:
+    for verdict in (kind for kind in WORST_FIRST if kind != DESCRIPTIVE):
         others = [escape(p.says) for p in v.parts if p.verdict == verdict != v.verdict]
         text += f" {first_up(verdict)}: {'; '.join(others)}." if others else ""
     return text + "</p>"

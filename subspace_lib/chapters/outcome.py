@@ -25,7 +25,7 @@ from subspace_lib.chapters.front import (
 )
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.ledger import of_kind
-from subspace_lib.chapters.losses_and_networks.judge import MOVED
+from subspace_lib.chapters.losses_and_networks.judge import IN_USE, MOVED
 from subspace_lib.evidence.criteria import MINIMUM_SEEDS
 from subspace_lib.evidence.verdicts import (
     CLAIM,
@@ -56,7 +56,7 @@ COMPARES = re.compile(
 SIDES = "Dom", "Bulk"
 COLUMNS = "X", "progress of Dom-X", "progress of Bulk-X", "seeds", "verdict"
 # What is not judged and is said beside what was seen; how such a part begins.
-BESIDE = (AT_TWICE_THE_RATE, AT_THE_EDGE, MOVED)
+BESIDE = (AT_TWICE_THE_RATE, AT_THE_EDGE, MOVED, IN_USE)
 FEW_PARTS = 2  # more that hold are counted
 USUAL, UNUSUAL = "update projected", ("gradient projected", "both projected")
 # The paper's own settings, by its code very probably.
@@ -136,7 +136,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
     if after:
         whole += (
             f"<p>{says.listed(map(escape, after))}: at the switch X jumps between the walls of a valley. "
-            "Dom-X loses this bounce first; its gain is counted from there on.</p>"
+            "The loss of Dom-X first falls because this bounce dies out; that fall is not counted.</p>"
         )
     return whole
 

@@ -11,37 +11,28 @@ from IPython.display import Markdown
 from subspace_lib.benchmark.aims import cheapest
 from subspace_lib.benchmark.problem import ANGLE
 from subspace_lib.chapters.cost import tables
-from subspace_lib.chapters.cost.figures import MARKERS, shares, way
+from subspace_lib.chapters.cost.figures import MARKERS, shares
 from subspace_lib.chapters.cost.study import prices
 from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.names import title
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
+from subspace_lib.chapters.kit.table import span
 from subspace_lib.subspace.projection import PROJECTIONS
 from subspace_lib.trajectory import gradients_per_step
 
 
 def price(found: dict[str, Any]) -> Markdown:
     """What the bars are made of; every bar in the table."""
-    told = []
+    told = ["In units of the seconds of plain SGD, over the bars of a network:"]
     for part in prices(found).values():
-        rows = {way(row): shares(row) for row in part["rows"]}
-        most = {name: max(row, key=row.__getitem__) for name, row in rows.items()}
-        largest = [
-            f"{share} in {says.counted([top == share for top in most.values()], 'bar')}"
-            for share in dict.fromkeys(most.values())
-        ]
-        told.append(f"{title(part['model'])}: the largest part is {says.listed(largest)}.")
-        recorded = [row["rows"] for row in rows.values() if row["rows"] > 0]
-        if recorded:
-            told.append(
-                f"Rows, which only the recording needs, take {says.mean_of(recorded, _tenths)} of the "
-                "seconds of plain SGD where there are any."
-            )
+        bars = [shares(row) for row in part["rows"]]
+        each = {name: [bar[name] for bar in bars if bar[name] > 0] for name in bars[0]}
+        taken = [f"{name} {span(values, '.1f')}" for name, values in each.items() if values]
+        told.append(f"*{title(part['model'])}*: {says.listed(taken)}.")
+    told.append(
+        "Only the recording needs rows. How often a path needs a look differs: see the table."
+    )
     return says.answer(*told, table=tables.price(found))
-
-
-def _tenths(value: float) -> str:
-    return f"{value:.1f}"
 
 
 def accuracy(case: dict[str, Any]) -> Markdown:
@@ -98,7 +89,23 @@ def over_training(study: SwitchStudy) -> Markdown:
         dearer = says.compared(until, later, "dearer", "cheaper", "as dear")
         than = says.whether(dearer == "as dear", "as", "than")
         told.append(f"So the steps until the switch are {dearer} {than} those after it.")
+    told.append(_peaks(study))
     return says.answer(*told)
+
+
+def _peaks(study: SwitchStudy) -> str:
+    """What the teeth and the peak of the figure are, and why its numbers are not those of the tables."""
+    p = study.parameters
+    teeth = (
+        f"The teeth are the spectra, every {p.spectrum_every:,} steps; the"
+        if p.spectrum_every
+        else "The"
+    )
+    return (
+        f"{teeth} peak before the switch is the watch, which takes full gradients at every step once the "
+        "moving average of the alignment is near its threshold. The bars at the top of this chapter have "
+        "no spectra and no watch; the table above has other pixels."
+    )
 
 
 def _two(value: float) -> str:

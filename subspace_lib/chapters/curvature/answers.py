@@ -22,6 +22,7 @@ SO = {
     HOLDS: "So there the dominant subspace is that of the Gauss–Newton matrix.",
     FAILS: "So there the dominant subspace is not that of the Gauss–Newton matrix alone.",
 }
+MOST = 0.9  # mean squared cosine from which on a space is said to lie in another
 EDGE = 0.01  # of λ₁: eigenvalues below minus that are said to be negative
 
 
@@ -62,10 +63,11 @@ def spectrum(study: CurvatureStudy) -> Markdown:
     if study.parameters.pyhessian and anchor == study.parameters.anchors[-1]:
         theirs = study.density(anchor, "PyHessian")
         top = [says.number(float(found.nodes.max())) for found in (theirs, ours)]
-        trace = [_with_error(dim * found.moment(1)) for found in (theirs, ours)]
+        traces = [dim * found.moment(1) for found in (theirs, ours)]
+        trace = [_with_error(values) for values in traces]
         told.append(
             f"The largest Ritz value is {top[0]} with PyHessian and {top[1]} with ours; the trace "
-            f"{trace[0]} with PyHessian and {trace[1]} with ours."
+            f"{trace[0]} with PyHessian and {trace[1]} with ours{_apart(*traces)}."
         )
     return says.answer(*told)
 
@@ -75,10 +77,10 @@ def against_dense(study: CurvatureStudy) -> Markdown:
     found = compared(study.parameters)
     dim, density = len(found.values), found.found
     return says.answer(
-        f"An MLP of {dim} parameters is trained on {title(DATA)} for {STEPS} steps, and all eigenvalues of "
-        f"its Hessian are computed. Of these {K} lie above the cut between {says.eigenvalue(K)} and "
-        f"{says.eigenvalue(K + 1)}; the density, of as many probes and steps as above, counts "
-        f"{_with_error(dim * density.share_above(found.cut))}.",
+        f"An MLP of {dim} parameters is trained on {title(DATA)}, a part of scikit-learn's digits, for "
+        f"{STEPS} steps, and all eigenvalues of its Hessian are computed. Of these {K} lie above the cut "
+        f"between {says.eigenvalue(K)} and {says.eigenvalue(K + 1)}; the density, of as many probes and "
+        f"steps as above, counts {_with_error(dim * density.share_above(found.cut))}.",
         f"The trace is {says.number(float(found.values.sum()))}, by the density "
         f"{_with_error(dim * density.moment(1))}.",
         f"In each of the {THRESHOLDS} widest gaps of the exact spectrum the eigenvalues above it are "
@@ -92,6 +94,15 @@ def against_dense(study: CurvatureStudy) -> Markdown:
 def _with_error(values: Tensor) -> str:
     error = f" ± {says.number(float(mean_error(values)), 2)}" if len(values) > 1 else ""
     return says.number(float(values.mean())) + error
+
+
+def _apart(first: Tensor, second: Tensor) -> str:
+    """How many standard errors of their difference two means are apart."""
+    if min(len(first), len(second)) < 2:
+        return ""
+    error = math.hypot(*(float(mean_error(values)) for values in (first, second)))
+    apart = abs(float(first.mean() - second.mean())) / error if error else math.nan
+    return f", {says.number(apart, 2)} standard errors of the difference apart"
 
 
 def evolution(study: CurvatureStudy) -> Markdown:
@@ -157,6 +168,23 @@ def layers(study: CurvatureStudy) -> Markdown:
         f"`{most}`, which has {says.percent(size[most])} of the parameters. For its size `{dense}` has "
         f"most: {says.percent(last[dense])} of the mass, {says.number(last[dense] / size[dense], 2)} times "
         "its share of the parameters.",
+        _shifted(shares.iloc[:-1].dropna()),
+    )
+
+
+def _shifted(shares: pd.DataFrame) -> str:
+    """Which parameter's share of the mass rises most from the first anchor to the last, and which falls."""
+    if len(shares) < 2:
+        return ""
+    first, last = shares.iloc[0].astype(float), shares.iloc[-1].astype(float)
+    change = last - first
+    up, down = (
+        f"`{name}` {says.moves(first[name], last[name], says.percent)}"
+        for name in map(str, (change.idxmax(), change.idxmin()))
+    )
+    return (
+        f"Between the first point and the last the mass in {up}, the largest rise; that in {down}, the "
+        "largest fall."
     )
 
 
@@ -168,8 +196,13 @@ def classes(study: CurvatureStudy) -> Markdown:
         for title, quantity in tables.SPANS.items()
     }
     told = "; ".join(f"{title}: {value}" for title, value in spans.items())
+    held = {title: says.mean(study.at_end(name, "H")) for title, name in tables.SPANS.items()}
+    whole = [title for title, value in held.items() if value >= MOST]
     return says.answer(
         f"At step {study.parameters.anchors[-1]:,} (mean squared cosines; 1 where one holds the other): "
         f"{told}.",
+        f"So the Hessian's dominant space lies in what these span: {says.listed(whole)}."
+        if whole
+        else "So none of them spans the Hessian's dominant space.",
         table=tables.classes(study),
     )

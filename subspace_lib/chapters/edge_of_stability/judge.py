@@ -49,8 +49,8 @@ C6, F5, F7 = CLAIMS = (
             "reached the edge it does, at least for a while. Both losses are asked."
         ),
         seen=(
-            "GD's gradient aligns soon after λ₁ has reached 2/η, and hardly on the way there, whose first "
-            "tenth is left out; judged is the highest alignment there, of one recorded step"
+            f"within {criteria.F7_WITHIN:,} steps at λ₁ = 2/η GD's gradient is aligned at one recorded "
+            "step or more (so F7 is judged), and on the way there hardly, its first tenth left out"
         ),
         kind="finding",
     ),

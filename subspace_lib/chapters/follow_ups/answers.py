@@ -102,7 +102,11 @@ def noise(study: FollowUpStudy) -> Markdown:
     """Where the sharpness of the three ends."""
     ends = {m: [sharpness(study.noise[m, seed]) for seed in study.repeated] for m in METHODS}
     sgd, gd, averaged = (says.mean(ends[m]) for m in METHODS)
-    told = f"λ₁ ends at {says.each(ends)}."
+    late = says.percent(criteria.Q8_TAIL)
+    told = (
+        f"λ₁ ends at {says.each(ends)}, means over the last {late} of the steps after the switch."
+        f"{_others(study)}"
+    )
     if not math.isfinite(sgd + gd + averaged):
         return says.answer(told, "Where a run has no end, nothing can be said of the noise.")
     ratios = [a / b for a, b in zip(ends["SGD"], ends["GD"], strict=True)]
@@ -111,7 +115,7 @@ def noise(study: FollowUpStudy) -> Markdown:
         return says.answer(f"{told} Between SGD and GD no difference is shown.")
     word = says.whether(high < 1, "lowers", "raises")
     asked = "" if high < 1 - says.LEVEL or low > 1 + says.LEVEL else ", which is little"
-    told += f" Minibatch noise {word} it by {says.percent(abs(1 - says.mean(ratios)))}{asked}."
+    told += f" Minibatch noise {word} λ₁ by {says.percent(abs(1 - says.mean(ratios)))}{asked}."
     share = (gd - averaged) / (gd - sgd)
     if share <= 0:
         return says.answer(told, "Averaged GD goes the other way.")
@@ -126,6 +130,29 @@ def noise(study: FollowUpStudy) -> Markdown:
             "So the noise along the dominant directions accounts for most of it.",
             "So the noise along the dominant directions accounts for a part of it at most.",
         ),
+    )
+
+
+def _others(study: FollowUpStudy) -> str:
+    """Whether the other leading eigenvalues end lower than under GD, in the means over seeds."""
+    k = study.parameters.k
+    sgd, gd, averaged = (
+        [
+            says.mean([sharpness(study.noise[m, seed], i) for seed in study.repeated])
+            for i in range(2, k + 1)
+        ]
+        for m in METHODS
+    )
+    if not math.isfinite(sum(sgd + gd + averaged)) or not sum(gd):
+        return ""
+    lower, also = (
+        f"{sum(own < plain for own, plain in zip(ends, gd, strict=True))} of {k - 1}"
+        for ends in (sgd, averaged)
+    )
+    sums = says.listed(says.number(sum(ends) / sum(gd)) for ends in (sgd, averaged))
+    return (
+        f" Of λ₂ … {says.eigenvalue(k)}, {lower} end lower under SGD than under GD, and {also} under "
+        f"averaged GD (means over seeds); their sums are {sums} times that of GD."
     )
 
 
@@ -148,13 +175,14 @@ def early(study: FollowUpStudy) -> Markdown:
         f"{says.mean_of(low, says.share)} and ends at {says.mean_of(late, says.share)}.",
         f"The critical learning rate is {says.mean_of(sides['before'])} η before the switch and "
         f"{says.mean_of(sides['after'])} η after it: the median over the rows that have one, in the mean "
-        f"over seeds, with the range. After the switch {against} of {len(later)} rows have none: there the "
-        "batch's gradient and the full gradient point opposite ways along the dominant subspace."
+        f"over seeds, with the range. After the switch {against} of the {len(later)} rows with a refresh "
+        "have none: there the batch's gradient and the full gradient point opposite ways along the "
+        "dominant subspace."
         if math.isfinite(says.mean(sides["after"]))
         else "",
-        "After the switch, by the second-order expansion, the dominant part of one batch's update lowers "
-        f"the loss in {lowers} of these {len(later)} rows and raises it in the others. The verdict is on "
-        "the alignment alone."
+        "By the second-order expansion, the dominant part of one batch's update lowers the loss in "
+        f"{lowers} of these {len(later)} rows and raises it in the others, those without a critical rate "
+        "among them. The verdict is on the alignment alone."
         if len(later)
         else "",
     )
@@ -184,7 +212,7 @@ def trials(study: FollowUpStudy) -> Markdown:
     size = known["change_200"] / (2 * known["critical"] * known["slope"])
     return says.answer(
         f"At {_of(points.index.isin(known.index))} points there is a critical learning rate, and steps "
-        "whose effect is more than rounding.",
+        "change the loss by more than rounding.",
         f"At {int(against.sum())} the mean slope is not positive: no learning rate lowers the loss there."
         if against.any()
         else "",

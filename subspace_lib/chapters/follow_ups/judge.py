@@ -24,9 +24,9 @@ Q6 = Claim(
 )
 Q8 = Claim(
     "Q8",
-    "Minibatch noise lowers the sharpness, by what it does in the dominant directions on average",
-    f"λ₁ of SGD over that of GD {criteria.Q8_LOWER}; share of the difference that averaged GD "
-    f"makes {criteria.Q8_SHARE}",
+    "Minibatch noise lowers the sharpness, and its mean effect in the dominant directions explains it",
+    f"λ₁ of SGD over that of GD {criteria.Q8_LOWER}, over the last {criteria.Q8_TAIL:.0%} of the steps; "
+    f"share of the difference that averaged GD makes {criteria.Q8_SHARE}",
     name="noise and sharpness",
     plain=(
         "Minibatch noise lowers the sharpness. Gradient descent on the loss averaged over that noise, in "
@@ -66,13 +66,13 @@ def gain(run: Trajectory) -> float:
     return float(run.table["train_loss"].iloc[0]) - tail_loss(run) if run.complete else math.nan
 
 
-def sharpness(run: Trajectory) -> float:
-    """λ₁ over the last tenth of the steps after the switch; NaN where the run diverged."""
+def sharpness(run: Trajectory, which: int = 1) -> float:
+    """An eigenvalue over the last tenth of the steps after the switch; NaN where the run diverged."""
     e = run.experiment
     if not run.complete:
         return math.nan
     late = criteria.Q8_TAIL * (e.steps - e.switch_step)
-    return window(run, "eigenvalue_01", e.steps - late, e.steps)
+    return window(run, f"eigenvalue_{which:02d}", e.steps - late, e.steps)
 
 
 def fall(run: Trajectory) -> float:

@@ -79,23 +79,51 @@ def _two(value: float) -> str:
 
 def single_sample_noise(study: BatchStudy) -> Markdown:
     """How the noise grows with the curvature: its slope in logarithms, and its share in S_k."""
-    k, slopes, shares, expected = study.parameters.k, [], [], []
+    k, slopes, within, shares, expected, over = study.parameters.k, [], [], [], [], []
     for seed in study.parameters.seeds:
         values, noise = study.point(seed, "eigenvalue"), study.point(seed, "noise")
-        total, noise = noise.loc[0], noise.loc[values.index]
-        known = (values > 0) & (noise > 0)
-        if known.sum() > 2:
-            slopes.append(float(np.polyfit(np.log(values[known]), np.log(noise[known]), 1)[0]))
+        trace, total, noise = (
+            study.point(seed, "trace").loc[0],
+            noise.loc[0],
+            noise.loc[values.index],
+        )
+        slopes.append(_slope(values, noise))
+        within.append(_slope(values.loc[:k], noise.loc[:k]))
         shares.append(float(noise.loc[1:k].sum() / total))
-        expected.append(float(values.loc[1:k].sum() / study.point(seed, "trace").loc[0]))
+        expected.append(float(values.loc[1:k].sum() / trace))
+        over.append(noise / (values * total / trace))
     grows, share, proportional = map(says.mean, (slopes, shares, expected))
     word = says.compared(share, proportional, "more than", "less than", "about as much as")
     return says.answer(
-        f"Over the leading eigenvectors the noise {says.whether(grows > 0, 'grows', 'does not grow')} "
-        f"with the curvature: it goes like λ to the power {says.mean_of(slopes, says.share)}; noise "
-        "proportional to the Hessian would have the power 1.",
+        f"Over the {len(over[0])} leading eigenvectors the noise "
+        f"{says.whether(grows > 0, 'grows', 'does not grow')} with the curvature: a line through all of "
+        f"them goes like λ to the power {says.mean_of(slopes, says.share)}; noise proportional to the "
+        f"Hessian would have the power 1. Through the {k} dominant ones alone the power is "
+        f"{says.mean_of(within, says.share)}.",
+        _least_noise(over),
         f"The dominant subspace has {says.mean_of(shares, says.share)} of its variance, {word} the "
         f"{says.mean_of(expected, says.share)} that noise proportional to the Hessian would put there.",
+    )
+
+
+def _slope(values: pd.Series, noise: pd.Series) -> float:
+    """Slope of the noise against the eigenvalue, in logarithms; NaN of fewer than three points."""
+    known = (values > 0) & (noise > 0)
+    if known.sum() < 3:
+        return math.nan
+    return float(np.polyfit(np.log(values[known]), np.log(noise[known]), 1)[0])
+
+
+def _least_noise(over: list[pd.Series]) -> str:
+    """The eigenvector with the least noise beside its eigenvalue, where all seeds agree on it."""
+    least = {str(ratio.idxmin()) for ratio in over if ratio.notna().any()}
+    if len(least) != 1:
+        return ""
+    (which,) = least
+    ratios = [float(ratio.loc[int(which)]) for ratio in over]
+    return (
+        f"Farthest below noise proportional to the Hessian, with {says.mean_of(ratios, _two)} times as "
+        f"much, is that along eigenvector {which}, in {says.counted([True] * len(over))}."
     )
 
 
@@ -178,17 +206,15 @@ def learning(study: BatchStudy) -> Markdown:
     start = float(study.runs["shaped", seed].table["train_loss"].iloc[0])
     fell, aligned, lacking = {}, {}, []
     for name, run in runs.items():
-        rows = pd.DataFrame()
-        if run is not None:
-            rows = run.table[study.since_switch(run).between(0.8 * p.back_steps, p.back_steps)]
-        if rows.empty:
+        rows = (
+            None if run is None else _late_means(run.table, study.since_switch(run), p.back_steps)
+        )
+        if rows is None:
             lacking.append(name)
         else:
-            fell[name] = start - float(rows["train_loss"].mean())
-            aligned[name] = float(rows["alignment"].mean())
+            fell[name], aligned[name] = start - rows["train_loss"], rows["alignment"]
     if len(fell) < 2:
         return says.answer("Too few rows for a comparison.")
-    least, most = min(fell, key=fell.__getitem__), max(fell, key=fell.__getitem__)
     told = [
         f"In the last fifth of the {p.back_steps:,} steps after the switch the training loss is below its "
         f"{says.number(start)} at the switch by "
@@ -196,18 +222,44 @@ def learning(study: BatchStudy) -> Markdown:
         f"Their alignments lie between {says.share(min(aligned.values()))} and "
         f"{says.share(max(aligned.values()))}.",
     ]
-    if fell[least] > 0:
-        more = fell[most] / fell[least] - 1
-        told.append(
-            says.whether(
-                more <= says.LEVEL,
-                "So the runs learn alike, whatever the alignment of their gradient.",
-                f"The loss of {most} has fallen {says.percent(more)} more than that of {least}.",
-            )
-        )
+    told += _beside_gd(fell)
     if lacking:
         told.append(f"{says.listed(lacking)}: not run for so long, so not compared.")
     return says.answer(*told)
+
+
+def _late_means(table: pd.DataFrame, since: pd.Series, end: int) -> dict[str, float] | None:
+    """Means of loss and alignment over the last fifth of the steps; None where the run ends before.
+
+    At the same steps for every run, between rows on a line: some have a row a step and some one in 90.
+    """
+    if not len(since) or since.iloc[-1] < end or since.iloc[0] > 0.8 * end:
+        return None
+    at = np.linspace(0.8 * end, end, 101)
+    return {
+        name: float(np.interp(at, since, table[name]).mean())
+        for name in ("train_loss", "alignment")
+    }
+
+
+def _beside_gd(fell: dict[str, float]) -> list[str]:
+    """How much less or more the loss has fallen than that of GD, which has no noise."""
+    plain = fell.get("GD", math.nan)
+    if not plain > 0:
+        return []
+    more = {name: value / plain - 1 for name, value in fell.items() if name != "GD"}
+    if all(abs(value) <= says.LEVEL for value in more.values()):
+        return ["So the runs learn alike, whatever the alignment of their gradient."]
+    each = says.listed(
+        f"{says.percent(abs(value))} {says.whether(value < 0, 'less', 'more')} under {name}"
+        for name, value in more.items()
+    )
+    noisy = more.get("SGD", math.nan)
+    word = "hurts" if noisy < -says.LEVEL else "helps" if noisy > says.LEVEL else ""
+    return [
+        f"Beside GD, which has no noise, it has fallen {each}.",
+        f"So over these steps, and with this seed, the noise of SGD {word}." if word else "",
+    ]
 
 
 def from_the_start(study: BatchStudy) -> Markdown:

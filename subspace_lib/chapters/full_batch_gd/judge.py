@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from subspace_lib.chapters.full_batch_gd.study import BatchStudy
+from subspace_lib.chapters.kit import says
 from subspace_lib.chapters.kit.noise import (
     alignment_again,
     alignment_before,
@@ -60,8 +61,24 @@ def judge(study: BatchStudy) -> list[Verdict]:
     note = study.switch.note()
     verdicts = [verdict(C4, c4, p, there, note)]
     if study.has_sizes:
-        verdicts.append(verdict(F1, _f1(study), p, [*study.sizes.values(), *noisy], note))
+        told = " ".join(filter(None, [_highest(study), note]))
+        verdicts.append(verdict(F1, _f1(study), p, [*study.sizes.values(), *noisy], told))
     return verdicts
+
+
+def _highest(study: BatchStudy) -> str:
+    """At which of the large batch sizes the alignment at the end is highest, and how high."""
+    large = [size for size in study.batch_sizes() if size >= min(criteria.F1_LARGE)]
+    ends = {
+        size: says.mean([tail(study.sizes[size, s], "alignment") for s in study.parameters.seeds])
+        for size in large
+    }
+    if len(ends) < 2 or not all(map(math.isfinite, ends.values())):
+        return ""
+    each = says.listed(
+        f"{says.share(value)} at batch size {size:,}" for size, value in ends.items()
+    )
+    return f"At the end the alignment is {each}."
 
 
 def _f1(study: BatchStudy) -> list[Part]:
@@ -80,7 +97,8 @@ def _f1(study: BatchStudy) -> list[Part]:
     )
     return [
         part(
-            f"late alignment, lowest at batch sizes up to {small} minus highest from {large:,} on",
+            f"alignment at the end, its lowest at batch sizes up to {small} less its highest from "
+            f"{large:,} on",
             falls,
             criteria.F1_FALLING,
             note if lacking else "",

@@ -20,10 +20,10 @@ def noise_shares(study: BatchStudy) -> Markdown:
                 "seed": seed,
                 "share of SGD's noise in Sₖ": f"{scatter.loc[1:k].sum() / scatter.loc[0]:.3f}",
                 "Σλᵢ/tr H": f"{values.loc[1:k].sum() / trace:.3f}",
-                "variance of a single sample's gradient": f"{scatter.loc[0]:.3g}",
+                "variance of a sample's gradient": f"{scatter.loc[0]:.3g}",
             }
         )
-    return table(rows)
+    return table(rows, note="Variances are summed over all coordinates of the gradient.")
 
 
 def batch_sizes(study: BatchStudy) -> Markdown:

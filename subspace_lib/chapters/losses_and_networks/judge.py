@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from subspace_lib.chapters.kit.switch.judge import progress_part
-from subspace_lib.chapters.kit.switch.panel import angles_in_use, not_near, unresolved as vague
+from subspace_lib.chapters.kit.switch.panel import (
+    angle_in_use,
+    angles_in_use,
+    not_near,
+    unresolved as vague,
+)
 from subspace_lib.chapters.kit.switch.study import SwitchStudy
 from subspace_lib.chapters.losses_and_networks.study import LossesStudy
 from subspace_lib.evidence import criteria
@@ -29,6 +34,7 @@ CLAIMS = (
     ),
 )
 CROSS_ENTROPY = "cross_entropy"
+IN_USE = "sine of the angle of the basis in use by Dom-SGD, median over rows"
 MOVED = "loss of Dom-SGD at the end, over that at the switch"
 
 
@@ -37,7 +43,7 @@ def judge(study: LossesStudy) -> list[Verdict]:
     asked = study.parameters.cases()
     judged: list[Part] = []
     shown: list[Part] = []
-    moved: list[Part] = []
+    beside: list[Part] = []
     for name, case in study.cases.items():
         where, p = f", {name}", case.parameters
         if p.loss == CROSS_ENTROPY and len(asked[name].seeds) >= criteria.MINIMUM_SEEDS:
@@ -46,14 +52,15 @@ def judge(study: LossesStudy) -> list[Verdict]:
                 progress_part(case, "dominant", f" as a rise{where}", criteria.Q1_RISES),
                 progress_part(case, "bulk", where, criteria.Q1_BULK),
             ]
-            moved.append(part(f"{MOVED}{where}", _moved(case), None))
+            in_use = [angle_in_use(run) for run in case.of("dominant")]
+            beside.append(part(f"{MOVED}{where}", _moved(case), None))
+            beside.append(part(f"{IN_USE}{where}", in_use, None))
         else:
             shown += [_shown(progress_part(case, side, where)) for side in ("dominant", "bulk")]
     runs = [run for case in study.cases.values() for run in case.trajectories.values()]
     notes = [f"{name}: {told}" for name, case in study.cases.items() if (told := case.note())]
-    return [
-        verdict(CLAIMS[0], [*judged, *moved, *shown], study.parameters, runs, _note(study, notes))
-    ]
+    parts = [*judged, *beside, *shown]
+    return [verdict(CLAIMS[0], parts, study.parameters, runs, _note(study, notes))]
 
 
 def _note(study: LossesStudy, switches: list[str]) -> str:

@@ -12,7 +12,7 @@ from subspace_lib.evidence import criteria
 from subspace_lib.evidence.verdicts import Claim, Part, Verdict, part, verdict
 from subspace_lib.results.store import MissingRun
 from subspace_lib.runs.rates import mean_rates
-from subspace_lib.runs.windows import DEFINITIONS, amplification, directions, error
+from subspace_lib.runs.windows import DEFINITIONS, amplification, directions, error, part_rates
 from subspace_lib.trajectory import Trajectory
 
 C8, F2, F3, F4, F8 = CLAIMS = (
@@ -25,11 +25,11 @@ C8, F2, F3, F4, F8 = CLAIMS = (
         name="momentum and Adam",
         plain=(
             f"Over the first {criteria.TABLE_STEPS:,} steps momentum and Adam amplify the bulk part of the "
-            "update."
+            "update. Projected on the dominant part they stop lowering the loss."
         ),
         seen=(
             f"over the first {criteria.TABLE_STEPS:,} steps momentum and Adam amplify the bulk part of the "
-            "update"
+            "update; projected on the dominant part they stop lowering the loss"
         ),
     ),
     Claim(
@@ -88,6 +88,13 @@ def excess(run: Trajectory, plain: Trajectory) -> float:
     (dominant, bulk), (sgd_dominant, sgd_bulk) = mean_rates(run), mean_rates(plain)
     wanted = criteria.FACTOR * sgd_bulk / sgd_dominant * dominant
     return (bulk - wanted) / run.experiment.learning_rate
+
+
+def of_mean_rates(run: Trajectory, definition: str) -> float:
+    """Bulk-LR/Dom-LR with either rate's mean over the windows; NaN where one is not positive."""
+    rates = part_rates(run)[definition]
+    dominant, bulk = (float(rates[part].mean()) for part in ("dominant", "bulk"))
+    return bulk / dominant if run.complete and min(dominant, bulk) > 0 else math.nan
 
 
 def _table(study: MomentumStudy) -> Verdict:

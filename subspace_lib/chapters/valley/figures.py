@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from subspace_lib.chapters.kit.style import (
     COLOURS,
@@ -158,5 +159,6 @@ def regression_settled(study: ValleyStudy) -> Picture:
     bottom.axhspan(1 - allowed, 1 + allowed, color="#888888", alpha=0.15, lw=0)
     bottom.axhline(1, color=INK, lw=0.8, ls=":")
     bottom.set(xlabel="dominant eigenvector", ylabel="simulated / closed form")
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     above(bottom)
     return Picture(figure, "Variance of SGD along the eigenvectors of the regression")
