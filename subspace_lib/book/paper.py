@@ -98,8 +98,8 @@ ITEMS = (
         "At the edge of stability Bulk-GD is less noisy and faster than GD; Dom-GD fails.",
         ("rev", "cap"),
         ("C6", "F5"),
-        "η and the switch are our choice. What Dom-GD gains as its bounce dies out is shown apart. Noise is "
-        "not measured. F5 is our addition.",
+        "η and the switch are our choice. What Dom-GD gains as its bounce dies out is shown apart. Noise "
+        "is not measured. F5 is our addition.",
     ),
     Item(
         "section-5-2",
