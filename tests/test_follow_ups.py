@@ -13,6 +13,7 @@ from subspace_lib.chapters import chapter
 from subspace_lib.chapters.follow_ups import answers, figures, tables
 from subspace_lib.chapters.follow_ups.judge import fall
 from subspace_lib.chapters.follow_ups.study import METHODS, SGD, FollowUpParameters, tasks
+from subspace_lib.chapters.kit import says
 from subspace_lib.experiment import Experiment
 from subspace_lib.linalg.eigensolver import top_eigenpairs
 from subspace_lib.parameters import InvalidParameter
@@ -291,8 +292,8 @@ def test_the_map_of_weights_is_drawn_where_runs_diverged_with_a_cross_for_each(f
         ((50.0, 100.0, 10.0), "goes further than SGD"),
         ((100.0, 100.0, 100.0), r"no difference is shown\.$"),
         ((50.0, 100.0, 120.0), "Averaged GD goes the other way"),
-        ((100.0, 50.0, 75.0), "Minibatch noise raises it by 100%\\."),
-        ((100.0, 101.0, 100.0), r"Minibatch noise lowers it by under 1%, which is little\."),
+        ((100.0, 50.0, 75.0), "Minibatch noise raises λ₁ by 100%\\."),
+        ((100.0, 101.0, 100.0), r"Minibatch noise lowers λ₁ by under 1%, which is little\."),
         ((50.0, float("nan"), 60.0), r"nothing can be said of the noise\.$"),
     ],
 )
@@ -303,6 +304,19 @@ def test_the_noise_is_told_as_it_came_out(found, ends, told):
         for key, run in study.noise.items()
     }
     assert re.search(told, answers.noise(replace(study, noise=made)).data)
+
+
+def test_the_other_eigenvalues_are_counted_against_those_of_gd(found):
+    study, _ = found
+    k, ends = study.parameters.k, dict(zip(METHODS, (0.9, 1.0, 1.2), strict=True))
+    made = {}
+    for key, run in study.noise.items():
+        sizes = {f"eigenvalue_{i:02d}": ends[key[0]] * (k + 1 - i) for i in range(1, k + 1)}
+        sizes |= {f"eigenvalue_{k:02d}": 1.0}  # the same in all three
+        made[key] = replace(run, table=run.table.assign(**sizes))
+    told = answers.noise(replace(study, noise=made)).data
+    assert f"Of λ₂ … {says.eigenvalue(k)}, {k - 2} of {k - 1} end lower under SGD" in told
+    assert f"and 0 of {k - 1} under averaged GD" in told
 
 
 def test_a_dominant_step_lowers_the_loss_where_its_eta_is_below_the_critical_one(found):
@@ -318,7 +332,7 @@ def test_a_dominant_step_lowers_the_loss_where_its_eta_is_below_the_critical_one
     whole = pd.concat([tables.dominant_steps(run) for run in study.plain.values()])
     late = whole[whole.index >= 20]
     assert f"lowers the loss in {int(late['lowers'].sum())} of these {len(late)} rows" in told
-    none = f"{int(late['against'].sum())} of {len(late)} rows have none"
+    none = f"{int(late['against'].sum())} of the {len(late)} rows with a refresh have none"
     assert f"After the switch {none}" in told
 
 

@@ -83,11 +83,13 @@ def test_judged_are_the_cases_with_cross_entropy_and_three_seeds(found):
     assert [p.criterion for p in judged] == ["≤ 0.1", "≤ −0.05", "≥ 0.9"]
     assert {p.date for p in judged} == {"2026-11-26"} and all("MLP" in p.says for p in judged)
     shown = [p for p in v.parts if p.criterion == "none"]
-    assert {p.verdict for p in shown} == {"descriptive"} and len(shown) == 3
+    assert {p.verdict for p in shown} == {"descriptive"} and len(shown) == 4
     dom = next(iter(study.cases.values())).of("dominant")
     ends = [tail_loss(run) / run.table["train_loss"].iloc[0] for run in dom]
     moved = "loss of Dom-SGD at the end, over that at the switch, MLP"
     assert shown[0].says.startswith(moved) and shown[0].values == pytest.approx(ends)
+    assert shown[1].says.startswith("sine of the angle of the basis in use by Dom-SGD")
+    assert shown[1].values == pytest.approx([run.table["angle"].median() for run in dom])
     mlp = study.cases["MLP (small) on digits-300, cross-entropy"]
     expected = [progress(*pair) for pair in zip(mlp.of("none"), mlp.of("dominant"), strict=True)]
     np.testing.assert_allclose(judged[0].values, expected)

@@ -13,6 +13,7 @@ from subspace_lib.book.packing import short
 from subspace_lib.book.shown import ShownRun
 from subspace_lib.chapters.follow_ups.judge import gain
 from subspace_lib.chapters.follow_ups.study import SGD
+from subspace_lib.chapters.kit.rows import in_step
 from subspace_lib.chapters.threshold.spaces import NAMES, hessian_of, kept
 from subspace_lib.evidence import criteria
 from subspace_lib.evidence.criterion import Criterion
@@ -96,7 +97,7 @@ def beside(shown: Iterable[ShownRun], among: Sequence[ShownRun]) -> Beside:
         longer = [p for p in plain[same(run)] if p.description["steps"] >= d["steps"]]
         if longer and not is_plain(run):
             nearest = min(longer, key=lambda p: _distance(p, d))
-            found[run.key] = until(nearest.run, d["steps"])
+            found[run.key] = until(in_step(nearest.run), d["steps"])
         if kind(run) == "weighted" and same(run) in ones:
             unweighted[run.key] = ones[same(run)]
     return Beside(found, unweighted)
@@ -117,7 +118,7 @@ def ends(beside: Beside) -> dict[str, End]:
     def late(column: str) -> Number:
         def of(run: ShownRun) -> float:
             there = run.run.complete and column in run.run.table
-            return tail(run.run, column) if there else math.nan
+            return tail(in_step(run.run), column) if there else math.nan
 
         return of
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+from subspace_lib.trajectory import Trajectory
 
 SPARSE = 7  # steps between rows that nothing is averaged over
 Span = tuple[int, int]  # first and last step, both included
@@ -32,3 +35,14 @@ def thinned(every: int, window: Span) -> list[Span]:
     """One step in so many of a window, from its last back, each as a window of its own."""
     first, last = window
     return [(step, step) for step in range(last, max(0, first) - 1, -every)]
+
+
+def in_step(run: Trajectory) -> Trajectory:
+    """SGD without the row at which its measurement begins, where no run of another k has a row.
+
+    A late window of few rows would not be the same steps for X as for Dom-X and Bulk-X.
+    """
+    e = run.experiment
+    if not e.switch_step or e.record_every is None or e.switch_step % e.record_every == 0:
+        return run
+    return replace(run, table=run.table[run.table["step"] != e.switch_step])

@@ -118,14 +118,7 @@ def ratios(study: MomentumStudy) -> Markdown:
     p, told = study.parameters, []
     for name in JUDGED:
         label = p.label(name)
-        known, pooled = (
-            {
-                how: value
-                for how in DEFINITIONS
-                if math.isfinite(value := _over(study, label, how, of))
-            }
-            for of in (amplification, of_mean_rates)
-        )
+        known, pooled = (_over(study, label, of) for of in (amplification, of_mean_rates))
         if known:
             told.append(
                 f"In the geometric mean over windows, Bulk-LR/Dom-LR of {label} is, over that of SGD, "
@@ -150,10 +143,12 @@ def ratios(study: MomentumStudy) -> Markdown:
 
 
 def _over(
-    study: MomentumStudy, label: str, how: str, of: Callable[[Trajectory, str], float]
-) -> float:
-    """A rule's Bulk-LR/Dom-LR in all windows over that of SGD."""
-    return of(study.windows[label], how) / of(study.windows["SGD"], how)
+    study: MomentumStudy, label: str, of: Callable[[Trajectory, str], float]
+) -> dict[str, float]:
+    """A rule's Bulk-LR/Dom-LR in all windows over that of SGD, by the definitions that give a number."""
+    run, sgd = study.windows[label], study.windows["SGD"]
+    over = {how: of(run, how) / of(sgd, how) for how in DEFINITIONS}
+    return {how: value for how, value in over.items() if math.isfinite(value)}
 
 
 def _by_definition(values: Mapping[str, float]) -> str:

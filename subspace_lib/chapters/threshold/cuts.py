@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
 from subspace_lib.chapters.kit import says
+from subspace_lib.chapters.kit.rows import in_step
 from subspace_lib.chapters.kit.study import Plan, Source, present, source
 from subspace_lib.chapters.kit.switch.panel import (
     LOOSE,
@@ -84,7 +85,7 @@ class Case:
         p, base = self.parameters, self.switch
         p = p.model_copy(update={"k": k, "steps": p.cut_steps})
         found = {
-            (side, seed): until(_in_step(run) if side == "none" else run, p.steps)
+            (side, seed): until(in_step(run) if side == "none" else run, p.steps)
             for (own, side, seed), run in self.runs.items()
             if own == k
         }
@@ -201,17 +202,6 @@ def _branches(
         for seed in p.seeds
         for side in PROJECTIONS
     }
-
-
-def _in_step(run: Trajectory) -> Trajectory:
-    """SGD without the row at which its measurement begins, where no run of another k has a row.
-
-    A late window of few rows would not be the same steps for X as for Dom-X and Bulk-X.
-    """
-    e = run.experiment
-    if not e.switch_step or e.record_every is None or e.switch_step % e.record_every == 0:
-        return run
-    return replace(run, table=run.table[run.table["step"] != e.switch_step])
 
 
 def _at_least(part: float, spectrum: list[float]) -> int | None:
