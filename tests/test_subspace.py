@@ -687,6 +687,34 @@ def test_an_allowance_is_kept_and_the_angle_says_what_it_costs():
         still(allowance=0)
 
 
+def test_an_allowance_is_kept_where_no_power_step_is_possible():
+    """λ_3 and λ_4 are next to nothing beside λ_1: neither a look nor one pass can follow them."""
+    base, _ = symmetric(np.r_[np.linspace(-0.5, 1e-4, 58), 5, 8])
+    skew = start(60, 60, seed=5)
+    skew = (skew - skew.T) / 120**0.5
+
+    def at(t):
+        turn = torch.linalg.matrix_exp(0.02 * t * skew)
+        return turn @ base @ turn.T
+
+    allowance, looks, before = 2.0, [], None
+    tracker = DominantSubspace(Sampled(at, 60), 4, subset=100, allowance=allowance)
+    for t in range(301):
+        if tracker.due(t) or t % 7 == 0:  # a row looks whether that is due or not
+            theta = torch.full((60,), float(t), dtype=torch.float64)
+            looks.append(tracker.look(theta, t, start(60, 1, seed=t)[:, 0]))
+        work = tracker.objective.gradient_equivalents
+        before = work if before is None else before  # a cold start is not of it
+        assert work - before <= allowance * t + 100, t  # one search of about as much
+        true = sin_largest_angle(tracker.basis, torch.linalg.eigh(at(float(t)))[1][:, -4:])
+        known = tracker.angle_at(t)
+        assert math.isnan(known) or true <= known + 1e-3
+    left_out = [look for look in looks if look.refresh is None and look.angle == 1]
+    assert len(left_out) > 10 and len(looks) - len(left_out) > 2
+    assert all(look.values.isnan().all() and look.turn == 0 for look in left_out)
+    assert work - before == pytest.approx(tracker.budget.looks + tracker.budget.refreshes)
+
+
 def test_a_probe_that_is_not_finite_is_refused_and_nothing_is_lost():
     *_, (*_, tracker, _) = follow(turning(lambda t: 0.0), 60, 4, 3)
     before = {name: value.clone() for name, value in tracker.state().items()}

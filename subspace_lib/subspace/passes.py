@@ -74,6 +74,7 @@ class Passes:
         values, old = first.values, first.columns[:, :k]
         width = block.kept(kind, values)
         self.drift.begin(theta, first)
+        powerless = first.powerless(k)
         moved, settled = self._advance(hessian, first)
         block.replace(moved[:, :width], kind, step)
         unresolved = self.certificate.unresolved
@@ -84,6 +85,8 @@ class Passes:
         self._note(bound, values)
         if self.once or (verdict is Verdict.SECOND_PASS and self._in_vain(bound)):
             verdict = Verdict.ACCEPT
+        if self.once and powerless:
+            self.drift.forget()  # no second pass multiplies the basis that was solved for
         if verdict is not Verdict.ACCEPT:
             old = columnwise_copy(old)  # memory: it was part of all that had been multiplied
             self.drift.forget()
@@ -102,10 +105,8 @@ class Passes:
         block.lay_columnwise()
         cut = clearest_cut(values[:width], k) if kind is Kind.FULL else k
         products = self.objective.products - before
-        loss, gradient = by_products(hessian)
-        return Refresh(
-            step, values, residuals, turn, bound, cut, products, loss, gradient, curvature
-        )
+        seen = (values, residuals, turn, bound, cut, products)
+        return Refresh(step, *seen, *by_products(hessian), curvature)
 
     def _cold_start(self, hessian: Hessian, theta: Tensor) -> Tensor:
         return cold_start(hessian, theta, self.k, self.guards, self.generator)

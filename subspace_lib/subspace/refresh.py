@@ -52,7 +52,8 @@ class Look:
         step: the training step.
         turn: sine of the largest angle by which the basis has turned since the last look, as far as seen.
         angle: that of the basis in use from now on to the exact one, as far as known.
-        values: Ritz values at θ, descending, as the look estimates them, also beside a refresh.
+        values: Ritz values at θ, descending, as the look estimates them, also beside a refresh; NaN where
+            neither was possible.
         refresh: the one that the look has called for, or that has taken its place, or None.
     """
 

@@ -115,18 +115,8 @@ class DominantSubspace:
         self._drift = Drift(_subset(objective) if subset is None else subset)
         self._start: Tensor | None = None  # the basis right after the last refresh
         self._generator = torch.Generator(device="cpu").manual_seed(seed)
-        self._passes = Passes(
-            objective,
-            k,
-            guards,
-            target,
-            correction,
-            watch,
-            self._drift,
-            allowance is not None,
-            self.schedule.looks,
-            self._generator,
-        )
+        own = (self._drift, allowance is not None, self.schedule.looks, self._generator)
+        self._passes = Passes(objective, k, guards, target, correction, watch, *own)
         self._block, self._certificate = self._passes.block, self._passes.certificate
 
     @property
@@ -206,6 +196,8 @@ class DominantSubspace:
     def look(self, theta: Tensor, step: int, probe: Tensor) -> Look:
         """Bring the basis to θ by what a subset shows, or by a refresh where that is not enough.
 
+        Where nothing can look and the allowance has no refresh either, the basis stays, with an angle of 1.
+
         Args:
             theta: (D,); step: its number.
             probe: (D,), a vector that may show an eigenvector missed so far: the minibatch gradient.
@@ -216,19 +208,10 @@ class DominantSubspace:
         """
         given.step(step, self.last_look)
         probe = given.probe(probe, theta, step)
-        if self._block.empty or not (self.schedule.looks and self._drift.known):
-            return self._only_refreshed(self.refresh(theta, step, probe))
-        self._to(theta.device)
-        before = self._work()
-        try:
-            seen = self._drift.look(self.objective, self.objective.hessian(theta), self.k, probe)
-        except NonFiniteProduct as error:
-            raise type(error)(f"Step {step}: {error}") from None
+        seen = self._seen(theta, step, probe)
         if seen is None:
-            return self._only_refreshed(self.refresh(theta, step, probe))
-        turn = self._take(seen, step, probe)
-        self.budget.note(self._work() - before, 0.0)
-        fresh = None
+            return self._without_looking(theta, step, probe)
+        turn, fresh = self._take(seen, step, probe), None
         if self._stale(seen, step) and self.budget.may_refresh(step):
             turned_by = self._drift.turn
             fresh = self._refresh_at(theta, step, probe, measure=False, again=True)
@@ -236,6 +219,29 @@ class DominantSubspace:
             if float(fresh.values[self.k - 1]) > 2 * seen.outside:
                 self._drift.alarm = 1.2 * seen.outside
         return Look(step, turn, self.angle, seen.values, fresh)
+
+    def _seen(self, theta: Tensor, step: int, probe: Tensor) -> Seen | None:
+        """What a subset shows at θ; None with nothing to look by, or where no power step is possible."""
+        if self._block.empty or not (self.schedule.looks and self._drift.known):
+            return None
+        self._to(theta.device)
+        before = self._work()
+        try:
+            seen = self._drift.look(self.objective, self.objective.hessian(theta), self.k, probe)
+        except NonFiniteProduct as error:
+            raise type(error)(f"Step {step}: {error}") from None
+        self.budget.note(self._work() - before, 0.0)
+        if seen is None:
+            self._drift.forget()  # nor is it at the steps to come: a refresh is what is due
+        return seen
+
+    def _without_looking(self, theta: Tensor, step: int, probe: Tensor) -> Look:
+        """A refresh, or where the allowance has none the same basis, of which nothing is known."""
+        if not self._block.empty and not self.budget.may_refresh(step):
+            self.last_look, self.angle, self._turn = step, 1.0, 0.0
+            return Look(step, 0.0, 1.0, theta.new_full((self.k,), math.nan), None)
+        fresh = self.refresh(theta, step, probe)
+        return Look(step, fresh.turn, self.angle, fresh.values, fresh)
 
     def _take(self, seen: Seen, step: int, probe: Tensor) -> float:
         """Go on with the columns that a look has found; returns by how much the basis has turned."""
@@ -261,9 +267,6 @@ class DominantSubspace:
         far = self._drift.unseen * self._drift.turn > 0.6 * self.target
         hopeless = self._passes.failed and step - self.last_step < HOPELESS
         return (far and not hopeless) or closes or rises or step - self.last_step >= REFRESHED
-
-    def _only_refreshed(self, fresh: Refresh) -> Look:
-        return Look(fresh.step, fresh.turn, self.angle, fresh.values, fresh)
 
     @full_precision()
     def refresh(self, theta: Tensor, step: int, probe: Tensor, *, measure: bool = False) -> Refresh:
@@ -321,10 +324,8 @@ class DominantSubspace:
         start = self._block.columns if start is None else start
         missing = count - start.shape[1]
         if missing > 0:
-            extra = torch.randn(len(theta), missing, generator=self._generator, device="cpu").to(
-                theta
-            )
-            start = torch.cat([start, extra], 1)
+            extra = torch.randn(len(theta), missing, generator=self._generator, device="cpu")
+            start = torch.cat([start, extra.to(theta)], 1)
         return top_eigenpairs(self.objective.hessian(theta), count, start, tolerance=1e-2)
 
     def state(self) -> dict[str, Tensor]:
@@ -333,15 +334,14 @@ class DominantSubspace:
             return {}
         p = self._passes
         angles = [self.angle, p.certified, self._turn, self._span]
+        start = torch.empty(0, 0, device="cpu") if self._start is None else self._start.T.clone()
         return {
             **self._block.state(),
             **self._drift.state(),
             **{f"{PREFIX}{name}": value for name, value in self.schedule.state().items()},
             "last_step": torch.tensor([self.last_step, self.last_look, p.failed], device="cpu"),
             "angles": torch.tensor(angles, dtype=torch.float64, device="cpu"),
-            "start": torch.empty(0, 0, device="cpu")
-            if self._start is None
-            else self._start.T.clone(),
+            "start": start,
             "made": torch.tensor([self.k, self.guards], device="cpu"),
             "budget": self.budget.state(),
             "ceilings": self._certificate.state(),
