@@ -217,12 +217,12 @@ def _dimensions(case: Case, fractions: Sequence[float]) -> list[str]:
         )
     spectrum = case.spectrum(case.parameters.seeds[0])
     cut = case.rules(fractions)[GAP][0]
-    seed = says.whether(len(case.parameters.seeds) > 1, "first seed, ", "")
+    seed = says.whether(len(case.parameters.seeds) > 1, " (first seed)", "")
     if cut is None:
         return [*told, f"The largest gap of the spectrum is {says.UNKNOWN}."]
     told.append(
-        f"The largest gap of the spectrum is behind {says.eigenvalue(cut)}, {seed}a ratio of "
-        f"{says.number(ratio(spectrum, cut), 2)}"
+        f"The largest gap of the spectrum is behind {says.eigenvalue(cut)}, a ratio of "
+        f"{says.number(ratio(spectrum, cut), 2)}{seed}"
         + says.whether(
             cut == classes,
             ".",

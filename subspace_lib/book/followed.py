@@ -44,9 +44,10 @@ def followed(runs: Sequence[Trajectory]) -> str:
         "From the switch on, in the runs that claims are judged by. A refresh is over all data; between "
         "them looks at some of the data move the basis too. Gradients per step: over all data, the step's "
         "own, rows and spectra included. Angle: sine of the largest principal angle of the basis in use at "
-        "the recorded rows, as far as known: its median, and the largest. Between rows it may be larger: "
-        "the chapters show the largest since the row before. An angle of 1 says that at some rows nothing "
-        "is known of the basis: what is projected there is not S<sub>k</sub> alone."
+        "the recorded rows, as far as known: a run's median, in the mean over runs, and the largest of "
+        "all. Between rows it may be larger: the chapters show the largest since the row before. An angle "
+        "of 1 says that at some rows nothing is known of the basis: what is projected there is not "
+        "S<sub>k</sub> alone."
     )
     return stacked(heads, rows, "advice") + f"<p>{note}</p>"
 
