@@ -103,7 +103,7 @@ answers.by_batch_size(study)
 
 # %% [markdown]
 # In the model the alignment need not fall steadily. Noise fills the bulk too: where it outweighs the mean gradient in
-# both subspaces, as with small batches, the alignment is that of the noise alone, and a smaller batch changes nothing.
+# both subspaces, as with small batches, the alignment is that of the noise alone, and a smaller batch changes little.
 #
 # ## Does the noise help or hurt?
 
