@@ -188,7 +188,7 @@ def test_losses_are_compared_at_the_same_steps_however_many_rows_a_run_has():
 
     seed, full = found.parameters.seeds[0], {"batch_size": 5000}
     found.switch.trajectories["none", seed] = falling(sparse)
-    found.sizes[5000, seed] = falling(sparse + 0, **full)
+    found.sizes[5000, seed] = falling(sparse, **full)
     for name in ("shaped", "isotropic"):
         found.runs[name, seed] = falling(dense, **full)
     told = answers.learning(found).data

@@ -153,11 +153,10 @@ def at_switch(**fields):
 
 
 def test_sgd_and_its_branches_end_with_rows_at_the_same_steps(study):
-    found, late = (
-        study[0],
-        lambda run: run.table["step"][run.table["step"] >= 0.9 * run.experiment.steps],
-    )
-    for case in found.cases.values():
+    def late(run):
+        return run.table["step"][run.table["step"] >= 0.9 * run.experiment.steps]
+
+    for case in study[0].cases.values():
         others = [k for k in case.parameters.cuts if k != case.parameters.k]
         begun = [case.runs[k, "none", seed] for k in others for seed in case.parameters.seeds]
         assert any(run.table["step"].iloc[0] == run.experiment.steps - 1 for run in begun)

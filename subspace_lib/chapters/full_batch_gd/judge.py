@@ -61,13 +61,13 @@ def judge(study: BatchStudy) -> list[Verdict]:
     note = study.switch.note()
     verdicts = [verdict(C4, c4, p, there, note)]
     if study.has_sizes:
-        told = " ".join(filter(None, [_highest(study), note]))
+        told = " ".join(filter(None, [_large_batches(study), note]))
         verdicts.append(verdict(F1, _f1(study), p, [*study.sizes.values(), *noisy], told))
     return verdicts
 
 
-def _highest(study: BatchStudy) -> str:
-    """At which of the large batch sizes the alignment at the end is highest, and how high."""
+def _large_batches(study: BatchStudy) -> str:
+    """The alignment at the end at each of the large batch sizes: the highest of them decides."""
     large = [size for size in study.batch_sizes() if size >= min(criteria.F1_LARGE)]
     ends = {
         size: says.mean([tail(study.sizes[size, s], "alignment") for s in study.parameters.seeds])
